@@ -30,6 +30,7 @@ void MetricsWriter::write(const StepMetrics& metrics) {
       {"device_peak_bytes", metrics.device_peak_bytes},
       {"host_peak_bytes", metrics.host_peak_bytes},
       {"predicted_device_peak_bytes", number_or_null(metrics.predicted_device_peak_bytes)},
+      {"exposed_seconds", metrics.exposed_seconds},
   };
   write_line(object.dump());
 }

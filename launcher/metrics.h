@@ -23,6 +23,7 @@ struct StepMetrics {
   std::int64_t device_peak_bytes = 0;  // largest of the ranks, and so below
   std::int64_t host_peak_bytes = 0;
   std::optional<std::int64_t> predicted_device_peak_bytes;
+  double exposed_seconds = 0;  // waiting for communication and transfers
 };
 
 struct EvaluationMetrics {

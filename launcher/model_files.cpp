@@ -1,6 +1,9 @@
 #include "launcher/model_files.h"
 
+#include <fnmatch.h>
 #include <spdlog/spdlog.h>
+
+#include <exception>
 
 #include <set>
 
@@ -29,8 +32,29 @@ void check_model_files(const ModelDirectory& directory, const Model& model) {
   directory.check_tensors(expected, ignored_tensors(model));
 }
 
+void freeze_parameters(Model& model, std::span<const std::string> patterns) {
+  for (const std::string& pattern : patterns) {
+    bool matched = false;
+    for (Parameter* parameter : model.parameters()) {
+      if (::fnmatch(pattern.c_str(), parameter->name().c_str(), 0) != 0) continue;
+      parameter->set_trainable(false);
+      matched = true;
+    }
+    if (!matched) {
+      fail(ExitCode::usage, "--freeze \"{}\" matches no parameter; names look like {}", pattern,
+           model.layers.front()->parameters().front().name());
+    }
+  }
+  for (const Parameter* parameter : model.parameters()) {
+    if (parameter->trainable()) return;
+  }
+  fail(ExitCode::usage, "--freeze leaves no parameter to train");
+}
+
 void load_weights(const ModelDirectory& directory, Engine& engine) {
-  engine.load([&](const std::string& name, std::span<float> values) { directory.read_tensor(name, 0, values); });
+  engine.load([&](const std::string& name, std::int64_t offset, std::span<float> values) {
+    directory.read_tensor(name, offset, values);
+  });
 }
 
 std::function<DType(const std::string&)> saved_dtypes(const ModelDirectory& directory,
@@ -41,30 +65,70 @@ std::function<DType(const std::string&)> saved_dtypes(const ModelDirectory& dire
   };
 }
 
-void write_model(const ModelDirectory& directory, Engine& engine, const std::filesystem::path& output,
-                 std::optional<DType> save_dtype) {
-  ModelWriter writer(directory, output, save_dtype);
-  std::set<std::string> written;
-  const bool tied = engine.model().config.tied_embeddings;
-  const std::string table = engine.model().embedding->table().name();
-  const bool has_copy = tied && directory.find("lm_head.weight").tensor != nullptr;
-  engine.export_parameters(saved_dtypes(directory, save_dtype),
-                           [&](const std::string& name, std::int64_t offset, std::span<const float> values) {
-                             writer.write(name, offset, values);
-                             written.insert(name);
-                             if (has_copy && name == table) writer.write("lm_head.weight", offset, values);
-                           });
-  if (has_copy) written.insert("lm_head.weight");
-  for (const SafetensorsFile& file : directory.weight_files()) {
-    for (const SafetensorsTensor& tensor : file.tensors()) {
-      if (written.count(tensor.name) == 0) writer.copy_tensor(tensor.name);
+namespace {
+
+// Rank 0's side of write_model.
+class TrainedModel {
+ public:
+  TrainedModel(const ModelDirectory& directory, const Model& model, const std::filesystem::path& output,
+               std::optional<DType> save_dtype)
+      : directory_(directory), writer_(directory, output, save_dtype), table_(model.embedding->table().name()) {
+    has_copy_ = model.config.tied_embeddings && directory.find(kHeadName).tensor != nullptr;
+  }
+
+  void write(const std::string& name, std::int64_t offset, std::span<const float> values) {
+    writer_.write(name, offset, values);
+    written_.insert(name);
+    if (!has_copy_ || name != table_) return;
+    writer_.write(kHeadName, offset, values);
+    written_.insert(kHeadName);
+  }
+
+  void commit() {
+    for (const SafetensorsFile& file : directory_.weight_files()) {
+      for (const SafetensorsTensor& tensor : file.tensors()) {
+        if (written_.count(tensor.name) == 0) writer_.copy_tensor(tensor.name);
+      }
+    }
+    writer_.commit();
+    if (writer_.out_of_range() > 0) {
+      spdlog::warn("{} values became infinite because fp16 cannot hold them; write with --save-dtype bf16 instead",
+                   writer_.out_of_range());
     }
   }
-  writer.commit();
-  if (writer.out_of_range() > 0) {
-    spdlog::warn("{} values became infinite because fp16 cannot hold them; write with --save-dtype bf16 instead",
-                 writer.out_of_range());
-  }
+
+ private:
+  static constexpr const char* kHeadName = "lm_head.weight";
+
+  const ModelDirectory& directory_;
+  ModelWriter writer_;
+  std::string table_;
+  bool has_copy_ = false;
+  std::set<std::string> written_;
+};
+
+}  // namespace
+
+void write_model(const ModelDirectory& directory, Engine& engine, const std::filesystem::path& output,
+                 std::optional<DType> save_dtype, bool writes) {
+  std::optional<TrainedModel> model;
+  // A rank that cannot write any more goes on taking part, so that the others are not left waiting.
+  std::exception_ptr failure;
+  const auto attempt = [&](auto action) {
+    if (!writes || failure) return;
+    try {
+      action();
+    } catch (...) {
+      failure = std::current_exception();
+    }
+  };
+  attempt([&] { model.emplace(directory, engine.model(), output, save_dtype); });
+  engine.export_parameters(saved_dtypes(directory, save_dtype),
+                           [&](const std::string& name, std::int64_t offset, std::span<const float> values) {
+                             attempt([&] { model->write(name, offset, values); });
+                           });
+  attempt([&] { model->commit(); });
+  if (failure) std::rethrow_exception(failure);
 }
 
 }  // namespace autoglm

@@ -104,6 +104,10 @@ class OptionTable {
 
   // Where the current value came from.
   OptionSource source(std::string_view name) const;
+  // True when the person wrote `winner` on the command line, over the file's `loser`, which then gives way.
+  bool outranks(std::string_view winner, std::string_view loser) const {
+    return source(winner) == OptionSource::command_line && source(loser) == OptionSource::config_file;
+  }
   // The option as the person wrote it: "--steps", or "run.ini:3: steps" when it came from the file.
   std::string spelled(std::string_view name) const;
 

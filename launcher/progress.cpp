@@ -72,6 +72,9 @@ std::string format_step(const StepMetrics& metrics, std::int64_t num_steps,
   parts.push_back({fmt::format("lr {:.1e}", metrics.learning_rate), 5});
   if (metrics.gradient_norm) parts.push_back({fmt::format("grad {:.2f}", *metrics.gradient_norm), 6});
   parts.push_back({format_rate(metrics.tokens_per_second), 2});
+  if (metrics.exposed_seconds > 0 && metrics.step_seconds > 0) {
+    parts.push_back({fmt::format("waits {:.1f} %", 100 * metrics.exposed_seconds / metrics.step_seconds), 6});
+  }
   parts.push_back({format_bytes(metrics.device_peak_bytes), 3});
   if (seconds_left) parts.push_back({format_duration(*seconds_left) + " left", 1});
   std::string line = joined(parts);

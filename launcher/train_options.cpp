@@ -11,7 +11,6 @@ namespace autoglm {
 namespace {
 
 constexpr std::int64_t kMostSteps = 1'000'000'000;
-constexpr std::int64_t kMostRows = 1 << 20;
 
 // A share of all steps below 1, a whole number of steps from 1 on.
 Option warmup_option(double& warmup) {
@@ -73,27 +72,9 @@ void bind_training(OptionTable& table, TrainingOptions& training) {
   table.add_real("clip", "NORM", training.clip, {0, 1e9},
                  "largest global gradient norm; 0 turns clipping off");
   table.add(precision_option(training.precision));
+  table.add_texts("freeze", "PATTERN", training.freeze,
+                  "keep parameters such as model.layers.0.* as they are; repeatable");
   bind_seed(table, training.seed);
-}
-
-void bind_strategy(OptionTable& table, StrategyOptions& strategy) {
-  table.begin_group("Strategy");
-  table.add_choice<DeviceRequest>(
-      "device", strategy.device,
-      {{"auto", DeviceRequest::automatic}, {"cuda", DeviceRequest::cuda}, {"cpu", DeviceRequest::cpu}},
-      "where to train; auto: on GPUs where there are any");
-  table.add_integer("micro-batch", strategy.micro_batch, {1, kMostRows},
-                    "rows that a rank computes at a time");
-  table.add_choice<RecomputeLevel>(
-      "recompute", strategy.recompute,
-      {{"none", RecomputeLevel::none}, {"cheap", RecomputeLevel::cheap}, {"full", RecomputeLevel::full}},
-      "activations computed again in the backward pass");
-  table.add_integer("recompute-layers", strategy.recompute_layers, {1, 100'000},
-                    "recompute in the first N layers only", "all");
-  table.add_integer("head-chunks", strategy.head_chunks, {1, kMostRows},
-                    "pieces in which logits and loss are computed", "auto");
-  table.add_bytes("memory-limit", strategy.memory_limit, "most bytes of the device that a rank may use",
-                  "no limit");
 }
 
 void bind_saving(OptionTable& table, SavingOptions& saving) {
@@ -118,13 +99,6 @@ void bind_watching(OptionTable& table, WatchingOptions& watching) {
   table.add_flag("dry-run", watching.dry_run, "say what would run, then stop; writes nothing");
 }
 
-// True when `loser` gives way to `winner`: the person wrote `winner` on the command line, over the file's
-// `loser`.
-bool outranks(const OptionTable& table, const char* winner, const char* loser) {
-  return table.source(winner) == OptionSource::command_line &&
-         table.source(loser) == OptionSource::config_file;
-}
-
 bool given(const OptionTable& table, const char* name) {
   return table.source(name) != OptionSource::default_value;
 }
@@ -133,18 +107,10 @@ void settle_length(const OptionTable& table, TrainingOptions& training) {
   if (given(table, "steps") && given(table, "epochs") && table.source("steps") == table.source("epochs"))
     fail(ExitCode::usage, "{} and {} contradict each other: give the length of the training once",
          table.spelled("steps"), table.spelled("epochs"));
-  if (given(table, "steps") && !outranks(table, "epochs", "steps"))
+  if (given(table, "steps") && !table.outranks("epochs", "steps"))
     training.epochs.reset();
   else
     training.steps.reset();
-}
-
-void settle_recompute(const OptionTable& table, StrategyOptions& strategy) {
-  if (!strategy.recompute_layers || strategy.recompute != RecomputeLevel::none) return;
-  if (!outranks(table, "recompute", "recompute-layers"))
-    fail(ExitCode::usage, "{} {} needs --recompute cheap or full; recompute is none",
-         table.spelled("recompute-layers"), *strategy.recompute_layers);
-  strategy.recompute_layers.reset();
 }
 
 void check_batch(const OptionTable& table, const TrainOptions& options) {
@@ -180,7 +146,7 @@ void bind(OptionTable& table, TrainOptions& options) {
   table.begin_group("Data");
   bind_data_options(table, options.data);
   bind_training(table, options.training);
-  bind_strategy(table, options.strategy);
+  bind_strategy_options(table, options.strategy);
   bind_saving(table, options.saving);
   bind_watching(table, options.watching);
 }

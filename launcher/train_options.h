@@ -9,15 +9,14 @@
 #include <vector>
 
 #include "launcher/option_table.h"
+#include "launcher/strategy_options.h"
 #include "sharding/base/dtype.h"
-#include "sharding/device_choice.h"
 #include "trainer/data/data_options.h"
 
 namespace autoglm {
 
 enum class Schedule { cosine, linear, constant, warmup_stable_decay };
 enum class Precision { bf16, fp32 };
-enum class RecomputeLevel { none, cheap, full };
 
 struct TrainingOptions {
   // Exactly one of the two is set after parsing.
@@ -33,17 +32,8 @@ struct TrainingOptions {
   double adam_eps = 1e-8;
   double clip = 1.0;  // largest global gradient norm; 0: no clipping
   Precision precision = Precision::bf16;
+  std::vector<std::string> freeze;  // patterns of parameter names that stay as they are
   std::uint64_t seed = 42;  // DataOptions::seed is the same
-};
-
-struct StrategyOptions {
-  DeviceRequest device = DeviceRequest::automatic;
-  std::int64_t micro_batch = 1;  // rows of one forward and backward pass on one rank
-  RecomputeLevel recompute = RecomputeLevel::none;
-  std::optional<std::int64_t> recompute_layers;  // the first K layers; all of them when not set
-  std::optional<std::int64_t>
-      head_chunks;  // pieces of a micro-batch's tokens in the head; chosen when not set
-  std::optional<std::int64_t> memory_limit;  // bytes per rank of the device's pool
 };
 
 struct SavingOptions {

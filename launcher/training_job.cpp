@@ -27,7 +27,6 @@ namespace {
 
 // Longest answer to --sample, in tokens.
 constexpr std::int64_t kSampleTokens = 64;
-constexpr std::int64_t kDefaultHeadChunks = 8;
 
 // What every rank reads before anything is allocated.
 struct Inputs {
@@ -59,6 +58,7 @@ Inputs read_inputs(const TrainOptions& options) {
   ModelDirectory directory = ModelDirectory::open(options.model);
   Model model = make_model(parse_model_config(directory.config().json, (options.model / kConfigName).string()));
   check_model_files(directory, model);
+  freeze_parameters(model, options.training.freeze);
   Tokenizer tokenizer = Tokenizer::load(options.model);
   ChatTemplate chat_template =
       ChatTemplate::select(options.data.template_name, options.model, tokenizer, options.data.end_of_turn);
@@ -99,12 +99,8 @@ EngineOptions engine_options(const TrainOptions& options) {
   engine.bf16 = options.training.precision == Precision::bf16;
   engine.row_length = options.data.sequence_length;
   engine.max_positions = options.data.sequence_length + kSampleTokens;
-  engine.strategy.recompute = options.strategy.recompute == RecomputeLevel::full    ? Recompute::full
-                              : options.strategy.recompute == RecomputeLevel::cheap ? Recompute::cheap
-                                                                                    : Recompute::none;
-  engine.strategy.recompute_layers = options.strategy.recompute_layers.value_or(-1);
-  engine.strategy.micro_batch = options.strategy.micro_batch;
-  engine.strategy.head_chunks = options.strategy.head_chunks.value_or(kDefaultHeadChunks);
+  engine.strategy = strategy_of(options.strategy, engine.bf16);
+  engine.seed = options.training.seed;
   return engine;
 }
 
@@ -138,26 +134,39 @@ struct Decisions {
   LoopOptions loop;
   BatchPlan batches;
   LearningRateSchedule schedule;
-  ArenaStatistics predicted;
+  MemoryStatistics predicted;
 
   nlohmann::ordered_json to_json() const {
-    nlohmann::ordered_json bytes;
-    for (std::size_t i = 0; i < kNumMemoryCategories; ++i) {
-      const auto category = static_cast<MemoryCategory>(i);
-      if (predicted.peak[category] > 0) bytes[std::string(category_name(category))] = predicted.peak[category];
-    }
+    const Strategy& strategy = engine.strategy;
     return {{"steps", batches.num_steps()},
             {"warmup_steps", schedule.warmup_steps},
-            {"micro_batch", engine.strategy.micro_batch},
-            {"recompute", recompute_name(engine.strategy.recompute)},
-            {"recompute_layers", engine.strategy.recompute_layers},
-            {"head_chunks", engine.strategy.head_chunks},
-            {"predicted_device_peak_bytes", predicted.peak.total},
-            {"predicted_device_bytes_at_peak", bytes}};
+            {"strategy", stage_name(strategy.stage)},
+            {"micro_batch", strategy.micro_batch},
+            {"recompute", recompute_name(strategy.recompute)},
+            {"recompute_layers", strategy.recompute_layers},
+            {"offload_optimizer", strategy.offload_optimizer},
+            {"offload_activations", strategy.offload_activations},
+            {"weights", weights_name(strategy.weights)},
+            {"master", master_name(strategy.master)},
+            {"head_chunks", strategy.head_chunks},
+            {"predicted_device_peak_bytes", predicted.device.peak.total},
+            {"predicted_device_bytes_at_peak", by_category(predicted.device.peak)},
+            {"predicted_host_peak_bytes", predicted.host.peak.total},
+            {"predicted_host_bytes_at_peak", by_category(predicted.host.peak)}};
+  }
+
+ private:
+  static nlohmann::ordered_json by_category(const MemoryUse& use) {
+    nlohmann::ordered_json bytes = nlohmann::ordered_json::object();
+    for (std::size_t i = 0; i < kNumMemoryCategories; ++i) {
+      const auto category = static_cast<MemoryCategory>(i);
+      if (use[category] > 0) bytes[std::string(category_name(category))] = use[category];
+    }
+    return bytes;
   }
 };
 
-ArenaStatistics rehearse_job(const TrainOptions& options, const Model& model, const EngineOptions& engine,
+MemoryStatistics rehearse_job(const TrainOptions& options, const Model& model, const EngineOptions& engine,
                              std::int64_t micro_batches, Communicator& communicator) {
   RehearsalRequest request;
   request.model = model.config;
@@ -165,12 +174,15 @@ ArenaStatistics rehearse_job(const TrainOptions& options, const Model& model, co
   request.rank = communicator.rank();
   request.world_size = communicator.size();
   request.micro_batches = std::min<std::int64_t>(micro_batches, 2);
-  const ArenaStatistics predicted = rehearse(request);
-  if (options.strategy.memory_limit && predicted.extent > *options.strategy.memory_limit) {
+  for (const Parameter* parameter : model.parameters()) {
+    if (!parameter->trainable()) request.frozen.push_back(parameter->name());
+  }
+  const MemoryStatistics predicted = rehearse(request);
+  if (options.strategy.memory_limit && predicted.device.extent > *options.strategy.memory_limit) {
     fail(ExitCode::does_not_fit,
          "a step needs {} per rank, {} more than --memory-limit {} allows; lower --micro-batch or --sequence-length, or "
-         "set --recompute full",
-         format_bytes(predicted.extent), format_bytes(predicted.extent - *options.strategy.memory_limit),
+         "set --recompute full, --strategy zero3 or --offload-optimizer 1",
+         format_bytes(predicted.device.extent), format_bytes(predicted.device.extent - *options.strategy.memory_limit),
          format_bytes(*options.strategy.memory_limit));
   }
   return predicted;
@@ -184,21 +196,23 @@ Decisions decide(const TrainOptions& options, const Inputs& inputs, const Datase
                     loop.steps);
   const LearningRateSchedule schedule = make_schedule(options.training, batches.num_steps());
   const std::int64_t micro_batches = batches.step(0).num_micro_batches;
-  const ArenaStatistics predicted = rehearse_job(options, inputs.model, engine, micro_batches, communicator);
+  const MemoryStatistics predicted = rehearse_job(options, inputs.model, engine, micro_batches, communicator);
   return {engine, loop, std::move(batches), schedule, predicted};
 }
 
 std::string describe(const TrainOptions& options, const Inputs& inputs, const Dataset& dataset,
                      const Decisions& decisions, int world_size) {
   const StepRows first = decisions.batches.step(0);
+  const std::int64_t on_host = decisions.predicted.host.peak.total;
   return fmt::format(
       "{}\nmodel: {}, {} parameters, {} on {} {}\nplan: {} steps of up to {} rows of {} tokens in {} micro-batches of {} "
-      "per rank; recompute {}; {} per rank foreseen",
+      "per rank; {}; {} per rank foreseen{}",
       format_data_summary(dataset), inputs.model.config.model_type, inputs.model.num_parameters(),
       decisions.engine.bf16 ? "bf16" : "fp32", world_size, world_size == 1 ? "CPU rank" : "CPU ranks",
       decisions.batches.num_steps(), decisions.loop.global_batch, options.data.sequence_length,
       first.num_micro_batches, decisions.engine.strategy.micro_batch,
-      recompute_name(decisions.engine.strategy.recompute), format_bytes(decisions.predicted.peak.total));
+      describe_strategy(decisions.engine.strategy), format_bytes(decisions.predicted.device.peak.total),
+      on_host == 0 ? "" : fmt::format(", and {} on the host", format_bytes(on_host)));
 }
 
 // Answers every prompt of --sample; all ranks generate, rank 0 shows.
@@ -224,7 +238,7 @@ void train(const TrainOptions& options, Inputs& inputs, const Dataset& dataset, 
     if (output == nullptr) return;
     output->begin();
     report = std::make_unique<TrainingReport>(options, decisions.to_json(), ranks, local.mpi_version, *output,
-                                              decisions.batches.num_steps(), decisions.predicted.peak.total);
+                                              decisions.batches.num_steps(), decisions.predicted.device.peak.total);
   });
   auto engine = run_agreed(communicator, [&] {
     auto made = std::make_unique<Engine>(inputs.model, decisions.engine, communicator);
@@ -236,8 +250,8 @@ void train(const TrainOptions& options, Inputs& inputs, const Dataset& dataset, 
 
   LoopObserver observer;
   observer.on_step = [&](const StepReport& step) {
-    const PeakBytes peaks = largest_peaks(communicator);
-    if (report) report->step(step, peaks);
+    const RankExtremes largest = largest_of_ranks(communicator, step);
+    if (report) report->step(step, largest);
   };
   const std::int64_t last = decisions.batches.num_steps();
   observer.on_evaluation = [&](std::int64_t step, double loss) {
@@ -262,9 +276,8 @@ void train(const TrainOptions& options, Inputs& inputs, const Dataset& dataset, 
   }
   show_samples(options, inputs, *engine, report.get());
   run_agreed(communicator, [&] {
-    if (output == nullptr) return;
-    write_model(inputs.directory, *engine, output->path(), options.saving.save_dtype);
-    report->finish();
+    write_model(inputs.directory, *engine, output != nullptr ? output->path() : options.output, options.saving.save_dtype, output != nullptr);
+    if (report) report->finish();
   });
 }
 

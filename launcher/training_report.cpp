@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <fstream>
 #include <span>
 #include <string>
@@ -33,17 +34,17 @@ constexpr bool kWithCuda = false;
 
 }  // namespace
 
-PeakBytes largest_peaks(Communicator& communicator) {
+RankExtremes largest_of_ranks(Communicator& communicator, const StepReport& step) {
   // A sum in which every rank has a place of its own is a gather.
-  const auto ranks = static_cast<std::size_t>(communicator.size());
-  std::vector<double> peaks(2 * ranks, 0.0);
-  const auto rank = static_cast<std::size_t>(communicator.rank());
-  peaks[rank] = static_cast<double>(cpu_arena_statistics().peak.total);
-  peaks[ranks + rank] = static_cast<double>(resident_peak_bytes());
-  communicator.all_reduce(peaks, Event()).synchronize();
-  const auto middle = peaks.begin() + static_cast<std::ptrdiff_t>(ranks);
-  return {static_cast<std::int64_t>(*std::max_element(peaks.begin(), middle)),
-          static_cast<std::int64_t>(*std::max_element(middle, peaks.end()))};
+  const std::array<double, 3> mine = {static_cast<double>(cpu_arena_statistics().peak.total),
+                                      static_cast<double>(resident_peak_bytes()), step.exposed_seconds};
+  std::vector<double> all(mine.size() * static_cast<std::size_t>(communicator.size()), 0.0);
+  std::copy(mine.begin(), mine.end(),
+            all.begin() + static_cast<std::ptrdiff_t>(mine.size()) * communicator.rank());
+  communicator.all_reduce(all, Event()).synchronize();
+  std::array<double, 3> largest{};
+  for (std::size_t i = 0; i < all.size(); ++i) largest[i % mine.size()] = std::max(largest[i % mine.size()], all[i]);
+  return {static_cast<std::int64_t>(largest[0]), static_cast<std::int64_t>(largest[1]), largest[2]};
 }
 
 nlohmann::ordered_json describe_ranks(Communicator& communicator, int local_rank) {
@@ -75,7 +76,7 @@ TrainingReport::TrainingReport(const TrainOptions& options, nlohmann::ordered_js
   output_.write_run_record(to_json(record_), false);
 }
 
-void TrainingReport::step(const StepReport& step, const PeakBytes& peaks) {
+void TrainingReport::step(const StepReport& step, const RankExtremes& largest) {
   StepMetrics metrics;
   metrics.step = step.step;
   metrics.epoch = step.epoch;
@@ -86,13 +87,14 @@ void TrainingReport::step(const StepReport& step, const PeakBytes& peaks) {
   metrics.supervised_tokens = step.supervised_tokens;
   metrics.step_seconds = step.seconds;
   metrics.tokens_per_second = static_cast<double>(step.tokens) / std::max(step.seconds, 1e-9);
-  metrics.device_peak_bytes = peaks.device;
-  metrics.host_peak_bytes = peaks.host;
+  metrics.device_peak_bytes = largest.device_peak_bytes;
+  metrics.host_peak_bytes = largest.host_peak_bytes;
+  metrics.exposed_seconds = largest.exposed_seconds;
   metrics.predicted_device_peak_bytes = summary_.predicted_device_peak_bytes;
   metrics_.write(metrics);
   progress_.step(metrics);
   summary_.tokens += step.tokens;
-  summary_.device_peak_bytes = std::max(summary_.device_peak_bytes, peaks.device);
+  summary_.device_peak_bytes = std::max(summary_.device_peak_bytes, largest.device_peak_bytes);
   if (!step.loss) return;
   if (!summary_.first_loss) summary_.first_loss = step.loss;
   summary_.last_loss = step.loss;

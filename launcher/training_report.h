@@ -16,13 +16,15 @@
 
 namespace autoglm {
 
-struct PeakBytes {
-  std::int64_t device = 0;  // of the arena that tensors live in
-  std::int64_t host = 0;    // resident memory of the process
+// The largest among all ranks.
+struct RankExtremes {
+  std::int64_t device_peak_bytes = 0;  // of the arena that tensors live in
+  std::int64_t host_peak_bytes = 0;    // resident memory of the process
+  double exposed_seconds = 0;          // of the step
 };
 
-// The largest peaks of all ranks. Collective.
-PeakBytes largest_peaks(Communicator& communicator);
+// Collective.
+RankExtremes largest_of_ranks(Communicator& communicator, const StepReport& step);
 
 // One object per rank for run.json: its host, its number there, and its device. Collective.
 nlohmann::ordered_json describe_ranks(Communicator& communicator, int local_rank);
@@ -34,7 +36,7 @@ class TrainingReport {
                  const std::string& mpi_version, const OutputDirectory& output, std::int64_t num_steps,
                  std::int64_t predicted_device_bytes);
 
-  void step(const StepReport& step, const PeakBytes& peaks);
+  void step(const StepReport& step, const RankExtremes& largest);
   void evaluation(std::int64_t step, double loss);
   void sample(const std::string& prompt, const std::string& answer);
 

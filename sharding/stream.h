@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstddef>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <string>
@@ -42,6 +43,14 @@ class Event {
  private:
   std::shared_ptr<const State> state_;
 };
+
+// Blocks until the event is ready, whatever came of the work before it: for owners of buffers that end.
+inline void wait_quietly(const Event& event) {
+  try {
+    event.synchronize();
+  } catch (const std::exception&) {
+  }
+}
 
 // Work in order. Submitting is asynchronous unless the stream is an inline one. All calls are for one thread
 // at a time. After work has thrown on a host stream, its later work is skipped, and every event recorded

@@ -84,6 +84,7 @@ void TrainingLoop::train_step(std::int64_t index) {
     const StepSums sums = engine_.finish_accumulation(loss_sum);
     report.loss = sums.loss_sum / supervised;
     report.gradient_norm = sums.gradient_norm;
+    report.exposed_seconds = sums.exposed_seconds;
     if (!std::isfinite(*report.loss) || !std::isfinite(sums.gradient_norm)) {
       // The sums are the same on all ranks, so all of them stop here.
       throw AgreedError(

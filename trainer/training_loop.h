@@ -33,6 +33,7 @@ struct StepReport {
   std::int64_t tokens = 0;              // padding not counted
   std::int64_t supervised_tokens = 0;
   double seconds = 0;
+  double exposed_seconds = 0;  // in which this rank's compute waited for communication and transfers
 };
 
 // Called on every rank; the collectives of observers must be the same on all.

@@ -36,9 +36,10 @@ ArenaStatistics statistics_of(const Placement& placement) {
   return {placement.use(), placement.peak(), placement.extent(), placement.capacity(), placement.num_allocations()};
 }
 
-class CpuArena final : public at::Allocator {
+// One mapping of address space with its placement.
+class MappedRange {
  public:
-  CpuArena(std::int64_t capacity, std::int64_t limit)
+  MappedRange(std::int64_t capacity, std::int64_t limit)
       : placement_(std::min(limit, capacity), RehearsalArena::kCpuAlignment), mapped_(capacity) {
     void* base = mmap(nullptr, static_cast<std::size_t>(capacity), PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -51,45 +52,68 @@ class CpuArena final : public at::Allocator {
     ASAN_POISON_MEMORY_REGION(base_, static_cast<std::size_t>(capacity));
   }
 
+  char* allocate(std::int64_t bytes, const char* where) {
+    const std::int64_t offset = placement_.allocate(bytes, current_category());
+    if (offset < 0) throw_out_of_memory(placement_, bytes, where);
+    ASAN_UNPOISON_MEMORY_REGION(base_ + offset, static_cast<std::size_t>(bytes));
+    return base_ + offset;
+  }
+  void release(char* data) {
+    [[maybe_unused]] const std::int64_t bytes = placement_.release(data - base_);
+    ASAN_POISON_MEMORY_REGION(data, static_cast<std::size_t>(bytes));
+  }
+
+  bool holds(const char* data) const { return base_ <= data && data < base_ + mapped_; }
+  Placement& placement() { return placement_; }
+  void set_limit(std::int64_t limit) { placement_.set_capacity(std::min(limit, mapped_)); }
+
+ private:
+  Placement placement_;
+  std::int64_t mapped_;
+  char* base_ = nullptr;
+};
+
+class CpuArena final : public at::Allocator {
+ public:
+  CpuArena(std::int64_t capacity, std::int64_t limit) : device_(capacity, limit), host_(capacity, capacity) {}
+
   at::DataPtr allocate(std::size_t bytes) override {
     if (bytes == 0) return {nullptr, nullptr, &release, at::Device(at::kCPU)};
     const std::lock_guard lock(mutex_);
-    const std::int64_t offset = placement_.allocate(static_cast<std::int64_t>(bytes), current_category());
-    if (offset < 0) throw_out_of_memory(placement_, static_cast<std::int64_t>(bytes), "the CPU");
-    char* data = base_ + offset;
-    ASAN_UNPOISON_MEMORY_REGION(data, bytes);
+    const bool on_host = current_pool() == MemoryPool::host;
+    char* data = on_host ? host_.allocate(static_cast<std::int64_t>(bytes), "the host")
+                         : device_.allocate(static_cast<std::int64_t>(bytes), "the CPU");
     return {data, data, &release, at::Device(at::kCPU)};
   }
 
   at::DeleterFnPtr raw_deleter() const override { return &release; }
   void copy_data(void* to, const void* from, std::size_t bytes) const override { std::memcpy(to, from, bytes); }
 
-  ArenaStatistics statistics() {
+  ArenaStatistics statistics(MemoryPool pool) {
     const std::lock_guard lock(mutex_);
-    return statistics_of(placement_);
+    return statistics_of((pool == MemoryPool::host ? host_ : device_).placement());
   }
   void reset_peak() {
     const std::lock_guard lock(mutex_);
-    placement_.reset_peak();
+    device_.placement().reset_peak();
+    host_.placement().reset_peak();
   }
   void set_limit(std::int64_t limit) {
     const std::lock_guard lock(mutex_);
-    placement_.set_capacity(std::min(limit, mapped_));
+    device_.set_limit(limit);
   }
 
  private:
   static void release(void* data);
 
-  void release_offset(char* data) {
+  void release_data(char* data) {
     const std::lock_guard lock(mutex_);
-    [[maybe_unused]] const std::int64_t bytes = placement_.release(data - base_);
-    ASAN_POISON_MEMORY_REGION(data, static_cast<std::size_t>(bytes));
+    (host_.holds(data) ? host_ : device_).release(data);
   }
 
   std::mutex mutex_;
-  Placement placement_;
-  std::int64_t mapped_;
-  char* base_ = nullptr;
+  MappedRange device_;
+  MappedRange host_;
 };
 
 CpuArena*& cpu_arena() {
@@ -98,44 +122,55 @@ CpuArena*& cpu_arena() {
 }
 
 void CpuArena::release(void* data) {
-  if (data != nullptr) cpu_arena()->release_offset(static_cast<char*>(data));
+  if (data != nullptr) cpu_arena()->release_data(static_cast<char*>(data));
 }
 
 class MetaArena final : public at::Allocator {
  public:
   at::DataPtr allocate(std::size_t bytes) override {
     const at::Device device(at::kMeta);
-    if (!placement_ || bytes == 0) return {nullptr, nullptr, &release, device};
-    const std::int64_t offset = placement_->allocate(static_cast<std::int64_t>(bytes), current_category());
-    if (offset < 0) throw_out_of_memory(*placement_, static_cast<std::int64_t>(bytes), "the rehearsed device");
-    // The context carries offset + 1 and the rehearsal's number: a tensor that outlives its rehearsal must
-    // not be released into the next one.
-    const auto tag = (generation_ << kOffsetBits) | static_cast<std::uint64_t>(offset / kOffsetUnit + 1);
+    if (!device_ || bytes == 0) return {nullptr, nullptr, &release, device};
+    const bool on_host = current_pool() == MemoryPool::host;
+    Placement& placement = on_host ? *host_ : *device_;
+    const std::int64_t offset = placement.allocate(static_cast<std::int64_t>(bytes), current_category());
+    if (offset < 0) throw_out_of_memory(placement, static_cast<std::int64_t>(bytes), "the rehearsed device");
+    // The context carries the pool, offset + 1 and the rehearsal's number: a tensor that outlives its rehearsal
+    // must not be released into the next one.
+    const auto tag = (generation_ << kGenerationShift) | (on_host ? kHostBit : 0) |
+                     static_cast<std::uint64_t>(offset / kOffsetUnit + 1);
     return {nullptr, reinterpret_cast<void*>(tag), &release, device};
   }
   void copy_data(void*, const void*, std::size_t) const override {}
 
   void start(std::int64_t limit, std::int64_t alignment) {
-    AUTOGLM_CHECK(!placement_, "a rehearsal is running already");
+    AUTOGLM_CHECK(!device_, "a rehearsal is running already");
     generation_ = (generation_ + 1) & 0xFFFF;
-    placement_.emplace(limit, alignment);
+    device_.emplace(limit, alignment);
+    host_.emplace(kUnlimited, alignment);
   }
-  void stop() { placement_.reset(); }
-  Placement& placement() { return *placement_; }
+  void stop() {
+    device_.reset();
+    host_.reset();
+  }
+  Placement& device() { return *device_; }
+  Placement& host() { return *host_; }
 
  private:
-  static constexpr int kOffsetBits = 48;
+  static constexpr std::int64_t kUnlimited = std::int64_t{1} << 49;
+  static constexpr int kGenerationShift = 48;
+  static constexpr std::uint64_t kHostBit = std::uint64_t{1} << 47;
   static constexpr std::int64_t kOffsetUnit = 8;
 
   static void release(void* context);
 
   void release_tag(std::uint64_t tag) {
-    if (!placement_ || tag >> kOffsetBits != generation_) return;
-    const auto unit = static_cast<std::int64_t>(tag & ((std::uint64_t{1} << kOffsetBits) - 1));
-    placement_->release((unit - 1) * kOffsetUnit);
+    if (!device_ || tag >> kGenerationShift != generation_) return;
+    const auto unit = static_cast<std::int64_t>(tag & (kHostBit - 1));
+    Placement& placement = (tag & kHostBit) != 0 ? *host_ : *device_;
+    placement.release((unit - 1) * kOffsetUnit);
   }
 
-  std::optional<Placement> placement_;
+  std::optional<Placement> device_, host_;
   std::uint64_t generation_ = 0;
 };
 
@@ -166,9 +201,13 @@ void install_cpu_arena(std::optional<std::int64_t> limit) {
   c10::SetAllocator(c10::kCPU, cpu_arena(), kPriority);
 }
 
-ArenaStatistics cpu_arena_statistics() {
+ArenaStatistics cpu_arena_statistics(MemoryPool pool) {
   AUTOGLM_CHECK(cpu_arena() != nullptr, "no CPU arena is installed");
-  return cpu_arena()->statistics();
+  return cpu_arena()->statistics(pool);
+}
+
+MemoryStatistics cpu_memory_statistics() {
+  return {cpu_arena_statistics(MemoryPool::device), cpu_arena_statistics(MemoryPool::host)};
 }
 
 void reset_cpu_arena_peak() {
@@ -186,7 +225,12 @@ void set_cpu_arena_limit(std::int64_t limit) {
 
 RehearsalArena::RehearsalArena(std::int64_t limit, std::int64_t alignment) { meta_arena().start(limit, alignment); }
 RehearsalArena::~RehearsalArena() { meta_arena().stop(); }
-ArenaStatistics RehearsalArena::statistics() const { return statistics_of(meta_arena().placement()); }
-void RehearsalArena::reset_peak() { meta_arena().placement().reset_peak(); }
+MemoryStatistics RehearsalArena::statistics() const {
+  return {statistics_of(meta_arena().device()), statistics_of(meta_arena().host())};
+}
+void RehearsalArena::reset_peak() {
+  meta_arena().device().reset_peak();
+  meta_arena().host().reset_peak();
+}
 
 }  // namespace autoglm

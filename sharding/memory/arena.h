@@ -37,19 +37,28 @@ struct ArenaStatistics {
   std::int64_t num_allocations = 0;   // since the start
 };
 
-// Installs the CPU arena as LibTorch's CPU allocator, with a limit in bytes (absent: the machine's memory).
-// Call once, before the first tensor that should be counted; a second call only changes the limit.
-// Thread-safe.
+// Both pools at once.
+struct MemoryStatistics {
+  ArenaStatistics device;
+  ArenaStatistics host;
+};
+
+// Installs the CPU arena as LibTorch's CPU allocator, with a limit in bytes for the device's pool (absent: the
+// machine's memory). Call once, before the first tensor that should be counted; a second call only changes the
+// limit. Thread-safe.
 void install_cpu_arena(std::optional<std::int64_t> limit = std::nullopt);
 
-ArenaStatistics cpu_arena_statistics();
+ArenaStatistics cpu_arena_statistics(MemoryPool pool = MemoryPool::device);
+MemoryStatistics cpu_memory_statistics();
+
+// Of both pools.
 void reset_cpu_arena_peak();
 
-// Changes the limit; what is in use stays. Throws Error(usage) when `limit` is below 1 MiB.
+// Changes the limit of the device's pool; what is in use stays. Throws Error(usage) when `limit` is below 1 MiB.
 void set_cpu_arena_limit(std::int64_t limit);
 
 // While one exists, tensors of the meta device are placed and counted as on a device with `limit` bytes and
-// `alignment`. Not nestable; one at a time per process.
+// `alignment`, and beside it a host without limit. Not nestable; one at a time per process.
 class RehearsalArena {
  public:
   explicit RehearsalArena(std::int64_t limit = std::int64_t{1} << 50, std::int64_t alignment = kCpuAlignment);
@@ -57,7 +66,7 @@ class RehearsalArena {
   RehearsalArena(const RehearsalArena&) = delete;
   RehearsalArena& operator=(const RehearsalArena&) = delete;
 
-  ArenaStatistics statistics() const;
+  MemoryStatistics statistics() const;
   void reset_peak();
 
   static constexpr std::int64_t kCpuAlignment = 64;

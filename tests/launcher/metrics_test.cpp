@@ -46,7 +46,8 @@ TEST(MetricsWriter, WritesOneObjectPerStepAndEvaluation) {
   EXPECT_THAT(keys_of(lines[1]),
               testing::ElementsAre("step", "epoch", "loss", "learning_rate", "gradient_norm", "tokens",
                                    "supervised_tokens", "step_seconds", "tokens_per_second",
-                                   "device_peak_bytes", "host_peak_bytes", "predicted_device_peak_bytes"));
+                                   "device_peak_bytes", "host_peak_bytes", "predicted_device_peak_bytes",
+                                   "exposed_seconds"));
   EXPECT_EQ(lines[1]["step"], 12);
   EXPECT_EQ(lines[1]["loss"], 1.7321);
   EXPECT_EQ(lines[1]["device_peak_bytes"], 2'040'109'465);

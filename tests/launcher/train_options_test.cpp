@@ -57,9 +57,10 @@ TEST(TrainOptions, DefaultsAreThoseOfTheDesign) {
     "packing": "on", "overlong": "truncate",
     "epochs": 3, "steps": null, "global-batch": 16, "learning-rate": 1e-5, "schedule": "cosine", "warmup": 0.03,
     "weight-decay": 0.0, "adam-beta1": 0.9, "adam-beta2": 0.95, "adam-eps": 1e-8, "clip": 1.0, "precision": "bf16",
-    "seed": 42,
-    "device": "auto", "micro-batch": 1, "recompute": "none", "recompute-layers": null, "head-chunks": null,
-    "memory-limit": null,
+    "freeze": [], "seed": 42,
+    "device": "auto", "strategy": "ddp", "micro-batch": 1, "recompute": "none", "recompute-layers": null,
+    "offload-optimizer": 0.0, "offload-activations": 0.0, "weights": "auto", "master": "auto", "head-chunks": null,
+    "memory-limit": null, "gradient-dtype": "fp32", "moment-dtype": "fp32", "reduce": "micro-batch",
     "overwrite": false, "save-dtype": "input",
     "evaluate-every": 0, "sample": [], "log-every": 10, "dry-run": false})");
   EXPECT_EQ(to_json(parsed({})).dump(2), expected.dump(2));
@@ -147,7 +148,7 @@ TEST(TrainOptions, EveryOptionReachesItsField) {
   EXPECT_EQ(options.training.clip, 0);
   EXPECT_EQ(options.training.precision, Precision::fp32);
   EXPECT_EQ(options.strategy.device, DeviceRequest::cpu);
-  EXPECT_EQ(options.strategy.recompute, RecomputeLevel::cheap);
+  EXPECT_EQ(options.strategy.recompute, Recompute::cheap);
   EXPECT_EQ(options.strategy.recompute_layers, 3);
   EXPECT_EQ(options.strategy.head_chunks, 4);
   EXPECT_EQ(options.strategy.memory_limit, std::int64_t{1} << 30);
@@ -155,6 +156,31 @@ TEST(TrainOptions, EveryOptionReachesItsField) {
   EXPECT_EQ(options.saving.save_dtype, DType::float32);
   EXPECT_THAT(options.watching.samples, ElementsAre("Who are you?", "And now?"));
   EXPECT_TRUE(options.watching.dry_run);
+}
+
+TEST(TrainOptions, TheStrategyFollowsFromItsParts) {
+  const auto strategy = [](const std::vector<std::string>& more) { 
+    const TrainOptions options = parsed(more);
+    return strategy_of(options.strategy, options.training.precision == Precision::bf16);
+  };
+  EXPECT_EQ(strategy({}).stage, 0);
+  EXPECT_EQ(strategy({}).weights, WeightSourceKind::resident);
+  EXPECT_EQ(strategy({}).master, MasterLayout::split);
+  EXPECT_EQ(strategy({"--precision", "fp32"}).master, MasterLayout::plain);
+  EXPECT_EQ(strategy({"--strategy", "zero3"}).weights, WeightSourceKind::peers);
+  const Strategy all = strategy({"--strategy", "zero1", "--weights", "host", "--master", "plain", "--offload-optimizer",
+                                 "0.25", "--offload-activations", "0.5", "--recompute", "full", "--moment-dtype",
+                                 "bf16", "--reduce", "step"});
+  EXPECT_EQ(describe_strategy(all),
+            "zero1, recompute full, weights on the host, 25 % of the optimizer on the host, 50 % of the saved inputs on "
+            "the host, bf16 moments, reduced once a step");
+}
+
+TEST_F(TrainOptionsFile, AStageOnTheCommandLineOutranksWhatTheFileSaysOfParts) {
+  const TrainOptions options =
+      parsed(with_file("weights = peers\nstrategy = zero3\n", {"--strategy", "zero2"}));
+  EXPECT_EQ(options.strategy.weights, std::nullopt);
+  EXPECT_EQ(parsed(with_file("master = split\n", {"--precision", "fp32"})).strategy.master, std::nullopt);
 }
 
 // run.json says everything, in a spelling that the command line and the settings file take back.
@@ -197,6 +223,12 @@ TEST_F(TrainOptionsFile, CommandLinesLengthReplacesTheFiles) {
 TEST_F(TrainOptionsFile, RecomputeLayersNeedRecompute) {
   EXPECT_EQ(refusal({"--recompute-layers", "3"}),
             "--recompute-layers 3 needs --recompute cheap or full; recompute is none");
+  EXPECT_THAT(refusal({"--strategy", "zero3", "--weights", "resident"}), HasSubstr("use peers or host"));
+  EXPECT_THAT(refusal({"--strategy", "zero2", "--weights", "peers"}), HasSubstr("use --strategy zero3"));
+  EXPECT_THAT(refusal({"--precision", "fp32", "--master", "split"}), HasSubstr("needs --precision bf16"));
+  EXPECT_THAT(refusal({"--strategy", "zero2", "--reduce", "step"}), HasSubstr("use ddp or zero1"));
+  EXPECT_THAT(refusal({"--gradient-dtype", "bf16", "--reduce", "step"}), HasSubstr("would save nothing"));
+  EXPECT_THAT(refusal({"--offload-activations", "0.5", "--recompute", "cheap"}), HasSubstr("needs --recompute full"));
   EXPECT_EQ(refusal({"--recompute-layers", "3", "--recompute", "none"}),
             "--recompute-layers 3 needs --recompute cheap or full; recompute is none");
   const TrainOptions options =

@@ -240,15 +240,15 @@ TEST(RehearsalArenaTest, CountsMetaTensorsWhileItExists) {
     RehearsalArena arena(kMebibyte, 512);
     const CategoryScope scope(MemoryCategory::gradients);
     at::Tensor first = bytes_on(at::kMeta, 100), second = bytes_on(at::kMeta, 600);
-    EXPECT_EQ(arena.statistics().use.total, 512 + 1024);
-    EXPECT_EQ(arena.statistics().use[MemoryCategory::gradients], 512 + 1024);
+    EXPECT_EQ(arena.statistics().device.use.total, 512 + 1024);
+    EXPECT_EQ(arena.statistics().device.use[MemoryCategory::gradients], 512 + 1024);
     first.reset();
-    EXPECT_EQ(arena.statistics().use.total, 1024);
-    EXPECT_EQ(arena.statistics().peak.total, 512 + 1024);
-    EXPECT_EQ(arena.statistics().extent, 512 + 1024);
-    EXPECT_EQ(arena.statistics().num_allocations, 2);
+    EXPECT_EQ(arena.statistics().device.use.total, 1024);
+    EXPECT_EQ(arena.statistics().device.peak.total, 512 + 1024);
+    EXPECT_EQ(arena.statistics().device.extent, 512 + 1024);
+    EXPECT_EQ(arena.statistics().device.num_allocations, 2);
     arena.reset_peak();
-    EXPECT_EQ(arena.statistics().peak.total, 1024);
+    EXPECT_EQ(arena.statistics().device.peak.total, 1024);
     try {
       bytes_on(at::kMeta, kMebibyte);
       ADD_FAILURE() << "it fitted";
@@ -256,7 +256,7 @@ TEST(RehearsalArenaTest, CountsMetaTensorsWhileItExists) {
       EXPECT_THAT(error.what(), HasSubstr("out of memory on the rehearsed device: 1.0 MiB for gradients"));
     }
     EXPECT_THROW(RehearsalArena(), Error);
-    EXPECT_EQ(arena.statistics().use.total, 1024);
+    EXPECT_EQ(arena.statistics().device.use.total, 1024);
   }
   EXPECT_NO_THROW(bytes_on(at::kMeta, std::int64_t{1} << 40));
 }
@@ -272,11 +272,11 @@ TEST(RehearsalArenaTest, TensorsMayOutliveTheirRehearsal) {
     RehearsalArena arena;
     const at::Tensor mine = bytes_on(at::kMeta, 1000);
     survivor.reset();  // lies where `mine` does, in another rehearsal
-    EXPECT_EQ(arena.statistics().use.total, 1024);
+    EXPECT_EQ(arena.statistics().device.use.total, 1024);
   }
   second_survivor.reset();
   RehearsalArena arena;
-  EXPECT_EQ(arena.statistics().use.total, 0);
+  EXPECT_EQ(arena.statistics().device.use.total, 0);
 }
 
 TEST(FlatLayoutTest, AlignsParametersAndShards) {
@@ -306,6 +306,31 @@ TEST(FlatLayoutTest, AlignsParametersAndShards) {
   }
   EXPECT_EQ(FlatLayout(std::vector<std::int64_t>{64, 1, 128}, 1).total_elements(), 256);
   EXPECT_EQ(FlatLayout(std::vector<std::int64_t>{64, 1, 128}, 3).shard_elements(), 128);
+}
+
+// The host's pool lies apart from the device's, in the arena and in the rehearsal.
+TEST(PoolTest, AreCountedApart) {
+  install_cpu_arena();
+  const auto use = [](const at::Device& device, const std::function<MemoryStatistics()>& statistics) {
+    const MemoryStatistics before = statistics();
+    {
+      const CategoryScope category(MemoryCategory::staging);
+      const at::Tensor on_device = at::empty({100}, at::TensorOptions().dtype(at::kFloat).device(device));
+      std::optional<PoolScope> scope(MemoryPool::host);
+      const at::Tensor on_host = at::empty({1000}, at::TensorOptions().dtype(at::kFloat).device(device));
+      scope.reset();
+      EXPECT_EQ(current_pool(), MemoryPool::device);
+      EXPECT_EQ(statistics().device.use.total - before.device.use.total, 448);
+      EXPECT_EQ(statistics().host.use.total - before.host.use.total, 4032);
+      EXPECT_EQ(statistics().host.use[MemoryCategory::staging] - before.host.use[MemoryCategory::staging], 4032);
+    }
+    EXPECT_EQ(statistics().device.use.total, before.device.use.total);
+    EXPECT_EQ(statistics().host.use.total, before.host.use.total);
+    EXPECT_GE(statistics().host.peak.total, before.host.use.total + 4032);
+  };
+  use(at::kCPU, [] { return cpu_memory_statistics(); });
+  const RehearsalArena arena;
+  use(at::kMeta, [&] { return arena.statistics(); });
 }
 
 }  // namespace

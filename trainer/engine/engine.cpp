@@ -27,36 +27,46 @@ at::Tensor backward(torch::autograd::Edge root, at::Tensor gradient, const at::T
 }  // namespace
 
 Engine::Engine(Model& model, const EngineOptions& options, Communicator& communicator)
-    : model_(model), options_(options), communicator_(communicator), compute_(make_inline_stream()) {
+    : model_(model), options_(options), communicator_(communicator), streams_(options.device) {
+  const std::string conflict = strategy_conflict(options.strategy, options.bf16);
+  AUTOGLM_CHECK(conflict.empty(), "{}", conflict);
   options_.max_positions = std::max(options_.max_positions, options_.row_length);
   rotary_ = ops::make_rotary_table(model.config.rotary, options_.max_positions, options_.device);
-  std::int64_t largest_layer = 0;
-  for (Block* block : model.blocks()) {
-    states_.emplace_back(*block, communicator.size(), working_type(options_), options_.device);
+  const StatePlacement placement{communicator.rank(), communicator.size(), options_.strategy, options_.bf16,
+                                 options_.device};
+  for (Block* block : model.blocks()) states_.emplace_back(*block, placement);
+  const std::vector<std::int64_t> on_host = host_elements(states_, options_.strategy.offload_optimizer);
+  for (std::size_t i = 0; i < states_.size(); ++i) states_[i].allocate(on_host[i]);
+  while (lowest_trainable_ < states_.size() && !states_[lowest_trainable_].trainable()) ++lowest_trainable_;
+  AUTOGLM_CHECK(lowest_trainable_ < states_.size(), "nothing is trainable");
+  reducer_.emplace(states_, placement, communicator, streams_);
+  weights_.emplace(states_, placement, communicator, streams_);
+  optimizer_.emplace(states_, placement, communicator, streams_, *reducer_, *weights_, options_.seed);
+  offload_activations();
+  if (options_.strategy.offload_optimizer > 0) {
+    squares_piece_ =
+        allocate_flat(kSquaresPiece, at::kFloat, options_.device, MemoryCategory::staging, MemoryPool::host);
   }
-  for (std::size_t i = 1; i + 1 < states_.size(); ++i) {
-    largest_layer = std::max(largest_layer, states_[i].layout.total_elements());
-  }
-  // Under tied embeddings the head's own gradient is one norm and goes through a layer's slot.
-  largest_layer = std::max(largest_layer, tied() ? head_state().layout.total_elements() : 0);
-  const std::int64_t outer = std::max(embedding_state().layout.total_elements(), head_state().layout.total_elements());
-  reducer_.emplace(communicator, *compute_, largest_layer, outer, options_.device);
   anchor_ = at::empty({0}, at::TensorOptions().dtype(working_type(options_)).device(options_.device));
   anchor_.requires_grad_(true);
   saved_.resize(model.layers.size());
 }
 
-void Engine::load(const std::function<void(const std::string&, std::span<float>)>& read) {
-  for (BlockState& state : states_) {
-    for (std::size_t i = 0; i < state.layout.num_parameters(); ++i) {
-      const auto count = static_cast<std::size_t>(state.layout.elements(i));
-      at::Tensor master = state.master.narrow(0, state.layout.offset(i), state.layout.elements(i));
-      at::Tensor staged = master.is_cpu() ? master : at::empty({master.numel()}, at::kFloat);
-      read(state.block->parameters()[i].name(), {staged.mutable_data_ptr<float>(), count});
-      if (!master.is_cpu()) master.copy_(staged);
-    }
-    round_working_weights(state);
+// The first layers that are recomputed fully and reached by a backward pass.
+void Engine::offload_activations() {
+  const Strategy& strategy = options_.strategy;
+  if (strategy.offload_activations == 0) return;
+  std::int64_t first = -1, count = 0;
+  for (std::size_t i = 0; i < model_.layers.size(); ++i) {
+    const auto layer = static_cast<std::int64_t>(i);
+    if (strategy.level_of(layer) != Recompute::full || !needs_backward(i + 1)) continue;
+    if (first < 0) first = layer;
+    ++count;
   }
+  const auto offloaded = std::llround(strategy.offload_activations * static_cast<double>(count));
+  if (offloaded == 0) return;
+  activations_.emplace(first, offloaded, strategy.micro_batch * options_.row_length * model_.config.hidden_size,
+                       working_type(options_), options_.device, streams_);
 }
 
 ForwardContext Engine::context_for(const MicroBatch& batch, std::int64_t layer) const {
@@ -69,17 +79,34 @@ ForwardContext Engine::context_for(const MicroBatch& batch, std::int64_t layer) 
   return context;
 }
 
+// The table stays acquired under tied embeddings only while it is read: the head acquires it again.
+at::Tensor Engine::embed(const MicroBatch& batch) {
+  weights_->acquire(0);
+  weights_->prefetch(1);
+  at::Tensor x = model_.embedding->forward(anchor_, context_for(batch, 0));
+  weights_->release(0);
+  return x;
+}
+
 at::Tensor Engine::forward_layers(at::Tensor x, const MicroBatch& batch, bool training) {
   for (std::size_t i = 0; i < model_.layers.size(); ++i) {
     const auto layer = static_cast<std::int64_t>(i);
+    weights_->acquire(i + 1);
+    weights_->prefetch(i + 2);
     const ForwardContext context = context_for(batch, layer);
-    const bool records = training && options_.strategy.level_of(layer) != Recompute::full;
+    const bool saves = training && needs_backward(i + 1);
+    const bool records = saves && options_.strategy.level_of(layer) != Recompute::full;
+    const bool offloads = saves && activations_ && activations_->holds(layer);
     const at::AutoGradMode mode(records);
     SavedLayer saved{x.detach().requires_grad_(records), {}};
+    if (offloads) activations_->save(layer, saved.input);
     at::Tensor y = model_.layers[i]->forward(saved.input, context);
+    weights_->release(i + 1);
+    if (offloads) activations_->settle(layer);
     x = y.detach();
     if (records) saved.root = gradient_edge(y);
-    if (training) saved_[i] = std::move(saved);
+    if (offloads) saved.input.reset();
+    if (saves) saved_[i] = std::move(saved);
   }
   return x;
 }
@@ -91,29 +118,50 @@ ops::HeadResult Engine::run_head(const at::Tensor& x, const MicroBatch& batch, f
                         (tokens + chunks - 1) / chunks, gradient_scale, training);
 }
 
+void Engine::acquire_head() {
+  if (tied()) weights_->acquire(0);
+  weights_->acquire(head_index());
+}
+
+void Engine::release_head() {
+  if (tied()) weights_->release(0);
+  weights_->release(head_index());
+}
+
 // Tied embeddings: the matrix's gradient is reduced twice, the head's part first.
 void Engine::reduce_head() {
   if (tied()) {
-    embedding_state().check_gradients_written();
-    reducer_->reduce(embedding_state());
+    states_.front().check_gradients_written();
+    reducer_->reduce(0);
   }
-  head_state().check_gradients_written();
-  reducer_->reduce(head_state());
+  states_.back().check_gradients_written();
+  reducer_->reduce(head_index());
 }
 
 void Engine::backward_layer(std::size_t layer, const MicroBatch& batch, at::Tensor& gradient) {
   SavedLayer saved = std::exchange(saved_[layer], {});
-  BlockState& state = states_[layer + 1];
-  reducer_->acquire(state, GradientReducer::Slot::layer);
+  const auto number = static_cast<std::int64_t>(layer);
+  const std::size_t index = layer + 1;
+  const bool offloads = activations_ && activations_->holds(number);
+  if (offloads) saved.input = activations_->take(number);
+  if (layer > 0 && needs_backward(index - 1)) {
+    weights_->acquire(index);
+    weights_->prefetch(index - 1);
+    if (activations_ && activations_->holds(number - 1)) activations_->prefetch(number - 1);
+  } else {
+    weights_->acquire(index);
+  }
+  reducer_->acquire(index);
   if (!saved.root.is_valid()) {
     const at::AutoGradMode mode(true);
     saved.input.requires_grad_(true);
-    const ForwardContext context = context_for(batch, static_cast<std::int64_t>(layer));
+    const ForwardContext context = context_for(batch, number);
     saved.root = gradient_edge(model_.layers[layer]->forward(saved.input, context));
   }
   gradient = backward(std::move(saved.root), std::move(gradient), saved.input);
-  state.check_gradients_written();
-  reducer_->reduce(state);
+  weights_->release(index);
+  states_[index].check_gradients_written();
+  reducer_->reduce(index);
 }
 
 double Engine::train_micro_batch(const MicroBatch& batch, float gradient_scale) {
@@ -121,103 +169,67 @@ double Engine::train_micro_batch(const MicroBatch& batch, float gradient_scale) 
   torch::autograd::Edge embedding_root;
   at::Tensor x;
   {
-    const at::AutoGradMode mode(true);
-    const at::Tensor embedded = model_.embedding->forward(anchor_, context_for(batch, 0));
-    embedding_root = gradient_edge(embedded);
+    const at::AutoGradMode mode(needs_backward(0));
+    const at::Tensor embedded = embed(batch);
+    if (needs_backward(0)) embedding_root = gradient_edge(embedded);
     x = embedded.detach();
   }
   x = forward_layers(std::move(x), batch, true);
 
-  if (tied()) {
-    reducer_->acquire(embedding_state(), GradientReducer::Slot::outer);
-    reducer_->acquire(head_state(), GradientReducer::Slot::layer);
-  } else {
-    reducer_->acquire(head_state(), GradientReducer::Slot::outer);
-  }
+  if (tied()) reducer_->acquire(0);
+  reducer_->acquire(head_index());
+  acquire_head();
   ops::HeadResult head = run_head(x, batch, gradient_scale, true);
+  release_head();
   x.reset();
   reduce_head();
 
   at::Tensor gradient = head.dx.view({batch.rows.batch, batch.rows.length, head.dx.size(1)});
   head.dx.reset();
-  for (std::size_t i = model_.layers.size(); i-- > 0;) backward_layer(i, batch, gradient);
-  reducer_->acquire(embedding_state(), GradientReducer::Slot::outer);
+  for (std::size_t i = model_.layers.size(); i-- > 0 && needs_backward(i + 1);) backward_layer(i, batch, gradient);
+  if (!needs_backward(0)) return head.loss_sum;
+  reducer_->acquire(0);
   backward(std::move(embedding_root), std::move(gradient), anchor_);
-  embedding_state().check_gradients_written();
-  reducer_->reduce(embedding_state());
+  states_.front().check_gradients_written();
+  reducer_->reduce(0);
   return head.loss_sum;
 }
 
 double Engine::evaluate_micro_batch(const MicroBatch& batch) {
   const CategoryScope scope(MemoryCategory::activations);
   const at::NoGradGuard no_grad;
-  const at::Tensor x = forward_layers(model_.embedding->forward(anchor_, context_for(batch, 0)), batch, false);
-  return run_head(x, batch, 1, false).loss_sum;
+  const at::Tensor x = forward_layers(embed(batch), batch, false);
+  acquire_head();
+  const double loss_sum = run_head(x, batch, 1, false).loss_sum;
+  release_head();
+  return loss_sum;
 }
 
 StepSums Engine::finish_accumulation(double loss_sum) {
   reducer_->finish();
   double squares = 0;
-  for (const BlockState& state : states_) squares += sum_of_squares(state.accumulator);
+  for (const BlockState& state : states_) squares += sum_of_squares(state, squares_piece_);
   std::array<double, 2> sums{loss_sum, squares};
-  communicator_.all_reduce(sums, compute_->record()).synchronize();
-  return {sums[0], std::sqrt(sums[1])};
-}
-
-void Engine::step_block(BlockState& state, const at::Tensor& gradient, const AdamWSettings& settings,
-                        double learning_rate, std::int64_t step, double gradient_scale) {
-  // Not step 1: that one updates nothing where nothing in it is supervised.
-  const bool first_update = !std::exchange(state.stepped, true);
-  for (std::size_t i = 0; i < state.layout.num_parameters(); ++i) {
-    const Parameter& parameter = state.block->parameters()[i];
-    if (!parameter.trainable()) continue;
-    const auto factors = adamw_factors(settings, learning_rate, step, gradient_scale, parameter.spec().decays);
-    adamw(state.master, state.moment1, state.moment2, gradient, state.layout.offset(i), state.layout.elements(i),
-          factors, first_update);
-  }
-  round_working_weights(state);
-  state.accumulated = false;
+  const Event summed = communicator_.all_reduce(sums, streams_.compute().record());
+  streams_.wait_exposed(summed);
+  summed.synchronize();
+  return {sums[0], std::sqrt(sums[1]), streams_.take_exposed_seconds()};
 }
 
 void Engine::optimizer_step(const AdamWSettings& settings, double learning_rate, std::int64_t step,
                             double gradient_scale) {
-  if (communicator_.size() == 1) {
-    for (BlockState& state : states_) {
-      step_block(state, state.accumulator, settings, learning_rate, step, gradient_scale);
-    }
-    return;
-  }
-  // Whole gradients are gathered block by block into the slots, one block ahead of the update.
-  const auto slot_for = [this](std::size_t index) {
-    const bool outer = index == 0 || (index + 1 == states_.size() && !tied());
-    return reducer_->scratch(outer ? 2 : index % 2);
-  };
-  const auto start = [&](std::size_t index) {
-    BlockState& state = states_[index];
-    at::Tensor whole = slot_for(index);
-    const bool real = ops::computes(whole);
-    return communicator_.all_gather(real ? state.accumulator.const_data_ptr() : nullptr,
-                                    real ? whole.mutable_data_ptr() : nullptr,
-                                    state.layout.shard_elements() * static_cast<std::int64_t>(sizeof(float)),
-                                    compute_->record());
-  };
-  Event gathered = start(0);
-  for (std::size_t i = 0; i < states_.size(); ++i) {
-    compute_->wait(gathered);
-    if (i + 1 < states_.size()) gathered = start(i + 1);
-    step_block(states_[i], slot_for(i), settings, learning_rate, step, gradient_scale);
-  }
+  optimizer_->run(settings, learning_rate, step, gradient_scale);
 }
 
-void Engine::discard_gradients() {
-  reducer_->finish();
-  for (BlockState& state : states_) state.accumulated = false;
-}
+void Engine::discard_gradients() { reducer_->discard(); }
 
 at::Tensor Engine::logits(const MicroBatch& batch) {
   const at::NoGradGuard no_grad;
-  const at::Tensor x = forward_layers(model_.embedding->forward(anchor_, context_for(batch, 0)), batch, false);
-  return ops::head_logits(x.view({batch.num_tokens(), x.size(-1)}), model_.head->norm(), model_.head->weight());
+  const at::Tensor x = forward_layers(embed(batch), batch, false);
+  acquire_head();
+  at::Tensor logits = ops::head_logits(x.view({batch.num_tokens(), x.size(-1)}), model_.head->norm(), model_.head->weight());
+  release_head();
+  return logits;
 }
 
 }  // namespace autoglm

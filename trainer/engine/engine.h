@@ -19,9 +19,13 @@
 #include "sharding/communicator.h"
 #include "sharding/strategy.h"
 #include "sharding/stream.h"
+#include "trainer/engine/activation_store.h"
 #include "trainer/engine/block_state.h"
 #include "trainer/engine/gradient_reducer.h"
 #include "trainer/engine/micro_batch.h"
+#include "trainer/engine/optimizer_step.h"
+#include "trainer/engine/streams.h"
+#include "trainer/engine/weight_source.h"
 #include "trainer/models/model.h"
 #include "trainer/ops/head.h"
 #include "trainer/optim/adamw.h"
@@ -35,12 +39,16 @@ struct EngineOptions {
   std::int64_t row_length = 2048;
   // Longest document or answer; the rotary tables have this many positions (at least row_length).
   std::int64_t max_positions = 0;
+  // Keys the rounding of bf16 moments.
+  std::uint64_t seed = 42;
 };
 
 // What all ranks know at the end of a step.
 struct StepSums {
   double loss_sum = 0;       // over the supervised tokens of the global batch
   double gradient_norm = 0;  // before clipping
+  // How long this rank's compute has waited for communication and transfers since the last step's sums.
+  double exposed_seconds = 0;
 };
 
 class Engine {
@@ -52,8 +60,9 @@ class Engine {
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
-  // Fills every parameter: `read(name, values)` writes the fp32 values of one parameter. Call once.
-  void load(const std::function<void(const std::string& name, std::span<float> values)>& read);
+  // Fills what this rank holds of every parameter: `read(name, offset, values)` writes fp32 values from element
+  // `offset` on, a piece at a time. Under stage 3 nothing beyond the rank's shards is read. Call once.
+  void load(const std::function<void(const std::string& name, std::int64_t offset, std::span<float> values)>& read);
 
   // Forward and backward of one micro-batch. Gradients of loss_sum * gradient_scale are added to the ranks'
   // accumulators. Returns this rank's sum of the loss over supervised tokens.
@@ -68,6 +77,7 @@ class Engine {
 
   // AdamW with every gradient multiplied by `gradient_scale`; `step` counts from 1. At the first
   // call the moments begin at zero. Allocates nothing on the device. The accumulators are empty afterwards.
+  // Changed weights are brought to other ranks while the next forward pass begins.
   void optimizer_step(const AdamWSettings& settings, double learning_rate, std::int64_t step, double gradient_scale);
 
   // Drops the accumulated gradients.
@@ -81,16 +91,22 @@ class Engine {
   std::vector<std::int32_t> generate(std::span<const std::int32_t> prompt, std::int64_t max_new_tokens,
                                      std::span<const std::int32_t> stop_ids);
 
-  // Calls visit(name, values) for every parameter in model order with its fp32 master values, the master
-  // rounded as a working weight where `save_dtype(name)` says bf16. Spans are valid during the call only.
+  // Calls visit(name, offset, values) for every trainable parameter in model order, a piece at a time, with its
+  // fp32 master values, the master rounded as a working weight where `save_dtype(name)` says bf16. Every rank
+  // visits every piece: it is broadcast by its owner. Collective. Spans are valid during the call only.
   void export_parameters(const std::function<DType(const std::string&)>& save_dtype,
                          const std::function<void(const std::string&, std::int64_t offset, std::span<const float>)>& visit);
+
+  // The same for the gradients accumulated so far, after finish_accumulation() and before optimizer_step(): for
+  // tests and tools. Collective.
+  void export_gradients(
+      const std::function<void(const std::string&, std::int64_t offset, std::span<const float>)>& visit);
 
   // Rounds the weights to what export_parameters hands out, so that an evaluation sees what is written.
   // Ends training: master weights are changed.
   void round_to_saved(const std::function<DType(const std::string&)>& save_dtype);
 
-  // The accumulated, reduced gradient of this rank's shard of block `index` and its layout: for tests.
+  // What this rank owns of block `index`: for tests.
   const BlockState& block_state(std::size_t index) const { return states_[index]; }
   std::size_t num_blocks() const { return states_.size(); }
 
@@ -104,26 +120,41 @@ class Engine {
   };
 
   ForwardContext context_for(const MicroBatch& batch, std::int64_t layer) const;
+  at::Tensor embed(const MicroBatch& batch);
   at::Tensor forward_layers(at::Tensor x, const MicroBatch& batch, bool training);
   void backward_layer(std::size_t layer, const MicroBatch& batch, at::Tensor& gradient);
   ops::HeadResult run_head(const at::Tensor& x, const MicroBatch& batch, float gradient_scale, bool training);
+  void acquire_head();
+  void release_head();
   void reduce_head();
-  void step_block(BlockState& state, const at::Tensor& gradient, const AdamWSettings& settings,
-                  double learning_rate, std::int64_t step, double gradient_scale);
+  void offload_activations();
   at::Tensor next_token_logits(std::span<const std::int32_t> ids, std::vector<ops::KeyValueCache>& caches,
                                std::int64_t past);
+  void load_piece(BlockState& state, std::size_t parameter, std::int64_t begin, std::span<const float> values);
+  // Hands every piece of every trainable parameter to `visit` on all ranks; where states are sharded, `read` fills
+  // it on the rank that owns it only.
+  void visit_pieces(bool sharded,
+                    const std::function<void(const BlockState&, ElementRange, std::span<float>)>& read,
+                    const std::function<void(const Parameter&, std::int64_t, std::span<float>)>& visit);
+  void read_master(const BlockState& state, ElementRange range, std::span<float> values) const;
 
-  BlockState& embedding_state() { return states_.front(); }
-  BlockState& head_state() { return states_.back(); }
+  std::size_t head_index() const { return states_.size() - 1; }
   bool tied() const { return model_.config.tied_embeddings; }
+  // Whether a backward pass reaches block `index`: it is trainable, or one below it is.
+  bool needs_backward(std::size_t index) const { return index >= lowest_trainable_; }
 
   Model& model_;
   EngineOptions options_;
   Communicator& communicator_;
-  std::unique_ptr<Stream> compute_;
+  EngineStreams streams_;
   ops::RotaryTable rotary_;
   std::vector<BlockState> states_;  // embedding, layers, head
+  std::size_t lowest_trainable_ = 0;
   std::optional<GradientReducer> reducer_;
+  std::optional<WeightSource> weights_;
+  std::optional<OptimizerStep> optimizer_;
+  std::optional<ActivationStore> activations_;
+  at::Tensor squares_piece_;
   at::Tensor anchor_;
   std::vector<SavedLayer> saved_;
 };

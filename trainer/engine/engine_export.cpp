@@ -1,4 +1,4 @@
-// Weights on their way out.
+// Weights on their way in and out.
 #include <algorithm>
 
 #include "trainer/engine/engine.h"
@@ -7,7 +7,7 @@
 namespace autoglm {
 namespace {
 
-// Values handed out at a time.
+// Values handed in or out at a time.
 constexpr std::int64_t kPiece = std::int64_t{1} << 20;
 
 // What a value becomes when it is written as bf16: the same rounding as for working weights.
@@ -18,38 +18,144 @@ void round_to_bf16(std::span<float> values) {
                                                     static_cast<std::int64_t>(values.size()));
 }
 
+// Writes fp32 values, as master weights and rounded as working ones, to where they belong.
+void store_working(const at::Tensor& working, std::int64_t at, std::span<const float> values) {
+  AUTOGLM_CHECK(working.is_cpu());
+  if (working.scalar_type() == at::kFloat) {
+    std::copy(values.begin(), values.end(), ops::write_pointer<float>(working) + at);
+    return;
+  }
+  simd::float_kernels().round_weights(values.data(), ops::write_pointer<simd::bf16_bits>(working) + at,
+                                      static_cast<std::int64_t>(values.size()));
+}
+
+void store_master(const OptimizerPart& part, std::int64_t at, std::span<const float> values) {
+  if (part.is_working) return;
+  if (part.master.defined()) {
+    std::copy(values.begin(), values.end(), ops::write_pointer<float>(part.master) + at);
+    return;
+  }
+  std::vector<simd::bf16_bits> upper(values.size());
+  simd::float_kernels().split_master(values.data(), upper.data(), ops::write_pointer<std::int16_t>(part.remainder) + at,
+                                     static_cast<std::int64_t>(values.size()));
+}
+
 }  // namespace
 
-void Engine::export_parameters(
-    const std::function<DType(const std::string&)>& save_dtype,
-    const std::function<void(const std::string&, std::int64_t, std::span<const float>)>& visit) {
+void Engine::load_piece(BlockState& state, std::size_t parameter, std::int64_t begin, std::span<const float> values) {
+  store_working(state.working, state.working_offset(parameter, begin), values);
+  if (!state.block->parameters()[parameter].trainable()) return;
+  const ElementRange piece{begin, begin + static_cast<std::int64_t>(values.size())};
+  for (const OptimizerPart& part : state.optimizer) {
+    const ElementRange range = piece.within(part.range);
+    if (range.size() == 0) continue;
+    store_master(part, range.begin - part.range.begin,
+                 values.subspan(static_cast<std::size_t>(range.begin - begin), static_cast<std::size_t>(range.size())));
+  }
+}
+
+void Engine::load(const std::function<void(const std::string&, std::int64_t, std::span<float>)>& read) {
   std::vector<float> piece;
   for (BlockState& state : states_) {
-    for (std::size_t i = 0; i < state.layout.num_parameters(); ++i) {
-      const std::string& name = state.block->parameters()[i].name();
-      const bool rounds = save_dtype(name) == DType::bfloat16;
-      for (std::int64_t at = 0; at < state.layout.elements(i); at += kPiece) {
-        const std::int64_t count = std::min(kPiece, state.layout.elements(i) - at);
-        const at::Tensor master = state.master.narrow(0, state.layout.offset(i) + at, count).cpu();
-        const float* values = ops::read_pointer<float>(master);
-        piece.assign(values, values + count);
-        if (rounds) round_to_bf16(piece);
-        visit(name, at, piece);
+    for (std::size_t i = 0; i < state.block->parameters().size(); ++i) {
+      const ElementRange all = state.elements_of(i), held = state.held_elements_of(i);
+      for (std::int64_t at = held.begin; at < held.end; at += kPiece) {
+        piece.resize(static_cast<std::size_t>(std::min(kPiece, held.end - at)));
+        read(state.block->parameters()[i].name(), at - all.begin, piece);
+        load_piece(state, i, at, piece);
       }
     }
   }
 }
 
-void Engine::round_to_saved(const std::function<DType(const std::string&)>& save_dtype) {
-  for (BlockState& state : states_) {
-    for (std::size_t i = 0; i < state.layout.num_parameters(); ++i) {
-      if (save_dtype(state.block->parameters()[i].name()) != DType::bfloat16) continue;
-      at::Tensor master = state.master.narrow(0, state.layout.offset(i), state.layout.elements(i));
-      at::Tensor staged = master.cpu();
-      round_to_bf16({ops::write_pointer<float>(staged), static_cast<std::size_t>(staged.numel())});
-      if (!master.is_cpu()) master.copy_(staged);
+// `range` is part of what this rank optimizes.
+void Engine::read_master(const BlockState& state, ElementRange range, std::span<float> values) const {
+  for (const OptimizerPart& part : state.optimizer) {
+    const ElementRange mine = range.within(part.range);
+    if (mine.size() == 0) continue;
+    float* to = values.data() + (mine.begin - range.begin);
+    const std::int64_t at = mine.begin - part.range.begin;
+    if (part.master.defined()) {
+      std::copy_n(ops::read_pointer<float>(part.master) + at, mine.size(), to);
+    } else {
+      simd::float_kernels().join_master(ops::read_pointer<simd::bf16_bits>(state.working_range(mine)),
+                                        ops::read_pointer<std::int16_t>(part.remainder) + at, to, mine.size());
     }
-    round_working_weights(state);
+  }
+}
+
+void Engine::visit_pieces(bool sharded, const std::function<void(const BlockState&, ElementRange, std::span<float>)>& read,
+                          const std::function<void(const Parameter&, std::int64_t, std::span<float>)>& visit) {
+  sharded = sharded && communicator_.size() > 1;
+  std::vector<float> piece;
+  for (const BlockState& state : states_) {
+    const std::int64_t shard = state.layout.shard_elements();
+    for (std::size_t i = 0; i < state.block->parameters().size(); ++i) {
+      const Parameter& parameter = state.block->parameters()[i];
+      if (!parameter.trainable()) continue;
+      const ElementRange all = state.elements_of(i);
+      for (std::int64_t at = all.begin; at < all.end;) {
+        ElementRange range{at, std::min(at + kPiece, all.end)};
+        const std::int64_t owner = at / shard;
+        if (sharded) range = range.within({owner * shard, (owner + 1) * shard});
+        piece.resize(static_cast<std::size_t>(range.size()));
+        if (!sharded || owner == communicator_.rank()) read(state, range, piece);
+        if (sharded) {
+          communicator_.broadcast(piece.data(), range.size() * static_cast<std::int64_t>(sizeof(float)),
+                                  static_cast<int>(owner), Event()).synchronize();
+        }
+        visit(parameter, range.begin - all.begin, piece);
+        at = range.end;
+      }
+    }
+  }
+}
+
+void Engine::export_parameters(
+    const std::function<DType(const std::string&)>& save_dtype,
+    const std::function<void(const std::string&, std::int64_t, std::span<const float>)>& visit) {
+  visit_pieces(
+      options_.strategy.shards_optimizer(),
+      [&](const BlockState& state, ElementRange range, std::span<float> values) { read_master(state, range, values); },
+      [&](const Parameter& parameter, std::int64_t offset, std::span<float> values) {
+        if (save_dtype(parameter.name()) == DType::bfloat16) round_to_bf16(values);
+        visit(parameter.name(), offset, values);
+      });
+}
+
+void Engine::export_gradients(
+    const std::function<void(const std::string&, std::int64_t, std::span<const float>)>& visit) {
+  visit_pieces(
+      true,
+      [&](const BlockState& state, ElementRange range, std::span<float> values) {
+        for (const GradientPart& part : state.gradients) {
+          const ElementRange mine = range.within(part.range);
+          if (mine.size() == 0) continue;
+          const at::Tensor sum = part.sum.narrow(0, mine.begin - part.range.begin, mine.size()).to(at::kFloat);
+          std::copy_n(ops::read_pointer<float>(sum), mine.size(), values.data() + (mine.begin - range.begin));
+        }
+      },
+      [&](const Parameter& parameter, std::int64_t offset, std::span<float> values) {
+        visit(parameter.name(), offset, values);
+      });
+}
+
+void Engine::round_to_saved(const std::function<DType(const std::string&)>& save_dtype) {
+  std::vector<float> piece;
+  for (BlockState& state : states_) {
+    for (std::size_t i = 0; i < state.block->parameters().size(); ++i) {
+      const Parameter& parameter = state.block->parameters()[i];
+      if (!parameter.trainable() || save_dtype(parameter.name()) != DType::bfloat16) continue;
+      const ElementRange all = state.elements_of(i).within(state.optimizer_range());
+      for (std::int64_t at = all.begin; at < all.end; at += kPiece) {
+        const ElementRange range{at, std::min(at + kPiece, all.end)};
+        piece.resize(static_cast<std::size_t>(range.size()));
+        read_master(state, range, piece);
+        round_to_bf16(piece);
+        load_piece(state, i, range.begin, piece);
+      }
+    }
+    if (state.trainable()) weights_->updated(static_cast<std::size_t>(&state - states_.data()), Event());
   }
 }
 

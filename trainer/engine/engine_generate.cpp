@@ -27,10 +27,21 @@ at::Tensor Engine::next_token_logits(std::span<const std::int32_t> ids, std::vec
   context.rotary = &rotary_;
   context.caches = &caches;
   context.past = past;
+  weights_->acquire(0);
+  weights_->prefetch(1);
   at::Tensor x = model_.embedding->forward(anchor_, context);
-  for (const auto& layer : model_.layers) x = layer->forward(x, context);
+  weights_->release(0);
+  for (std::size_t i = 0; i < model_.layers.size(); ++i) {
+    weights_->acquire(i + 1);
+    weights_->prefetch(i + 2);
+    x = model_.layers[i]->forward(x, context);
+    weights_->release(i + 1);
+  }
   const at::Tensor last = x.view({count, x.size(-1)}).narrow(0, count - 1, 1).contiguous();
-  return ops::head_logits(last, model_.head->norm(), model_.head->weight());
+  acquire_head();
+  at::Tensor logits = ops::head_logits(last, model_.head->norm(), model_.head->weight());
+  release_head();
+  return logits;
 }
 
 std::vector<std::int32_t> Engine::generate(std::span<const std::int32_t> prompt, std::int64_t max_new_tokens,

@@ -1,7 +1,9 @@
 #include "trainer/engine/gradient_reducer.h"
 
-#include "sharding/memory/category.h"
+#include <algorithm>
+
 #include "trainer/ops/target.h"
+#include "trainer/optim/adamw.h"
 
 namespace autoglm {
 namespace {
@@ -9,87 +11,208 @@ namespace {
 constexpr std::size_t kNumLayerSlots = 2;
 constexpr std::size_t kOuterSlot = 2;
 
+// sum += values, or sum = values; bf16 sums are rounded to nearest. Host memory, on the calling thread.
+void add_to_sum(const float* values, void* sum, bool bf16, std::int64_t count, bool first) {
+  const auto& math = simd::float_kernels();
+  if (bf16) {
+    auto* to = static_cast<simd::bf16_bits*>(sum);
+    first ? simd::activation_kernels<simd::bf16_bits>().narrow(values, to, count)
+          : math.accumulate_bf16(values, to, count);
+  } else if (first) {
+    std::copy_n(values, count, static_cast<float*>(sum));
+  } else {
+    math.accumulate(values, static_cast<float*>(sum), count);
+  }
+}
+
 }  // namespace
 
-GradientReducer::GradientReducer(Communicator& communicator, Stream& compute, std::int64_t layer_elements,
-                                 std::int64_t outer_elements, at::Device device)
-    : communicator_(communicator), compute_(compute) {
-  const CategoryScope scope(MemoryCategory::gradients);
-  for (std::size_t i = 0; i < slots_.size(); ++i) {
-    const std::int64_t elements = i == kOuterSlot ? outer_elements : layer_elements;
-    slots_[i].buffer = at::empty({elements}, at::TensorOptions().dtype(at::kFloat).device(device));
+GradientReducer::GradientReducer(std::span<BlockState> states, const StatePlacement& placement,
+                                 Communicator& communicator, EngineStreams& streams)
+    : states_(states), placement_(placement), communicator_(communicator), streams_(streams) {
+  const auto make = [&](std::int64_t elements) {
+    slots_.push_back({allocate_flat(elements, at::kFloat, placement.device, MemoryCategory::gradients), nullptr, false,
+                      false, Event(), Event()});
+  };
+  if (placement.strategy.reduce == ReduceMode::step) {
+    for (const BlockState& state : states) make(state.layout.total_elements());
+  } else {
+    const bool tied = states.back().block->parameters().size() == 1;
+    std::int64_t layer = 0;
+    for (std::size_t i = 1; i + 1 < states.size(); ++i) layer = std::max(layer, states[i].layout.total_elements());
+    const std::int64_t head = states.back().layout.total_elements();
+    const std::int64_t outer = std::max(states.front().layout.total_elements(), tied ? 0 : head);
+    if (tied) layer = std::max(layer, head);
+    for (std::size_t i = 0; i < kNumLayerSlots; ++i) make(layer);
+    make(outer);
+  }
+  const bool on_host = std::any_of(states.begin(), states.end(), [](const BlockState& state) {
+    return std::any_of(state.gradients.begin(), state.gradients.end(),
+                       [](const GradientPart& part) { return part.pool == MemoryPool::host; });
+  });
+  if (!on_host) return;
+  for (at::Tensor& buffer : staging_) {
+    buffer = allocate_flat(kTransferElements, at::kFloat, placement.device, MemoryCategory::staging, MemoryPool::host);
   }
 }
 
 GradientReducer::~GradientReducer() {
-  if (in_flight_.empty()) return;
-  communicator_.abandon();
-  for (const std::size_t index : in_flight_) {
-    try {
-      slots_[index].reduced.synchronize();
-    } catch (const std::exception&) {
-      // It failed, as was to be expected after abandon(): what counts is that it has ended.
-    }
+  if (!in_flight_.empty()) communicator_.abandon();
+  for (const Slot& slot : slots_) {
+    wait_quietly(slot.reduced);
+    wait_quietly(slot.downloaded);
   }
+  for (const Event& event : staging_free_) wait_quietly(event);
 }
 
-void GradientReducer::acquire(BlockState& state, Slot slot) {
-  std::size_t index = kOuterSlot;
-  if (slot == Slot::layer) index = std::exchange(next_layer_slot_, (next_layer_slot_ + 1) % kNumLayerSlots);
-  SlotState& chosen = slots_[index];
-  while (chosen.in_flight) retire_oldest();
-  AUTOGLM_CHECK(chosen.owner == nullptr, "the slot of {} is still being written", state.block->name());
-  AUTOGLM_CHECK(state.layout.total_elements() <= chosen.buffer.numel(), "{} is larger than its slot",
-                state.block->name());
-  chosen.owner = &state;
-  at::Tensor flat = chosen.buffer.narrow(0, 0, state.layout.total_elements());
-  flat.zero_();
+std::size_t GradientReducer::slot_index(std::size_t index) const {
+  if (placement_.strategy.reduce == ReduceMode::step) return index;
+  const std::size_t last = states_.size() - 1;
+  const bool tied = states_.back().block->parameters().size() == 1;
+  return index == 0 || (index == last && !tied) ? kOuterSlot : index % kNumLayerSlots;
+}
+
+void GradientReducer::acquire(std::size_t index) {
+  BlockState& state = states_[index];
+  if (!state.trainable()) return;
+  Slot& slot = slots_[slot_index(index)];
+  while (slot.in_flight) retire_oldest();
+  AUTOGLM_CHECK(slot.owner == nullptr, "the slot of {} is still being written", state.block->name());
+  AUTOGLM_CHECK(state.layout.total_elements() <= slot.buffer.numel(), "{} is larger than its slot", state.block->name());
+  streams_.wait_exposed(slot.downloaded);
+  slot.owner = &state;
+  const at::Tensor flat = slot.buffer.narrow(0, 0, state.layout.total_elements());
+  const bool keeps = placement_.strategy.reduce == ReduceMode::step && std::exchange(state.accumulated, true);
+  if (!keeps) flat.zero_();
   state.bind_gradients(flat);
 }
 
-GradientReducer::SlotState& GradientReducer::slot_of(BlockState& state) {
-  for (SlotState& slot : slots_) {
-    if (slot.owner == &state && !slot.in_flight) return slot;
+void GradientReducer::reduce(std::size_t index) {
+  BlockState& state = states_[index];
+  if (!state.trainable()) return;
+  Slot& slot = slots_[slot_index(index)];
+  AUTOGLM_CHECK(slot.owner == &state && !slot.in_flight, "{} holds no gradient buffer", state.block->name());
+  state.bind_gradients(at::Tensor());
+  if (placement_.strategy.reduce == ReduceMode::step) {
+    slot.owner = nullptr;
+    return;
   }
-  AUTOGLM_CHECK(false, "{} holds no gradient buffer", state.block->name());
+  slot.first = !std::exchange(state.accumulated, true);
+  start(slot_index(index));
 }
 
-void GradientReducer::reduce(BlockState& state) {
-  SlotState& slot = slot_of(state);
-  state.bind_gradients(at::Tensor());
-  const std::int64_t count = state.layout.shard_elements();
-  float* data = ops::computes(slot.buffer) ? slot.buffer.mutable_data_ptr<float>() : nullptr;
-  float* shard = data == nullptr ? nullptr : data + communicator_.rank() * count;
-  slot.reduced = communicator_.reduce_scatter(data, shard, count, compute_.record());
+void GradientReducer::start(std::size_t index) {
+  Slot& slot = slots_[index];
+  BlockState& state = *slot.owner;
+  auto* data = static_cast<float*>(element_pointer(slot.buffer, 0));
+  auto* shard = static_cast<float*>(element_pointer(slot.buffer, state.shard().begin));
+  slot.reduced =
+      communicator_.reduce_scatter(data, shard, state.layout.shard_elements(), streams_.compute().record());
   slot.in_flight = true;
-  in_flight_.push_back(static_cast<std::size_t>(&slot - slots_.data()));
+  in_flight_.push_back(index);
+  for (const GradientPart& part : state.gradients) {
+    if (part.pool == MemoryPool::host) download(slot, part);
+  }
+}
+
+// Through two staging buffers: one is filled by the transfer while the other is added to the accumulator.
+void GradientReducer::download(Slot& slot, const GradientPart& part) {
+  Stream &transfer = streams_.download(), &work = streams_.host_work();
+  transfer.wait(slot.reduced);
+  for (std::int64_t at = part.range.begin; at < part.range.end; at += kTransferElements) {
+    const std::int64_t count = std::min(kTransferElements, part.range.end - at);
+    const std::size_t which = std::exchange(next_staging_, 1 - next_staging_);
+    transfer.wait(staging_free_[which]);
+    queue_copy(transfer, staging_[which], 0, slot.buffer, at, count);
+    work.wait(transfer.record());
+    if (ops::computes(slot.buffer)) {
+      const auto* from = static_cast<const float*>(element_pointer(staging_[which], 0));
+      void* to = element_pointer(part.sum, at - part.range.begin);
+      const bool bf16 = part.sum.scalar_type() == at::kBFloat16;
+      work.submit([=, first = slot.first] { add_to_sum(from, to, bf16, count, first); });
+    }
+    staging_free_[which] = work.record();
+  }
+  slot.downloaded = transfer.record();
 }
 
 void GradientReducer::retire_oldest() {
   AUTOGLM_CHECK(!in_flight_.empty());
-  SlotState& slot = slots_[in_flight_.front()];
+  Slot& slot = slots_[in_flight_.front()];
   in_flight_.pop_front();
-  compute_.wait(slot.reduced);
-  BlockState& state = *slot.owner;
-  const std::int64_t count = state.layout.shard_elements();
-  const at::Tensor shard = slot.buffer.narrow(0, communicator_.rank() * count, count);
-  if (!std::exchange(state.accumulated, true)) {
-    state.accumulator.copy_(shard);
-  } else if (ops::computes(shard) && shard.is_cpu()) {
-    const float* from = ops::read_pointer<float>(shard);
-    float* to = ops::write_pointer<float>(state.accumulator);
-    at::parallel_for(0, count, 1 << 16, [&](std::int64_t begin, std::int64_t end) {
-      simd::float_kernels().accumulate(from + begin, to + begin, end - begin);
+  streams_.wait_exposed(slot.reduced);
+  for (const GradientPart& part : slot.owner->gradients) {
+    if (part.pool == MemoryPool::host || !ops::computes(slot.buffer)) continue;
+    const bool bf16 = part.sum.scalar_type() == at::kBFloat16;
+    AUTOGLM_CHECK(part.sum.is_cpu());
+    const auto* from = static_cast<const float*>(element_pointer(slot.buffer, part.range.begin));
+    auto* to = static_cast<char*>(element_pointer(part.sum, 0));
+    const auto width = static_cast<std::int64_t>(part.sum.element_size());
+    at::parallel_for(0, part.range.size(), 1 << 16, [&](std::int64_t begin, std::int64_t end) {
+      add_to_sum(from + begin, to + begin * width, bf16, end - begin, slot.first);
     });
-  } else {
-    state.accumulator.add_(shard);
   }
   slot.owner = nullptr;
   slot.in_flight = false;
 }
 
 void GradientReducer::finish() {
+  if (placement_.strategy.reduce == ReduceMode::step) {
+    for (std::size_t i = 0; i < states_.size(); ++i) {
+      if (!states_[i].accumulated) continue;
+      slots_[i].owner = &states_[i];
+      slots_[i].first = true;
+      start(i);
+    }
+  }
   while (!in_flight_.empty()) retire_oldest();
+  for (const Event& event : staging_free_) streams_.wait_exposed(event);
+}
+
+void GradientReducer::discard() {
+  while (!in_flight_.empty()) retire_oldest();
+  for (const Event& event : staging_free_) streams_.wait_exposed(event);
+  for (BlockState& state : states_) state.accumulated = false;
+}
+
+double sum_of_squares(const BlockState& state, const at::Tensor& piece) {
+  double total = 0;
+  if (state.gradients.empty() || !ops::computes(state.gradients.front().sum)) return total;
+  const ElementRange shard = state.shard();
+  std::vector<double> sums(static_cast<std::size_t>((shard.size() + kSquaresPiece - 1) / kSquaresPiece));
+  const auto range_of = [&](std::int64_t index) {
+    const std::int64_t begin = shard.begin + index * kSquaresPiece;
+    return ElementRange{begin, std::min(begin + kSquaresPiece, shard.end)};
+  };
+  const auto whole_in = [](ElementRange range, const GradientPart& part) {
+    return part.range.begin <= range.begin && range.end <= part.range.end;
+  };
+  for (const GradientPart& part : state.gradients) {
+    AUTOGLM_CHECK(part.sum.is_cpu());
+    at::parallel_for(0, static_cast<std::int64_t>(sums.size()), 8, [&](std::int64_t first, std::int64_t last) {
+      for (std::int64_t i = first; i < last; ++i) {
+        const ElementRange range = range_of(i);
+        if (!whole_in(range, part)) continue;
+        sums[static_cast<std::size_t>(i)] = piece_sum_of_squares(part.sum, range.begin - part.range.begin, range.size());
+      }
+    });
+  }
+  for (std::size_t i = 0; i < sums.size(); ++i) {
+    const ElementRange range = range_of(static_cast<std::int64_t>(i));
+    const bool straddles = std::none_of(state.gradients.begin(), state.gradients.end(),
+                                        [&](const GradientPart& part) { return whole_in(range, part); });
+    if (straddles) {
+      for (const GradientPart& part : state.gradients) {
+        const ElementRange mine = range.within(part.range);
+        if (mine.size() == 0) continue;
+        piece.narrow(0, mine.begin - range.begin, mine.size())
+            .copy_(part.sum.narrow(0, mine.begin - part.range.begin, mine.size()));
+      }
+      sums[i] = piece_sum_of_squares(piece, 0, range.size());
+    }
+    total += sums[i];
+  }
+  return total;
 }
 
 }  // namespace autoglm

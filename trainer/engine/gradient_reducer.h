@@ -6,59 +6,83 @@
 #include <array>
 #include <cstdint>
 #include <deque>
+#include <span>
+#include <vector>
 
 #include "sharding/communicator.h"
-#include "sharding/stream.h"
 #include "trainer/engine/block_state.h"
+#include "trainer/engine/streams.h"
 
 namespace autoglm {
 
 // Flat fp32 buffers in three static slots: two for decoder layers, so that one is reduced while the other is
 // written, and one for the embedding or the head. A slot is reused only once its reduction has been added
-// to the accumulator. Contributions are added in the order in which they were handed over, so sums do not
-// depend on timing.
+// to the accumulators: the device's on the compute stream, the host's on the way through staging buffers.
+// Contributions are added in the order in which they were handed over, so sums do not depend on timing.
+//
+// With ReduceMode::step every block has a buffer of its own instead, in which micro-batches are summed before
+// one reduction.
 class GradientReducer {
  public:
-  // Allocates slots of the given sizes (elements).
-  GradientReducer(Communicator& communicator, Stream& compute, std::int64_t layer_elements,
-                  std::int64_t outer_elements, at::Device device);
+  // The states are those of embedding, layers, head, allocated; they and everything else must outlive the reducer.
+  GradientReducer(std::span<BlockState> states, const StatePlacement& placement, Communicator& communicator,
+                  EngineStreams& streams);
 
-  // Waits until no reduction touches the slots any more, even when an exception left some under way.
+  // Waits until nothing touches the buffers any more, even when an exception left something under way.
   ~GradientReducer();
   GradientReducer(const GradientReducer&) = delete;
   GradientReducer& operator=(const GradientReducer&) = delete;
 
-  enum class Slot { layer, outer };
+  // A buffer for the gradients of block `index`, zero or holding those of earlier micro-batches, bound to its
+  // parameters. Waits until one is free. Frozen blocks have none: then this and reduce() do nothing. At most one
+  // block per slot may be between acquire and reduce.
+  void acquire(std::size_t index);
 
-  // A zeroed buffer for the gradients of `state`, bound to its parameters. Waits until one of that kind is
-  // free. At most one block per slot kind may be between acquire and reduce, two for layers.
-  void acquire(BlockState& state, Slot slot);
-
-  // Starts summing the buffer of `state` over the ranks; unbinds the parameters. Asynchronous.
-  void reduce(BlockState& state);
+  // The block's gradients are complete: starts summing them over the ranks; unbinds the parameters. Asynchronous.
+  void reduce(std::size_t index);
 
   // Waits for everything that was started and adds it to the accumulators.
   void finish();
 
-  // The slots as scratch space, for gathering gradients in the optimizer's step. Only after finish().
-  at::Tensor scratch(std::size_t index) { return slots_[index].buffer; }
+  // Drops what was accumulated.
+  void discard();
+
+  // The slots as scratch space, fp32, for gathering gradients in the optimizer's step; only after finish().
+  // Undefined where a block has a buffer of its own.
+  const at::Tensor& scratch(std::size_t index) const { return slots_[slot_index(index)].buffer; }
 
  private:
-  struct SlotState {
+  struct Slot {
     at::Tensor buffer;
     BlockState* owner = nullptr;  // between acquire and retirement
     bool in_flight = false;
+    bool first = false;  // the accumulator holds nothing of this step yet
     Event reduced;
+    Event downloaded;
   };
 
+  std::size_t slot_index(std::size_t index) const;
+  void start(std::size_t slot);
+  void download(Slot& slot, const GradientPart& part);
   void retire_oldest();
-  SlotState& slot_of(BlockState& state);
+  const at::Tensor& staging(std::size_t which);
 
+  std::span<BlockState> states_;
+  StatePlacement placement_;
   Communicator& communicator_;
-  Stream& compute_;
-  std::array<SlotState, 3> slots_;
-  std::size_t next_layer_slot_ = 0;
+  EngineStreams& streams_;
+  std::vector<Slot> slots_;
   std::deque<std::size_t> in_flight_;
+  std::array<at::Tensor, 2> staging_;  // host fp32 [kTransferElements] each
+  std::array<Event, 2> staging_free_;
+  std::size_t next_staging_ = 0;
 };
+
+// Sum of squares of a block's accumulated gradients in fp64, in an order that does not depend on where they lie.
+// `piece` is scratch space on the host for kSquaresPiece fp32 values, for pieces that lie in both memories.
+double sum_of_squares(const BlockState& state, const at::Tensor& piece);
+
+// Elements that staging buffers hold: a transfer moves that many at a time.
+inline constexpr std::int64_t kTransferElements = std::int64_t{1} << 20;
 
 }  // namespace autoglm

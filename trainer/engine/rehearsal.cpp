@@ -1,10 +1,16 @@
 #include "trainer/engine/rehearsal.h"
 
+#include <algorithm>
+
 namespace autoglm {
 
-ArenaStatistics rehearse(const RehearsalRequest& request) {
+MemoryStatistics rehearse(const RehearsalRequest& request) {
   const RehearsalArena arena(request.device_limit);
   Model model = make_model(request.model);
+  for (Parameter* parameter : model.parameters()) {
+    const bool is_frozen = std::find(request.frozen.begin(), request.frozen.end(), parameter->name()) != request.frozen.end();
+    parameter->set_trainable(!is_frozen);
+  }
   EngineOptions options = request.options;
   options.device = at::Device(at::kMeta);
   const auto communicator = make_rehearsal_communicator(request.rank, request.world_size);

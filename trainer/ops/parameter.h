@@ -51,6 +51,9 @@ class Parameter {
     return gradient_;
   }
 
+  // Whether the weight can be read now.
+  bool bound() const { return weight_.defined(); }
+
   void bind_weight(at::Tensor weight) { weight_ = std::move(weight); }
   void bind_gradient(at::Tensor gradient) { gradient_ = std::move(gradient); }
 

@@ -18,18 +18,41 @@ struct AdamWSettings {
 
 // The factors of one step (1, 2, ...); `gradient_scale` multiplies every gradient (clipping).
 AdamWFactors adamw_factors(const AdamWSettings& settings, double learning_rate, std::int64_t step,
-                                 double gradient_scale, bool decays);
+                           double gradient_scale, bool decays);
 
-// Updates `count` elements from `offset` of the flat fp32 tensors; gradient's element i belongs to
-// master's. With `first_step` the moments are taken as zero, whatever they hold. Nothing is allocated. The bits
-// of an element do not depend on where a range is cut.
-void adamw(const at::Tensor& master, const at::Tensor& moment1, const at::Tensor& moment2,
-           const at::Tensor& gradient, std::int64_t offset, std::int64_t count, const AdamWFactors& factors,
-           bool first_step);
+// A run of elements with everything that belongs to them, in one memory.
+struct AdamWSlice {
+  std::int64_t count = 0;
+  float* master = nullptr;            // the fp32 weights; null when they are split
+  std::int16_t* remainder = nullptr;  // when split: what `working` lacks
+  void* working = nullptr;            // receives the rounded weights; null when the master is the working weight
+  void* moment1 = nullptr;
+  void* moment2 = nullptr;
+  const void* gradient = nullptr;
+  bool bf16_working = true;
+  bool bf16_moments = false;
+  bool bf16_gradient = false;
+  std::uint64_t first_element = 0;  // place of the first one among all the model's: keys the rounding of moments
+};
 
-// Sum of squares of a flat fp32 tensor in fp64, over pieces of fixed size in order: the same bits for any
-// number of threads.
-double sum_of_squares(const at::Tensor& flat);
+// What is the same for many runs.
+struct AdamWUpdate {
+  AdamWFactors factors{};
+  bool first = false;           // the moments are taken as zero, whatever they hold
+  std::uint32_t noise_key = 0;  // of seed and step, for moments in bf16
+};
+
+// Updates a run of elements in host memory with all threads. Nothing is allocated. The bits of an element do not
+// depend on where runs are cut, nor on how the master is stored.
+void adamw(const AdamWSlice& slice, const AdamWUpdate& update);
+
+std::uint32_t adamw_noise_key(std::uint64_t seed, std::int64_t step);
+
+// Sums of squares are taken over pieces of so many elements, counted from the beginning of a shard.
+inline constexpr std::int64_t kSquaresPiece = std::int64_t{1} << 14;
+
+// Of at most kSquaresPiece elements of a flat fp32 or bf16 tensor on the host, in fp64.
+double piece_sum_of_squares(const at::Tensor& flat, std::int64_t begin, std::int64_t count);
 
 // What clip_grad_norm_ multiplies gradients by: min(1, limit / (norm + 1e-6)); 1 when `limit` is 0.
 double clip_factor(double norm, double limit);

@@ -1,20 +1,27 @@
 """run.json and metrics.jsonl: what they hold, and what must not change the numbers in them."""
 
+import pathlib
 import unittest
 
 import end_to_end
+import safetensors.torch
 import torch
 from end_to_end import EndToEndTest, make_model, read_run, tree
 
 STEP_KEYS = {
     "step", "epoch", "loss", "learning_rate", "gradient_norm", "tokens", "supervised_tokens", "step_seconds",
-    "tokens_per_second", "device_peak_bytes", "host_peak_bytes", "predicted_device_peak_bytes",
+    "tokens_per_second", "device_peak_bytes", "host_peak_bytes", "predicted_device_peak_bytes", "exposed_seconds",
 }
-TIMED = {"step_seconds", "tokens_per_second", "host_peak_bytes"}
+TIMED = {"step_seconds", "exposed_seconds", "tokens_per_second", "host_peak_bytes"}
 
 
 def weights(output):
     return {name: data for name, data in tree(output).items() if name.endswith(".safetensors")}
+
+
+def tensors(folder):
+    files = sorted(pathlib.Path(folder).glob("*.safetensors"))
+    return {name: tensor for file in files for name, tensor in safetensors.torch.load_file(file).items()}
 
 
 def without_times(steps):
@@ -130,6 +137,37 @@ class MetricsTest(EndToEndTest):
         for other in range(1, 4):
             self.assertEqual(curves[other], curves[0])
             self.assertEqual(files[other], files[0])
+
+    def test_strategy_keeps_every_bit(self):
+        strategies = {
+            1: [["ddp"], ["zero2", "--offload-optimizer", 0.5], ["zero3", "--weights", "host"],
+                ["ddp", "--master", "plain", "--weights", "host", "--offload-optimizer", 1]],
+            2: [["ddp"], ["zero1", "--master", "plain"], ["zero2", "--weights", "host", "--offload-optimizer", 0.37],
+                ["zero3", "--recompute", "full", "--offload-activations", 1], ["zero3", "--offload-optimizer", 1]],
+        }
+        for ranks, choices in strategies.items():
+            files, curves = [], []
+            for options in choices:
+                output = self.output(f"{ranks}-" + "-".join(map(str, options)))
+                steps, evaluations = self.train(self.models["llama_tied"], output, "--precision", "bf16", "--validation",
+                                                self.validation, "--sample", "Who are you?", "--strategy", *options,
+                                                ranks=ranks)
+                files.append(weights(output))
+                curves.append([(step["loss"], step["gradient_norm"]) for step in steps] + evaluations)
+                for step in steps:
+                    self.assertEqual(step["predicted_device_peak_bytes"], step["device_peak_bytes"], options)
+            for other in range(1, len(choices)):
+                self.assertEqual(curves[other], curves[0], choices[other])
+                self.assertEqual(files[other], files[0], choices[other])
+
+    def test_frozen_parameters_stay_as_they_were(self):
+        before = tensors(self.models["glm4"])
+        output = self.output("frozen")
+        self.train(self.models["glm4"], output, "--freeze", "model.embed_tokens.*", "--freeze", "*.layers.0.*",
+                   "--strategy", "zero3", ranks=2)
+        for name, values in tensors(output).items():
+            frozen = "embed_tokens" in name or ".layers.0." in name
+            self.assertEqual(torch.equal(values, before[name]), frozen, name)
 
     def test_samples_are_answered(self):
         ended = self.start(self.models["glm4"], self.output("run"), "--sample", "Who are you?", ranks=2)

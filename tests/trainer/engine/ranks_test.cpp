@@ -237,11 +237,11 @@ TEST_F(RanksTest, AllocateWhatWasRehearsed) {
         shape.model.tied = tied;
         shape.model.head_dim = 12;
         shape.bf16 = tied;
-        shape.recompute = level;
-        shape.recompute_layers = family == std::string("llama") ? 2 : -1;
-        shape.micro_batch = tied ? 1 : 2;
+        shape.strategy.recompute = level;
+        shape.strategy.recompute_layers = family == std::string("llama") ? 2 : -1;
+        shape.strategy.micro_batch = tied ? 1 : 2;
         SCOPED_TRACE(tiny::describe(shape));
-        const ArenaStatistics rehearsal = tiny::rehearsed(shape, session->rank(), session->size());
+        const MemoryStatistics rehearsal = tiny::rehearsed(shape, session->rank(), session->size());
         tiny::expect_rehearsal_holds(rehearsal, tiny::measured(shape, *ranks_, random));
       }
     }

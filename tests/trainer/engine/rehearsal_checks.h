@@ -15,10 +15,7 @@ namespace autoglm::tiny {
 struct StepShape {
   Shape model;
   bool bf16 = true;
-  Recompute recompute = Recompute::none;
-  std::int64_t recompute_layers = -1;
-  std::int64_t micro_batch = 1;
-  std::int64_t head_chunks = 4;
+  Strategy strategy = {.head_chunks = 4};
   std::int64_t row_length = 96;
   std::int64_t micro_batches = 2;
 };
@@ -27,22 +24,18 @@ inline EngineOptions options_of(const StepShape& shape) {
   EngineOptions options;
   options.bf16 = shape.bf16;
   options.row_length = shape.row_length;
-  options.strategy.recompute = shape.recompute;
-  options.strategy.recompute_layers = shape.recompute_layers;
-  options.strategy.micro_batch = shape.micro_batch;
-  options.strategy.head_chunks = shape.head_chunks;
+  options.strategy = shape.strategy;
   return options;
 }
 
 inline std::string describe(const StepShape& s) {
   return fmt::format(
-      "{}{} hidden {} ffn {} vocabulary {}, {}, recompute {} of {}, micro-batch {} x {} x {}, {} head chunks",
-      s.model.family, s.model.tied ? " tied" : "", s.model.hidden, s.model.ffn, s.model.vocabulary,
-      s.bf16 ? "bf16" : "fp32", recompute_name(s.recompute), s.recompute_layers, s.micro_batches,
-      s.micro_batch, s.row_length, s.head_chunks);
+      "{}{} hidden {} ffn {} vocabulary {}, {}, {}, micro-batch {} x {} x {}, {} head chunks", s.model.family,
+      s.model.tied ? " tied" : "", s.model.hidden, s.model.ffn, s.model.vocabulary, s.bf16 ? "bf16" : "fp32",
+      describe_strategy(s.strategy), s.micro_batches, s.strategy.micro_batch, s.row_length, s.strategy.head_chunks);
 }
 
-inline ArenaStatistics rehearsed(const StepShape& shape, int rank, int world_size) {
+inline MemoryStatistics rehearsed(const StepShape& shape, int rank, int world_size) {
   RehearsalRequest request;
   request.model = config_of(shape.model);
   request.options = options_of(shape);
@@ -53,16 +46,16 @@ inline ArenaStatistics rehearsed(const StepShape& shape, int rank, int world_siz
 }
 
 // Runs the step on the CPU arena with random documents from `random`. What was in use before counts nowhere.
-inline ArenaStatistics measured(const StepShape& shape, Communicator& communicator, std::mt19937& random) {
+inline MemoryStatistics measured(const StepShape& shape, Communicator& communicator, std::mt19937& random) {
   Model model = make_model(config_of(shape.model));
   reset_cpu_arena_peak();
-  const MemoryUse before = cpu_arena_statistics().use;
+  const MemoryStatistics before = cpu_memory_statistics();
   Engine engine(model, options_of(shape), communicator);
-  MicroBatch batch(shape.micro_batch, shape.row_length, at::kCPU);
+  MicroBatch batch(shape.strategy.micro_batch, shape.row_length, at::kCPU);
   load_random(engine, 1, 0.05f);
   const auto next_batch = [&] {
     std::vector<Row> rows;
-    for (std::int64_t i = 0; i < shape.micro_batch; ++i) {
+    for (std::int64_t i = 0; i < shape.strategy.micro_batch; ++i) {
       rows.push_back(random_row(random, shape.row_length, shape.model.vocabulary,
                                 0.1 * static_cast<double>(random() % 10)));
     }
@@ -77,17 +70,14 @@ inline ArenaStatistics measured(const StepShape& shape, Communicator& communicat
   engine.optimizer_step({}, 1e-3, 1, clip_factor(sums.gradient_norm, 1.0));
   next_batch();
   EXPECT_TRUE(std::isfinite(engine.evaluate_micro_batch(batch)));
-  ArenaStatistics statistics = cpu_arena_statistics();
-  statistics.peak.total -= before.total;
-  for (std::size_t i = 0; i < before.by_category.size(); ++i)
-    statistics.peak.by_category[i] -= before.by_category[i];
-  // Comparable only if the engine had the arena for itself.
-  EXPECT_EQ(before.total, 0);
-  return statistics;
+  // Comparable only if the engine had the arenas for itself.
+  EXPECT_EQ(before.device.use.total, 0);
+  EXPECT_EQ(before.host.use.total, 0);
+  return cpu_memory_statistics();
 }
 
 // The promise: never less than measured, and at most 0.5 % more.
-inline void expect_rehearsal_holds(const ArenaStatistics& rehearsal, const ArenaStatistics& real) {
+inline void expect_pool_holds(const ArenaStatistics& rehearsal, const ArenaStatistics& real) {
   EXPECT_GE(rehearsal.peak.total, real.peak.total);
   EXPECT_LE(static_cast<double>(rehearsal.peak.total), 1.005 * static_cast<double>(real.peak.total));
   EXPECT_GE(rehearsal.extent, real.extent);
@@ -96,6 +86,11 @@ inline void expect_rehearsal_holds(const ArenaStatistics& rehearsal, const Arena
     EXPECT_EQ(rehearsal.peak.by_category[i], real.peak.by_category[i])
         << category_name(static_cast<MemoryCategory>(i)) << ", measured beside rehearsed at the peak";
   }
+}
+
+inline void expect_rehearsal_holds(const MemoryStatistics& rehearsal, const MemoryStatistics& real) {
+  expect_pool_holds(rehearsal.device, real.device);
+  expect_pool_holds(rehearsal.host, real.host);
 }
 
 }  // namespace autoglm::tiny

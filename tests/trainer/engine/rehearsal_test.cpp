@@ -13,14 +13,14 @@ class RehearsalTest : public ::testing::Test {
   // Twice, with other documents: data must not matter.
   void check(const tiny::StepShape& shape) {
     SCOPED_TRACE(tiny::describe(shape));
-    const ArenaStatistics rehearsal = tiny::rehearsed(shape, 0, 1);
+    const MemoryStatistics rehearsal = tiny::rehearsed(shape, 0, 1);
     const auto communicator = make_self_communicator();
     for (int i = 0; i < 2; ++i) {
-      const ArenaStatistics real = tiny::measured(shape, *communicator, random_);
+      const MemoryStatistics real = tiny::measured(shape, *communicator, random_);
       tiny::expect_rehearsal_holds(rehearsal, real);
       largest_excess_ =
           std::max(largest_excess_,
-                   static_cast<double>(rehearsal.peak.total) / static_cast<double>(real.peak.total) - 1);
+                   static_cast<double>(rehearsal.device.peak.total) / static_cast<double>(real.device.peak.total) - 1);
     }
     ++num_steps_;
   }
@@ -41,8 +41,8 @@ void with_levels(const tiny::StepShape& base, const std::function<void(const tin
     for (const std::int64_t layers : {-1, 2}) {
       if (level == Recompute::none && layers >= 0) continue;
       tiny::StepShape shape = base;
-      shape.recompute = level;
-      shape.recompute_layers = layers;
+      shape.strategy.recompute = level;
+      shape.strategy.recompute_layers = layers;
       visit(shape);
     }
   }
@@ -71,8 +71,8 @@ TEST_F(RehearsalTest, HoldsForEveryMicroBatchAndNumberOfHeadChunks) {
         tiny::StepShape shape;
         shape.model.layers = 2;
         shape.bf16 = bf16;
-        shape.micro_batch = micro_batch;
-        shape.head_chunks = chunks;
+        shape.strategy.micro_batch = micro_batch;
+        shape.strategy.head_chunks = chunks;
         shape.micro_batches = chunks == 1 ? 1 : 3;
         shape.row_length = chunks == 3 ? 131 : 64;
         check(shape);
@@ -111,7 +111,7 @@ TEST_F(RehearsalTest, HoldsForMoreTokensThanOneTile) {
   tiny::StepShape shape;
   shape.model.layers = 1;
   shape.model.head_dim = 4;
-  shape.micro_batch = 3;
+  shape.strategy.micro_batch = 3;
   shape.row_length = 1024;
   shape.micro_batches = 1;
   check(shape);
@@ -121,25 +121,25 @@ TEST_F(RehearsalTest, KnowsWhereMemoryGoes) {
   tiny::StepShape shape;
   shape.model.layers = 8;
   shape.row_length = 512;
-  const std::int64_t none = tiny::rehearsed(shape, 0, 1).peak.total;
-  shape.recompute = Recompute::cheap;
-  const std::int64_t cheap = tiny::rehearsed(shape, 0, 1).peak.total;
-  shape.recompute = Recompute::full;
-  const std::int64_t full = tiny::rehearsed(shape, 0, 1).peak.total;
+  const std::int64_t none = tiny::rehearsed(shape, 0, 1).device.peak.total;
+  shape.strategy.recompute = Recompute::cheap;
+  const std::int64_t cheap = tiny::rehearsed(shape, 0, 1).device.peak.total;
+  shape.strategy.recompute = Recompute::full;
+  const std::int64_t full = tiny::rehearsed(shape, 0, 1).device.peak.total;
   EXPECT_LT(cheap, none);
   EXPECT_LT(full, cheap);
-  shape.recompute = Recompute::none;
-  shape.head_chunks = 1;
-  EXPECT_GT(tiny::rehearsed(shape, 0, 1).peak.total, none);
+  shape.strategy.recompute = Recompute::none;
+  shape.strategy.head_chunks = 1;
+  EXPECT_GT(tiny::rehearsed(shape, 0, 1).device.peak.total, none);
 }
 
 TEST_F(RehearsalTest, SaysWhatDoesNotFit) {
   RehearsalRequest request;
   request.model = tiny::config_of({});
   request.options.row_length = 64;
-  const std::int64_t needed = rehearse(request).extent;
+  const std::int64_t needed = rehearse(request).device.extent;
   request.device_limit = needed;
-  EXPECT_EQ(rehearse(request).extent, needed);
+  EXPECT_EQ(rehearse(request).device.extent, needed);
   request.device_limit = needed - 64;
   EXPECT_THROW(rehearse(request), OutOfMemory);
 }
@@ -160,7 +160,7 @@ TEST_F(RehearsalTest, IsQuick) {
   for (const Recompute level : {Recompute::none, Recompute::full}) {
     request.options.strategy.recompute = level;
     const auto start = std::chrono::steady_clock::now();
-    const ArenaStatistics statistics = rehearse(request);
+    const ArenaStatistics statistics = rehearse(request).device;
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     fmt::print("recompute {}: a step of 30 layers rehearsed in {:.3f} s, peak {} bytes\n",
                recompute_name(level), seconds, statistics.peak.total);

@@ -54,10 +54,11 @@ inline ModelConfig config_of(const Shape& shape) {
 
 // Fills an engine's parameters: norms around 1, everything else around 0, by name and seed alone.
 inline void load_random(Engine& engine, std::uint32_t seed = 1, float scale = 0.15f) {
-  engine.load([&](const std::string& name, std::span<float> values) {
+  engine.load([&](const std::string& name, std::int64_t offset, std::span<float> values) {
     std::seed_seq sequence(name.begin(), name.end());
     std::mt19937 random(sequence);
     random.discard(seed);
+    random.discard(static_cast<unsigned long long>(offset));  // a value takes one number
     std::uniform_real_distribution<float> uniform(-1, 1);
     const float center = name.find("norm") != std::string::npos ? 1.0f : 0.0f;
     for (float& value : values) value = center + scale * 1.7f * uniform(random);

@@ -9,6 +9,24 @@
 namespace autoglm {
 namespace {
 
+AdamWSlice slice_of(const at::Tensor& master, const at::Tensor& m1, const at::Tensor& m2, const at::Tensor& gradient,
+                    std::int64_t offset, std::int64_t count) {
+  AdamWSlice slice;
+  slice.count = count;
+  slice.master = master.mutable_data_ptr<float>() + offset;
+  slice.moment1 = m1.mutable_data_ptr<float>() + offset;
+  slice.moment2 = m2.mutable_data_ptr<float>() + offset;
+  slice.gradient = gradient.const_data_ptr<float>() + offset;
+  slice.bf16_working = false;
+  return slice;
+}
+
+// fp32 throughout.
+void update(const at::Tensor& master, const at::Tensor& m1, const at::Tensor& m2, const at::Tensor& gradient,
+            std::int64_t offset, std::int64_t count, const AdamWFactors& factors, bool first) {
+  adamw(slice_of(master, m1, m2, gradient, offset, count), {factors, first, 0});
+}
+
 TEST(AdamWTest, EqualsTorchStepByStep) {
   at::manual_seed(1);
   constexpr std::int64_t kCount = 3001;
@@ -22,7 +40,7 @@ TEST(AdamWTest, EqualsTorchStepByStep) {
     for (std::int64_t step = 1; step <= 30; ++step) {
       const at::Tensor gradient = at::randn({kCount}) * 0.1;
       const double rate = 1e-3 * static_cast<double>(step);
-      adamw(master, m1, m2, gradient, 0, kCount, adamw_factors(settings, rate, step, 1, true), step == 1);
+      update(master, m1, m2, gradient, 0, kCount, adamw_factors(settings, rate, step, 1, true), step == 1);
       torch_step += 1;
       at::_fused_adamw_({torch_master}, {gradient}, {torch_m1}, {torch_m2}, {}, {torch_step}, rate,
                         settings.beta1, settings.beta2, weight_decay, settings.epsilon, false, false);
@@ -39,7 +57,7 @@ TEST(AdamWTest, DecaysOnlyWhatDecaysAndScalesGradients) {
   const AdamWSettings settings{0.9, 0.95, 1e-8, 0.5};
   const auto one_step = [&](bool decays, double scale, float gradient) {
     at::Tensor master = at::full({3}, 2.0f), m1 = at::zeros({3}), m2 = at::zeros({3});
-    adamw(master, m1, m2, at::full({3}, gradient), 0, 3, adamw_factors(settings, 0.01, 1, scale, decays),
+    update(master, m1, m2, at::full({3}, gradient), 0, 3, adamw_factors(settings, 0.01, 1, scale, decays),
           false);
     return std::pair(master[0].item<float>(), m1[0].item<float>());
   };
@@ -54,7 +72,7 @@ TEST(AdamWTest, TouchesItsRangeOnly) {
   at::manual_seed(2);
   at::Tensor master = at::randn({100}), m1 = at::zeros({100}), m2 = at::zeros({100});
   const at::Tensor before = master.clone(), gradient = at::randn({100});
-  adamw(master, m1, m2, gradient, 30, 41, adamw_factors({}, 0.01, 1, 1, true), false);
+  update(master, m1, m2, gradient, 30, 41, adamw_factors({}, 0.01, 1, 1, true), false);
   const at::Tensor changed = master.ne(before);
   EXPECT_EQ(changed.sum().item<std::int64_t>(), 41);
   EXPECT_EQ(changed.narrow(0, 30, 41).sum().item<std::int64_t>(), 41);
@@ -65,7 +83,11 @@ TEST(AdamWTest, SumsSquaresOfAnySize) {
   for (const std::int64_t count : {0, 1, 63, 16384, 16385, 100003}) {
     const at::Tensor x = at::randn({count});
     const double exact = x.to(at::kDouble).pow(2).sum().item<double>();
-    EXPECT_NEAR(sum_of_squares(x), exact, 1e-12 * exact);
+    double sum = 0;
+    for (std::int64_t at = 0; at < count; at += kSquaresPiece) {
+      sum += piece_sum_of_squares(x, at, std::min(kSquaresPiece, count - at));
+    }
+    EXPECT_NEAR(sum, exact, 1e-12 * exact);
   }
 }
 

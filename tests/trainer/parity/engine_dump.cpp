@@ -25,11 +25,13 @@ class Dump {
  public:
   explicit Dump(const std::string& prefix) : prefix_(prefix), data_(prefix + ".bin", std::ios::binary) {}
 
-  void add(const std::string& name, const at::Tensor& values) {
-    const at::Tensor flat = values.contiguous().view(-1);
-    table_.push_back({{"name", name}, {"offset", offset_}, {"count", flat.numel()}});
-    data_.write(static_cast<const char*>(flat.const_data_ptr()), flat.numel() * 4);
-    offset_ += flat.numel();
+  // A tensor's values in one or more pieces, in order.
+  void add(const std::string& name, std::int64_t offset, std::span<const float> values) {
+    if (offset == 0) table_.push_back({{"name", name}, {"offset", offset_}, {"count", 0}});
+    const auto count = static_cast<std::int64_t>(values.size());
+    table_.back()["count"] = offset + count;
+    data_.write(reinterpret_cast<const char*>(values.data()), count * 4);
+    offset_ += count;
   }
 
   void finish(json summary) {
@@ -81,12 +83,15 @@ void run(const json& request) {
   options.strategy.recompute = level == "full" ? Recompute::full : level == "cheap" ? Recompute::cheap : Recompute::none;
   const auto communicator = make_self_communicator();
   Engine engine(model, options, *communicator);
-  engine.load([&](const std::string& name, std::span<float> values) { directory.read_tensor(name, 0, values); });
+  engine.load([&](const std::string& name, std::int64_t offset, std::span<float> values) {
+    directory.read_tensor(name, offset, values);
+  });
 
   const std::vector<MicroBatch> batches = make_batches(request, options.strategy.micro_batch);
   const std::int64_t supervised = count_supervised(request);
   Dump dump(request.at("out").get<std::string>());
-  dump.add("logits", engine.logits(batches.front()));
+  const at::Tensor logits = engine.logits(batches.front()).contiguous();
+  dump.add("logits", 0, {logits.const_data_ptr<float>(), static_cast<std::size_t>(logits.numel())});
   json losses = json::array(), norms = json::array();
   AdamWSettings adamw;
   adamw.weight_decay = request.value("weight_decay", 0.0);
@@ -100,12 +105,9 @@ void run(const json& request) {
     losses.push_back(sums.loss_sum / static_cast<double>(supervised));
     norms.push_back(sums.gradient_norm);
     if (step == 1) {
-      for (std::size_t i = 0; i < engine.num_blocks(); ++i) {
-        const BlockState& state = engine.block_state(i);
-        for (std::size_t p = 0; p < state.layout.num_parameters(); ++p) {
-          dump.add("grad." + state.block->parameters()[p].name(), state.view(state.accumulator, p));
-        }
-      }
+      engine.export_gradients([&](const std::string& name, std::int64_t offset, std::span<const float> values) {
+        dump.add("grad." + name, offset, values);
+      });
     }
     engine.optimizer_step(adamw, request.value("learning_rate", 1e-3), step,
                           clip_factor(sums.gradient_norm, request.value("clip", 1.0)));

@@ -16,6 +16,7 @@ namespace autoglm {
 namespace {
 
 constexpr std::size_t kMaxRegexBytes = 16384;
+constexpr std::size_t kMaxRewrittenBytes = 1 << 20;
 
 // Rewrites \p{...}, \P{...}, \d and \D to ranges of code points. Refuses what would depend on the library's
 // tables.
@@ -131,6 +132,7 @@ class RegexPattern final : public Pattern {
     AUTOGLM_CHECK(initialized == ONIG_NORMAL, "Oniguruma does not start");
     if (regex.size() > kMaxRegexBytes) field.refuse(fmt::format("is longer than {} bytes", kMaxRegexBytes));
     const std::string rewritten = Rewriter(regex, field).rewrite();
+    if (rewritten.size() > kMaxRewrittenBytes) field.refuse("uses too many classes of characters");
     regex_t* compiled = nullptr;
     OnigErrorInfo info;
     const int code =

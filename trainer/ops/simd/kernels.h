@@ -50,13 +50,22 @@ struct FloatKernels {
   float (*dot)(const float* a, const float* b, std::int64_t n);
   // to += from.
   void (*accumulate)(const float* from, float* to, std::int64_t n);
-  // Sum of squares in fp64.
+  // to += from, rounded to nearest.
+  void (*accumulate_bf16)(const float* from, bf16_bits* to, std::int64_t n);
+  // Sum of squares in fp64: 256 running sums, then halves added pairwise, as the CUDA kernel does.
   double (*sum_of_squares)(const float* x, std::int64_t n);
   // adamw_element on n elements: the same bits for an element wherever the range is cut.
   void (*adamw)(float* master, float* moment1, float* moment2, const float* gradient, std::int64_t n,
                 const AdamWFactors& factors);
   // fp32 to bf16, to nearest, halves away from zero: how master weights become working weights.
   void (*round_weights)(const float* master, bf16_bits* working, std::int64_t n);
+  // The same rounding, and what it leaves over: working << 16 plus the remainder is the master's bits, but for
+  // NaNs, which stay some NaN. Half the master's bytes are in the working weight already.
+  void (*split_master)(const float* master, bf16_bits* working, std::int16_t* remainder, std::int64_t n);
+  void (*join_master)(const bf16_bits* working, const std::int16_t* remainder, float* master, std::int64_t n);
+  // fp32 to bf16, up or down at random so that the expectation is exact; element i takes the noise of
+  // (key, first + i), whatever the range.
+  void (*narrow_stochastic)(const float* from, bf16_bits* to, std::int64_t n, std::uint64_t first, std::uint32_t key);
 };
 
 template <typename T>

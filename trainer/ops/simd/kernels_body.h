@@ -195,20 +195,25 @@ void accumulate(const float* from, float* to, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) to[i] += from[i];
 }
 
+void accumulate_bf16(const float* __restrict from, bf16_bits* __restrict to, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) store(to, i, load(to, i) + from[i]);
+}
+
 double sum_of_squares(const float* x, std::int64_t n) {
-  constexpr std::int64_t kDoubleLanes = 8;
-  double lanes[kDoubleLanes] = {};
+  constexpr std::int64_t kThreads = 256;
+  double lanes[kThreads] = {};
   std::int64_t i = 0;
-  for (; i + kDoubleLanes <= n; i += kDoubleLanes) {
-    for (std::int64_t lane = 0; lane < kDoubleLanes; ++lane) {
+  for (; i + kThreads <= n; i += kThreads) {
+    for (std::int64_t lane = 0; lane < kThreads; ++lane) {
       const double value = x[i + lane];
       lanes[lane] += value * value;
     }
   }
   for (std::int64_t lane = 0; i < n; ++i, ++lane) lanes[lane] += static_cast<double>(x[i]) * x[i];
-  double sum = 0;
-  for (double lane : lanes) sum += lane;
-  return sum;
+  for (std::int64_t half = kThreads / 2; half > 0; half /= 2) {
+    for (std::int64_t lane = 0; lane < half; ++lane) lanes[lane] += lanes[lane + half];
+  }
+  return lanes[0];
 }
 
 void adamw(float* __restrict master, float* __restrict moment1, float* __restrict moment2,
@@ -225,6 +230,37 @@ void round_weights(const float* __restrict master, bf16_bits* __restrict working
   }
 }
 
+void split_master(const float* __restrict master, bf16_bits* __restrict working, std::int16_t* __restrict remainder,
+                  std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) {
+    const auto bits = std::bit_cast<std::uint32_t>(master[i]);
+    const bool is_nan = (bits & 0x7FFFFFFFu) > 0x7F800000u;
+    const std::uint32_t rounded = is_nan ? 0x7FC0u : (bits + 0x8000u) >> 16;
+    working[i] = static_cast<bf16_bits>(rounded);
+    remainder[i] = static_cast<std::int16_t>(is_nan ? 0u : bits - (rounded << 16));
+  }
+}
+
+void join_master(const bf16_bits* __restrict working, const std::int16_t* __restrict remainder,
+                 float* __restrict master, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) {
+    const auto low = static_cast<std::uint32_t>(static_cast<std::int32_t>(remainder[i]));
+    master[i] = std::bit_cast<float>((static_cast<std::uint32_t>(working[i]) << 16) + low);
+  }
+}
+
+void narrow_stochastic(const float* __restrict from, bf16_bits* __restrict to, std::int64_t n, std::uint64_t first,
+                       std::uint32_t key) {
+  for (std::int64_t i = 0; i < n; ++i) {
+    const std::uint64_t place = first + static_cast<std::uint64_t>(i);
+    const std::uint32_t noise =
+        mix_bits(static_cast<std::uint32_t>(place) ^ mix_bits(key + static_cast<std::uint32_t>(place >> 32)));
+    const auto bits = std::bit_cast<std::uint32_t>(from[i]);
+    const bool is_finite = (bits & 0x7F800000u) != 0x7F800000u;
+    to[i] = static_cast<bf16_bits>((is_finite ? bits + (noise & 0xFFFFu) : bits) >> 16);
+  }
+}
+
 template <typename T>
 constexpr ActivationKernels<T> make_activation_kernels() {
   return {&rms_norm<T>,         &rms_norm_again<T>, &rms_norm_backward<T>, &swiglu<T>, &swiglu_backward<T>,
@@ -235,8 +271,9 @@ constexpr ActivationKernels<T> make_activation_kernels() {
 
 extern const ActivationKernels<float> kFp32Kernels = make_activation_kernels<float>();
 extern const ActivationKernels<bf16_bits> kBf16Kernels = make_activation_kernels<bf16_bits>();
-extern const FloatKernels kFloatKernels = {&exp_and_sum,        &maximum, &scale,      &attention_backward,
-                                           &dot,                &accumulate, &sum_of_squares,
-                                           &adamw,              &round_weights};
+extern const FloatKernels kFloatKernels = {
+    &exp_and_sum,     &maximum,        &scale, &attention_backward, &dot,          &accumulate,
+    &accumulate_bf16, &sum_of_squares, &adamw, &round_weights,      &split_master, &join_master,
+    &narrow_stochastic};
 
 }  // namespace autoglm::simd::AUTOGLM_SIMD

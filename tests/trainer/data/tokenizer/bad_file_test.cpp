@@ -193,6 +193,8 @@ TEST(BadFile, Normalizer) {
 }
 
 TEST(BadFile, PreTokenizer) {
+  std::string many;
+  for (int i = 0; i < 500; ++i) many += "\\p{L}";
   for (const Change& change : std::vector<Change>{
            {"/pre_tokenizer", {{"type", "Whitespace"}}, "'pre_tokenizer.type' is \"Whitespace\""},
            {"/pre_tokenizer", kDigitsWithout, "'pre_tokenizer.individual_digits' is missing"},
@@ -210,6 +212,7 @@ TEST(BadFile, PreTokenizer) {
            {"/pre_tokenizer", regex("\\p{Han}+"), "uses the property \"Han\""},
            {"/pre_tokenizer", regex("[[:alpha:]]"), "uses a class like [:alpha:]"},
            {"/pre_tokenizer", regex(std::string(20'000, 'a')), "is longer than"},
+           {"/pre_tokenizer", regex(many), "uses too many classes"},
            {"/pre_tokenizer", {{"type", "Metaspace"}, {"replacement", "ab"}}, "must be a single character"},
            {"/pre_tokenizer",
             {{"type", "Metaspace"}, {"replacement", "_"}, {"prepend_scheme", "last"}},

@@ -1,0 +1,254 @@
+// Every strategy gives the same losses, gradient norms and weights as plain data parallelism, to the bit.
+#include <gtest/gtest.h>
+
+#include "sharding/mpi/mpi_communicator.h"
+#include "tests/sharding/mpi_test_main.h"
+#include "tests/trainer/engine/rehearsal_checks.h"
+#include "trainer/optim/adamw.h"
+
+namespace autoglm {
+
+static MpiSession* session = nullptr;
+
+namespace {
+
+constexpr std::int64_t kLength = 24;
+constexpr std::int64_t kMicroBatches = 2;
+
+struct Training {
+  tiny::Shape shape;
+  bool bf16 = true;
+  Strategy strategy;
+  std::int64_t steps = 10;
+  std::vector<std::string> frozen = {};
+};
+
+struct Curve {
+  std::vector<double> losses, norms;
+  tiny::Weights weights;
+  double exposed_seconds = 0;
+};
+
+tiny::Shape model_of(const std::string& family) {
+  tiny::Shape shape;
+  shape.family = family;
+  shape.tied = family == "llama";
+  shape.layers = 4;
+  shape.hidden = 20;
+  shape.heads = 3;
+  shape.key_heads = 1;
+  shape.head_dim = 12;
+  shape.ffn = 30;
+  return shape;
+}
+
+// The rows that a rank sees in a step do not depend on the strategy. In every third step one of its micro-batches
+// has nothing to learn.
+MicroBatch batch_for(std::int64_t step, std::int64_t micro_batch, const Training& training, int rank) {
+  std::mt19937 random(static_cast<std::uint32_t>(1000 * step + 100 * micro_batch + rank));
+  MicroBatch batch(1, kLength, at::kCPU);
+  const double supervised = step % 3 == 1 && micro_batch == rank % kMicroBatches ? 0 : 0.6;
+  const tiny::Row row = tiny::random_row(random, kLength, training.shape.vocabulary, supervised);
+  tiny::fill(batch, std::span(&row, 1));
+  return batch;
+}
+
+Curve train(const Training& training, Communicator& communicator) {
+  Model model = make_model(tiny::config_of(training.shape));
+  for (Parameter* parameter : model.parameters()) {
+    for (const std::string& prefix : training.frozen) {
+      if (parameter->name().rfind(prefix, 0) == 0) parameter->set_trainable(false);
+    }
+  }
+  EngineOptions options;
+  options.bf16 = training.bf16;
+  options.row_length = kLength;
+  options.strategy = training.strategy;
+  Engine engine(model, options, communicator);
+  tiny::load_random(engine, 1, 0.15f);
+  Curve curve;
+  AdamWSettings settings;
+  settings.weight_decay = 0.1;
+  for (std::int64_t step = 1; step <= training.steps; ++step) {
+    double loss = 0;
+    for (std::int64_t i = 0; i < kMicroBatches; ++i) {
+      loss += engine.train_micro_batch(batch_for(step, i, training, communicator.rank()), 0.02f);
+    }
+    const StepSums sums = engine.finish_accumulation(loss);
+    curve.losses.push_back(sums.loss_sum);
+    curve.norms.push_back(sums.gradient_norm);
+    curve.exposed_seconds += sums.exposed_seconds;
+    engine.optimizer_step(settings, 1e-2, step, clip_factor(sums.gradient_norm, 0.5));
+    if (step == training.steps / 2) {
+      curve.losses.push_back(engine.evaluate_micro_batch(batch_for(0, 0, training, communicator.rank())));
+    }
+  }
+  curve.losses.push_back(engine.evaluate_micro_batch(batch_for(0, 0, training, communicator.rank())));
+  curve.weights = tiny::weights_of(engine);
+  return curve;
+}
+
+// Names what differs; one failure says enough.
+::testing::AssertionResult same_bits(const Curve& expected, const Curve& actual) {
+  if (expected.losses != actual.losses) return ::testing::AssertionFailure() << "losses differ";
+  if (expected.norms != actual.norms) return ::testing::AssertionFailure() << "gradient norms differ";
+  if (expected.weights.size() != actual.weights.size()) return ::testing::AssertionFailure() << "other parameters";
+  for (const auto& [name, values] : expected.weights) {
+    const std::int64_t count = tiny::differing_bits(values, actual.weights.at(name));
+    if (count != 0) return ::testing::AssertionFailure() << count << " values of " << name << " differ";
+  }
+  return ::testing::AssertionSuccess();
+}
+
+struct RecomputeChoice {
+  Recompute level;
+  std::int64_t layers;
+};
+
+// All legal combinations of stage, recompute, master, offload and weights.
+std::vector<Strategy> all_strategies(bool bf16) {
+  std::vector<Strategy> all;
+  for (const int stage : {0, 1, 2, 3}) {
+    for (const RecomputeChoice recompute : {RecomputeChoice{Recompute::none, -1}, RecomputeChoice{Recompute::cheap, -1},
+                                            RecomputeChoice{Recompute::full, -1}, RecomputeChoice{Recompute::full, 2}}) {
+      for (const MasterLayout master : {MasterLayout::plain, MasterLayout::split}) {
+        for (const double offload : {0.0, 0.37, 1.0}) {
+          for (const WeightSourceKind weights :
+               {WeightSourceKind::resident, WeightSourceKind::peers, WeightSourceKind::host}) {
+            Strategy strategy;
+            strategy.stage = stage;
+            strategy.recompute = recompute.level;
+            strategy.recompute_layers = recompute.layers;
+            strategy.master = master;
+            strategy.offload_optimizer = offload;
+            strategy.weights = weights;
+            strategy.head_chunks = 2;
+            if (recompute.level == Recompute::full) strategy.offload_activations = offload;
+            if (strategy_conflict(strategy, bf16).empty()) all.push_back(strategy);
+          }
+        }
+      }
+    }
+  }
+  return all;
+}
+
+Strategy plain_training() {
+  Strategy strategy;
+  strategy.head_chunks = 2;
+  return strategy;
+}
+
+class StrategiesTest : public ::testing::Test {
+ protected:
+  StrategiesTest() : ranks_(make_mpi_communicator(*session)) {}
+
+  // Trains every strategy, with `change` applied, and compares it with plain training so changed. With `sample`
+  // every fifth one, but on two ranks.
+  void compare_all(Training training, bool sample, const std::function<void(Strategy&)>& change = {}) {
+    const std::vector<Strategy> strategies = all_strategies(training.bf16);
+    const std::size_t stride = sample && session->size() != 2 ? 5 : 1;
+    training.strategy = plain_training();
+    if (change) change(training.strategy);
+    const Curve expected = train(training, *ranks_);
+    Training untrained = training;
+    untrained.steps = 0;
+    EXPECT_FALSE(same_bits(expected, train(untrained, *ranks_)));
+    for (const double norm : expected.norms) EXPECT_GT(norm, 0.5) << "clipping had nothing to do";
+    int compared = 0;
+    for (std::size_t i = 0; i < strategies.size(); i += stride) {
+      training.strategy = strategies[i];
+      if (change) change(training.strategy);
+      if (!strategy_conflict(training.strategy, training.bf16).empty()) continue;
+      SCOPED_TRACE(describe_strategy(training.strategy));
+      EXPECT_TRUE(same_bits(expected, train(training, *ranks_)));
+      ++compared;
+    }
+    if (session->rank() == 0) {
+      fmt::print("{} {}, {} ranks: {} strategies compared with plain training over {} steps\n", training.shape.family,
+                 training.bf16 ? "bf16" : "fp32", session->size(), compared, training.steps);
+    }
+  }
+
+  std::unique_ptr<Communicator> ranks_;
+};
+
+TEST_F(StrategiesTest, GiveTheSameBitsInBf16) {
+  for (const char* family : {"llama", "glm4"}) compare_all({.shape = model_of(family), .strategy = {}}, false);
+}
+
+TEST_F(StrategiesTest, GiveTheSameBitsInFp32) {
+  for (const char* family : {"llama", "glm4"}) {
+    compare_all({.shape = model_of(family), .bf16 = false, .strategy = {}, .steps = 4}, true);
+  }
+}
+
+TEST_F(StrategiesTest, GiveTheSameBitsWhateverTheTiming) {
+  for (const unsigned seed : {1u, 2u}) {
+    set_host_stream_delay(300, seed + static_cast<unsigned>(session->rank()));
+    compare_all({.shape = model_of(seed == 1 ? "llama" : "glm4"), .strategy = {}, .steps = 2}, true);
+  }
+  set_host_stream_delay(0, 0);
+}
+
+TEST_F(StrategiesTest, GiveTheSameBitsWithFrozenParameters) {
+  const std::vector<std::string> kFrozen[] = {{"model.embed_tokens", "model.layers.0.", "model.layers.2.mlp"},
+                                              {"model.layers.1."},
+                                              {"model.layers.3.", "model.norm"}};
+  for (const std::vector<std::string>& frozen : kFrozen) {
+    const char* family = frozen.size() == 1 ? "glm4" : "llama";
+    compare_all({.shape = model_of(family), .strategy = {}, .steps = 3, .frozen = frozen}, true);
+  }
+}
+
+// What changes last bits changes them alike in every strategy, and only the last ones.
+TEST_F(StrategiesTest, OptInsGiveTheSameBitsAmongThemselves) {
+  const std::function<void(Strategy&)> kChanges[] = {[](Strategy& s) { s.bf16_gradients = true; },
+                                                     [](Strategy& s) { s.bf16_moments = true; },
+                                                     [](Strategy& s) { s.reduce = ReduceMode::step; }};
+  Training training{.shape = model_of("llama"), .strategy = plain_training(), .steps = 6};
+  const Curve exact = train(training, *ranks_);
+  for (const auto& change : kChanges) {
+    training.strategy = plain_training();
+    change(training.strategy);
+    const Curve changed = train(training, *ranks_);
+    if (training.strategy.reduce != ReduceMode::step) {
+      EXPECT_FALSE(same_bits(exact, changed));
+    }
+    EXPECT_NEAR(changed.losses.back(), exact.losses.back(), 0.01 * exact.losses.back());
+    compare_all({.shape = model_of("llama"), .strategy = {}, .steps = 4}, true, change);
+  }
+}
+
+TEST_F(StrategiesTest, AllocateWhatWasRehearsed) {
+  install_cpu_arena();
+  std::mt19937 random(static_cast<std::uint32_t>(session->rank()));
+  int number = 0;
+  for (const Strategy& strategy : all_strategies(true)) {
+    // Every third: the combinations differ in what the others show as well.
+    if (number++ % 3 != 0) continue;
+    tiny::StepShape shape;
+    shape.model = model_of(number % 2 == 0 ? "llama" : "glm4");
+    shape.strategy = strategy;
+    shape.row_length = 40;
+    shape.strategy.bf16_gradients = number % 5 == 0;
+    shape.strategy.bf16_moments = number % 7 == 0;
+    if (strategy.stage < 2 && !shape.strategy.bf16_gradients && number % 4 == 0) {
+      shape.strategy.reduce = ReduceMode::step;
+    }
+    SCOPED_TRACE(tiny::describe(shape));
+    const MemoryStatistics rehearsal = tiny::rehearsed(shape, session->rank(), session->size());
+    tiny::expect_rehearsal_holds(rehearsal, tiny::measured(shape, *ranks_, random));
+  }
+}
+
+}  // namespace
+}  // namespace autoglm
+
+int main(int argc, char** argv) {
+  ::testing::InitGoogleTest(&argc, argv);
+  autoglm::MpiSession session;
+  autoglm::session = &session;
+  autoglm::install_cpu_arena();
+  return autoglm::testing::run_all_tests_on_ranks(session);
+}
