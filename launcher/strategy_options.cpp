@@ -33,7 +33,7 @@ void bind_strategy_options(OptionTable& table, StrategyOptions& strategy) {
       {{"auto", DeviceRequest::automatic}, {"cuda", DeviceRequest::cuda}, {"cpu", DeviceRequest::cpu}},
       "where to train; auto: on GPUs where there are any");
   table.add_choice<int>("strategy", strategy.stage, {{"ddp", 0}, {"zero1", 1}, {"zero2", 2}, {"zero3", 3}},
-                        "what ranks share: nothing, optimizer states, weights too");
+                        "what ranks share among each other");
   table.add_integer("micro-batch", strategy.micro_batch, {1, kMostRows}, "rows that a rank computes at a time");
   table.add_choice<Recompute>("recompute", strategy.recompute,
                               {{"none", Recompute::none}, {"cheap", Recompute::cheap}, {"full", Recompute::full}},

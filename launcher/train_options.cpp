@@ -73,7 +73,7 @@ void bind_training(OptionTable& table, TrainingOptions& training) {
                  "largest global gradient norm; 0 turns clipping off");
   table.add(precision_option(training.precision));
   table.add_texts("freeze", "PATTERN", training.freeze,
-                  "keep parameters such as model.layers.0.* as they are; repeatable");
+                  "train all but these, as model.layers.0.*; may be repeated");
   bind_seed(table, training.seed);
 }
 
@@ -164,7 +164,7 @@ OptionRequest TrainCommandLine::parse(const std::vector<std::string>& arguments)
   const OptionRequest request = table_.parse(arguments);
   if (request != OptionRequest::run) return request;
   settle_length(table_, options_.training);
-  settle_recompute(table_, options_.strategy);
+  settle_strategy(table_, options_.strategy, options_.training.precision == Precision::bf16);
   check_batch(table_, options_);
   check_watching(table_, options_);
   check_folders(table_, options_);

@@ -336,7 +336,7 @@ TEST(TrainOptions, EveryWrongValueHasItsSentence) {
 }
 
 TEST(TrainOptions, OptionsThatDoNotExistYetAreUnknown) {
-  EXPECT_THAT(refusal({"--offload-optimizer", "0.5"}), HasSubstr("unknown option --offload-optimizer"));
+  EXPECT_THAT(refusal({"--on-oom", "stop"}), HasSubstr("unknown option --on-oom"));
   EXPECT_THAT(refusal({"--resume", "never"}), HasSubstr("unknown option --resume"));
   EXPECT_EQ(refusal({"--lerning-rate", "1"}), "unknown option --lerning-rate; did you mean --learning-rate?");
 }

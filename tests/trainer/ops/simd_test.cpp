@@ -167,6 +167,63 @@ TEST(SimdTest, SumsOfSquaresAndAccumulationAgreeToTheBitInEverySet) {
   }
 }
 
+// A NaN stays one; every other value comes back, and its upper half is what round_weights gives.
+void expect_split_is_lossless(const Set& set, std::uint32_t first_bits, std::size_t count) {
+  std::vector<float> master(count), joined(count);
+  std::vector<bf16_bits> working(count), rounded(count);
+  std::vector<std::int16_t> remainder(count);
+  for (std::size_t i = 0; i < count; ++i) master[i] = std::bit_cast<float>(first_bits + static_cast<std::uint32_t>(i));
+  const auto n = static_cast<std::int64_t>(count);
+  set.floats->split_master(master.data(), working.data(), remainder.data(), n);
+  set.floats->join_master(working.data(), remainder.data(), joined.data(), n);
+  set.floats->round_weights(master.data(), rounded.data(), n);
+  ASSERT_EQ(std::memcmp(working.data(), rounded.data(), count * sizeof(bf16_bits)), 0) << set.name;
+  if (std::memcmp(master.data(), joined.data(), count * sizeof(float)) == 0) return;
+  for (std::size_t i = 0; i < count; ++i) {
+    const bool same = std::isnan(master[i]) ? std::isnan(joined[i])
+                                            : std::bit_cast<std::uint32_t>(master[i]) == std::bit_cast<std::uint32_t>(joined[i]);
+    ASSERT_TRUE(same) << set.name << ": bits " << std::hex << std::bit_cast<std::uint32_t>(master[i]);
+  }
+}
+
+// All 2^32 bit patterns with the fastest set: subnormals, signed zeros, carries into the exponent, infinities. The
+// others take every 41st run.
+TEST(SimdTest, TheSplitMasterLosesNothing) {
+  constexpr std::uint64_t kRun = 1 << 12;
+  const std::vector<Set> sets = supported_sets();
+  for (std::uint64_t run = 0; run < (std::uint64_t{1} << 32) / kRun; ++run) {
+    expect_split_is_lossless(sets.back(), static_cast<std::uint32_t>(run * kRun), kRun);
+    if (run % 41 == 0) {
+      for (const Set& set : sets) expect_split_is_lossless(set, static_cast<std::uint32_t>(run * kRun), kRun - 3);
+    }
+    if (HasFatalFailure()) return;
+  }
+}
+
+TEST(SimdTest, StochasticRoundingIsExactOnAverageAndKeyedByPlace) {
+  constexpr std::int64_t kCount = 200'000;
+  const float value = 1.0f + 0.3f / 128;  // 0.3 of the way from one bf16 to the next
+  const Values same(kCount, value);
+  for (const Set& set : supported_sets()) {
+    std::vector<bf16_bits> all(kCount), part(1000), other(kCount);
+    set.floats->narrow_stochastic(same.data(), all.data(), kCount, 7, 11);
+    double sum = 0;
+    for (const bf16_bits bits : all) sum += std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
+    EXPECT_NEAR(sum / kCount, static_cast<double>(value), 4 * 0.46 / 128 / std::sqrt(static_cast<double>(kCount)));
+    set.floats->narrow_stochastic(same.data(), part.data(), 1000, 7 + 501, 11);
+    EXPECT_TRUE(std::equal(part.begin(), part.end(), all.begin() + 501)) << set.name;
+    set.floats->narrow_stochastic(same.data(), other.data(), kCount, 7, 12);
+    EXPECT_NE(all, other);
+    baseline::kFloatKernels.narrow_stochastic(same.data(), other.data(), kCount, 7, 11);
+    EXPECT_EQ(all, other) << set.name;
+    const Values special = {0.0f, -0.0f, INFINITY, -INFINITY, 1.5f};
+    set.floats->narrow_stochastic(special.data(), part.data(), 5, 0, 1);
+    for (std::size_t i = 0; i < special.size(); ++i) {
+      EXPECT_EQ(static_cast<std::uint32_t>(part[i]) << 16, std::bit_cast<std::uint32_t>(special[i]));
+    }
+  }
+}
+
 // The sets with fused multiply-add give each other's bits; the baseline is close.
 template <typename T>
 Values activations(const ActivationKernels<T>& kernels, const FloatKernels& floats, std::size_t count) {

@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "trainer/ops/simd/kernels.h"
 #include "trainer/optim/adamw.h"
 
 namespace autoglm {
@@ -76,6 +77,78 @@ TEST(AdamWTest, TouchesItsRangeOnly) {
   const at::Tensor changed = master.ne(before);
   EXPECT_EQ(changed.sum().item<std::int64_t>(), 41);
   EXPECT_EQ(changed.narrow(0, 30, 41).sum().item<std::int64_t>(), 41);
+}
+
+// Plain and split masters give the same weights and moments to the bit, wherever ranges are cut.
+TEST(AdamWTest, SplitMastersGiveTheBitsOfPlainOnes) {
+  at::manual_seed(4);
+  constexpr std::int64_t kCount = 5003;
+  const at::Tensor start = at::randn({kCount}) * 0.02;
+  at::Tensor master = start.clone(), m1 = at::empty({kCount}), m2 = at::empty({kCount});
+  at::Tensor working = at::empty({kCount}, at::kBFloat16), split_working = at::empty({kCount}, at::kBFloat16);
+  at::Tensor remainder = at::empty({kCount}, at::kShort), joined = at::empty({kCount});
+  at::Tensor n1 = at::empty({kCount}), n2 = at::empty({kCount});
+  using simd::bf16_bits;
+  auto* upper = static_cast<bf16_bits*>(split_working.mutable_data_ptr());
+  auto* lower = remainder.mutable_data_ptr<std::int16_t>();
+  simd::float_kernels().split_master(start.const_data_ptr<float>(), upper, lower, kCount);
+  for (std::int64_t step = 1; step <= 20; ++step) {
+    const at::Tensor gradient = at::randn({kCount});
+    const AdamWUpdate update{adamw_factors({}, 1e-3, step, 0.7, true), step == 1, 0};
+    AdamWSlice plain = slice_of(master, m1, m2, gradient, 0, kCount);
+    plain.working = working.mutable_data_ptr();
+    plain.bf16_working = true;
+    adamw(plain, update);
+    for (const auto& [begin, end] : {std::pair<std::int64_t, std::int64_t>{0, 1301}, {1301, kCount}}) {
+      AdamWSlice split = slice_of(master, n1, n2, gradient, begin, end - begin);
+      split.master = nullptr;
+      split.remainder = lower + begin;
+      split.working = upper + begin;
+      split.bf16_working = true;
+      adamw(split, update);
+    }
+  }
+  simd::float_kernels().join_master(upper, lower, joined.mutable_data_ptr<float>(), kCount);
+  EXPECT_TRUE(joined.equal(master));
+  EXPECT_TRUE(split_working.equal(working));
+  EXPECT_TRUE(n1.equal(m1));
+  EXPECT_TRUE(n2.equal(m2));
+  EXPECT_FALSE(master.equal(start));
+}
+
+// bf16 gradients and moments: close to fp32, and the same bits however the range is cut.
+TEST(AdamWTest, NarrowStatesStayClose) {
+  at::manual_seed(5);
+  constexpr std::int64_t kCount = 4099;
+  const at::Tensor start = at::randn({kCount});
+  at::Tensor exact = start.clone(), m1 = at::empty({kCount}), m2 = at::empty({kCount});
+  at::Tensor narrow = start.clone(), n1 = at::empty({kCount}, at::kBFloat16), n2 = at::empty({kCount}, at::kBFloat16);
+  at::Tensor cut = start.clone(), c1 = at::empty({kCount}, at::kBFloat16), c2 = at::empty({kCount}, at::kBFloat16);
+  const auto run = [](const at::Tensor& master, const at::Tensor& first, const at::Tensor& second,
+                      const at::Tensor& gradient, std::int64_t begin, std::int64_t end, AdamWUpdate update) {
+    AdamWSlice slice;
+    slice.count = end - begin;
+    slice.master = master.mutable_data_ptr<float>() + begin;
+    slice.moment1 = static_cast<char*>(first.mutable_data_ptr()) + begin * 2;
+    slice.moment2 = static_cast<char*>(second.mutable_data_ptr()) + begin * 2;
+    slice.gradient = static_cast<const char*>(gradient.const_data_ptr()) + begin * 2;
+    slice.bf16_working = false;
+    slice.bf16_moments = slice.bf16_gradient = true;
+    slice.first_element = static_cast<std::uint64_t>(1000 + begin);
+    adamw(slice, update);
+  };
+  for (std::int64_t step = 1; step <= 40; ++step) {
+    const at::Tensor gradient = (start + 0.1 * at::randn({kCount})).to(at::kBFloat16);
+    const AdamWUpdate update{adamw_factors({}, 1e-3, step, 1, true), step == 1, adamw_noise_key(42, step)};
+    adamw(slice_of(exact, m1, m2, gradient.to(at::kFloat), 0, kCount), update);
+    run(narrow, n1, n2, gradient, 0, kCount, update);
+    run(cut, c1, c2, gradient, 0, 1025, update);
+    run(cut, c1, c2, gradient, 1025, kCount, update);
+  }
+  EXPECT_TRUE(narrow.equal(cut) && n1.equal(c1) && n2.equal(c2));
+  EXPECT_FALSE(narrow.equal(exact));
+  const double moved = (exact - start).norm().item<double>();
+  EXPECT_LT((narrow - exact).norm().item<double>(), 0.02 * moved);
 }
 
 TEST(AdamWTest, SumsSquaresOfAnySize) {

@@ -2,8 +2,9 @@
 //
 // engine_dump REQUEST.json: {"model": DIR, "precision": "fp32"|"bf16", "length": T, "rows": [{"ids", "targets",
 // "positions", "starts"}...], "steps": N, "learning_rate", "weight_decay", "clip", "recompute", "micro_batch",
-// "out": PREFIX}. Writes PREFIX.json (losses, norms, and a table of tensors) and PREFIX.bin (their fp32
-// values): the logits of the first micro-batch, and every parameter's gradient of the first step.
+// "out": PREFIX, "stage", "offload", "weights"}. Writes PREFIX.json (losses, norms, and a table of tensors) and
+// PREFIX.bin (their fp32 values): the logits of the first micro-batch, every parameter's gradient of the first step,
+// and every parameter at the end. Under mpirun the micro-batches are dealt to the ranks in turns, and rank 0 writes.
 #include <fmt/core.h>
 
 #include <fstream>
@@ -11,6 +12,9 @@
 
 #include "checkpoint/model_directory.h"
 #include "sharding/memory/arena.h"
+#include "sharding/mpi/launch.h"
+#include "sharding/mpi/mpi_communicator.h"
+#include "sharding/mpi/mpi_session.h"
 #include "trainer/engine/engine.h"
 #include "trainer/ops/head.h"
 #include "trainer/ops/target.h"
@@ -23,7 +27,9 @@ using Values = std::vector<std::int32_t>;
 
 class Dump {
  public:
-  explicit Dump(const std::string& prefix) : prefix_(prefix), data_(prefix + ".bin", std::ios::binary) {}
+  Dump(const std::string& prefix, bool writes) : prefix_(prefix), writes_(writes) {
+    if (writes) data_.open(prefix + ".bin", std::ios::binary);
+  }
 
   // A tensor's values in one or more pieces, in order.
   void add(const std::string& name, std::int64_t offset, std::span<const float> values) {
@@ -36,11 +42,12 @@ class Dump {
 
   void finish(json summary) {
     summary["tensors"] = table_;
-    std::ofstream(prefix_ + ".json") << summary;
+    if (writes_) std::ofstream(prefix_ + ".json") << summary;
   }
 
  private:
   std::string prefix_;
+  bool writes_;
   std::ofstream data_;
   json table_ = json::array();
   std::int64_t offset_ = 0;
@@ -71,25 +78,34 @@ std::int64_t count_supervised(const json& request) {
   return supervised;
 }
 
-void run(const json& request) {
+Strategy strategy_of(const json& request) {
+  Strategy strategy;
+  strategy.micro_batch = request.value("micro_batch", 1);
+  const std::string level = request.value("recompute", "none");
+  strategy.recompute = level == "full" ? Recompute::full : level == "cheap" ? Recompute::cheap : Recompute::none;
+  strategy.stage = request.value("stage", 0);
+  strategy.offload_optimizer = request.value("offload", 0.0);
+  if (strategy.stage == 3) strategy.weights = WeightSourceKind::peers;
+  if (request.value("weights", "") == "host") strategy.weights = WeightSourceKind::host;
+  return strategy;
+}
+
+void run(const json& request, Communicator& communicator) {
   install_cpu_arena();
   const ModelDirectory directory = ModelDirectory::open(request.at("model").get<std::string>());
   Model model = make_model(parse_model_config(directory.config().json, "config.json"));
   EngineOptions options;
   options.bf16 = request.at("precision") == "bf16";
   options.row_length = request.at("length");
-  options.strategy.micro_batch = request.value("micro_batch", 1);
-  const std::string level = request.value("recompute", "none");
-  options.strategy.recompute = level == "full" ? Recompute::full : level == "cheap" ? Recompute::cheap : Recompute::none;
-  const auto communicator = make_self_communicator();
-  Engine engine(model, options, *communicator);
+  options.strategy = strategy_of(request);
+  Engine engine(model, options, communicator);
   engine.load([&](const std::string& name, std::int64_t offset, std::span<float> values) {
     directory.read_tensor(name, offset, values);
   });
 
   const std::vector<MicroBatch> batches = make_batches(request, options.strategy.micro_batch);
   const std::int64_t supervised = count_supervised(request);
-  Dump dump(request.at("out").get<std::string>());
+  Dump dump(request.at("out").get<std::string>(), communicator.rank() == 0);
   const at::Tensor logits = engine.logits(batches.front()).contiguous();
   dump.add("logits", 0, {logits.const_data_ptr<float>(), static_cast<std::size_t>(logits.numel())});
   json losses = json::array(), norms = json::array();
@@ -98,8 +114,9 @@ void run(const json& request) {
   const int steps = request.value("steps", 1);
   for (int step = 1; step <= steps; ++step) {
     double loss = 0;
-    for (const MicroBatch& batch : batches) {
-      loss += engine.train_micro_batch(batch, 1.0f / static_cast<float>(supervised));
+    for (std::size_t i = 0; i < batches.size(); i += static_cast<std::size_t>(communicator.size())) {
+      const std::size_t mine = i + static_cast<std::size_t>(communicator.rank());
+      loss += engine.train_micro_batch(batches.at(mine), 1.0f / static_cast<float>(supervised));
     }
     const StepSums sums = engine.finish_accumulation(loss);
     losses.push_back(sums.loss_sum / static_cast<double>(supervised));
@@ -112,6 +129,10 @@ void run(const json& request) {
     engine.optimizer_step(adamw, request.value("learning_rate", 1e-3), step,
                           clip_factor(sums.gradient_norm, request.value("clip", 1.0)));
   }
+  engine.export_parameters([](const std::string&) { return DType::float32; },
+                           [&](const std::string& name, std::int64_t offset, std::span<const float> values) {
+                             dump.add("weight." + name, offset, values);
+                           });
   dump.finish({{"losses", losses}, {"norms", norms}, {"peak", cpu_arena_statistics().peak.total}});
 }
 
@@ -121,7 +142,15 @@ void run(const json& request) {
 int main(int argc, char** argv) {
   try {
     if (argc != 2) autoglm::fail(autoglm::ExitCode::usage, "usage: engine_dump REQUEST.json");
-    autoglm::run(nlohmann::json::parse(std::ifstream(argv[1])));
+    const auto request = nlohmann::json::parse(std::ifstream(argv[1]));
+    if (autoglm::detect_launch([](const char* name) { return std::getenv(name); })) {
+      autoglm::MpiSession session;
+      const auto communicator = autoglm::make_mpi_communicator(session);
+      autoglm::run(request, *communicator);
+    } else {
+      const auto communicator = autoglm::make_self_communicator();
+      autoglm::run(request, *communicator);
+    }
     return 0;
   } catch (const std::exception& error) {
     fmt::print(stderr, "engine_dump: {}\n", error.what());
