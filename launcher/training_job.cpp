@@ -150,20 +150,11 @@ struct Decisions {
             {"master", master_name(strategy.master)},
             {"head_chunks", strategy.head_chunks},
             {"predicted_device_peak_bytes", predicted.device.peak.total},
-            {"predicted_device_bytes_at_peak", by_category(predicted.device.peak)},
+            {"predicted_device_bytes_at_peak", bytes_by_category(predicted.device.peak)},
             {"predicted_host_peak_bytes", predicted.host.peak.total},
-            {"predicted_host_bytes_at_peak", by_category(predicted.host.peak)}};
+            {"predicted_host_bytes_at_peak", bytes_by_category(predicted.host.peak)}};
   }
 
- private:
-  static nlohmann::ordered_json by_category(const MemoryUse& use) {
-    nlohmann::ordered_json bytes = nlohmann::ordered_json::object();
-    for (std::size_t i = 0; i < kNumMemoryCategories; ++i) {
-      const auto category = static_cast<MemoryCategory>(i);
-      if (use[category] > 0) bytes[std::string(category_name(category))] = use[category];
-    }
-    return bytes;
-  }
 };
 
 MemoryStatistics rehearse_job(const TrainOptions& options, const Model& model, const EngineOptions& engine,
@@ -230,6 +221,25 @@ void show_samples(const TrainOptions& options, const Inputs& inputs, Engine& eng
   }
 }
 
+// The last evaluation, on the weights as they will be written.
+void evaluate_last(const TrainOptions& options, const Inputs& inputs, Engine& engine, TrainingLoop& loop,
+                   const Decisions& decisions, bool reports) {
+  const std::int64_t last = decisions.batches.num_steps();
+  const auto dtypes = saved_dtypes(inputs.directory, options.saving.save_dtype);
+  const bool rounds = !decisions.engine.bf16 && dtypes(inputs.model.embedding->table().name()) == DType::bfloat16;
+  if (rounds) {
+    const std::optional<double> exact = loop.evaluate(last);
+    engine.round_to_saved(dtypes);
+    const std::optional<double> rounded = loop.evaluate(last);
+    if (reports && exact && *rounded > *exact * 1.001) {
+      spdlog::warn("rounding the weights to bf16 raised the validation loss from {:.4f} to {:.4f}; --save-dtype fp32 "
+                   "keeps them exact", *exact, *rounded);
+    }
+  } else {
+    loop.evaluate(last);
+  }
+}
+
 void train(const TrainOptions& options, Inputs& inputs, const Dataset& dataset, const Decisions& decisions,
            Communicator& communicator, const LocalRank& local, OutputDirectory* output) {
   const nlohmann::ordered_json ranks = describe_ranks(communicator, local.rank);
@@ -245,6 +255,11 @@ void train(const TrainOptions& options, Inputs& inputs, const Dataset& dataset, 
     load_weights(inputs.directory, *made);
     return made;
   });
+  const auto end_phase = [&](JobPhase phase) {
+    const std::int64_t peak = take_resident_peak(communicator);
+    if (report) report->resident_peak(phase, peak);
+  };
+  end_phase(JobPhase::loading);
   show_samples(options, inputs, *engine, report.get());
   reset_cpu_arena_peak();
 
@@ -261,22 +276,15 @@ void train(const TrainOptions& options, Inputs& inputs, const Dataset& dataset, 
   TrainingLoop loop(*engine, dataset, decisions.batches, communicator, decisions.loop, decisions.schedule, observer);
   loop.run();
 
-  const auto dtypes = saved_dtypes(inputs.directory, options.saving.save_dtype);
-  const bool rounds = !decisions.engine.bf16 && dtypes(inputs.model.embedding->table().name()) == DType::bfloat16;
-  if (rounds) {
-    const std::optional<double> exact = loop.evaluate(last);
-    engine->round_to_saved(dtypes);
-    const std::optional<double> rounded = loop.evaluate(last);
-    if (report && exact && *rounded > *exact * 1.001) {
-      spdlog::warn("rounding the weights to bf16 raised the validation loss from {:.4f} to {:.4f}; --save-dtype fp32 "
-                   "keeps them exact", *exact, *rounded);
-    }
-  } else {
-    loop.evaluate(last);
-  }
+  evaluate_last(options, inputs, *engine, loop, decisions, report != nullptr);
   show_samples(options, inputs, *engine, report.get());
+  end_phase(JobPhase::training);
   run_agreed(communicator, [&] {
-    write_model(inputs.directory, *engine, output != nullptr ? output->path() : options.output, options.saving.save_dtype, output != nullptr);
+    write_model(inputs.directory, *engine, output != nullptr ? output->path() : options.output,
+                options.saving.save_dtype, output != nullptr);
+  });
+  end_phase(JobPhase::saving);
+  run_agreed(communicator, [&] {
     if (report) report->finish();
   });
 }

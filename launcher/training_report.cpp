@@ -34,6 +34,15 @@ constexpr bool kWithCuda = false;
 
 }  // namespace
 
+std::int64_t take_resident_peak(Communicator& communicator) {
+  std::vector<double> peaks(static_cast<std::size_t>(communicator.size()), 0.0);
+  peaks[static_cast<std::size_t>(communicator.rank())] = static_cast<double>(resident_peak_bytes());
+  communicator.all_reduce(peaks, Event()).synchronize();
+  // 5 resets the kernel's high-water mark (proc(5)); where that is not allowed, phases keep earlier peaks.
+  std::ofstream("/proc/self/clear_refs") << "5";
+  return static_cast<std::int64_t>(*std::max_element(peaks.begin(), peaks.end()));
+}
+
 RankExtremes largest_of_ranks(Communicator& communicator, const StepReport& step) {
   // A sum in which every rank has a place of its own is a gather.
   const std::array<double, 3> mine = {static_cast<double>(cpu_arena_statistics().peak.total),
@@ -45,6 +54,15 @@ RankExtremes largest_of_ranks(Communicator& communicator, const StepReport& step
   std::array<double, 3> largest{};
   for (std::size_t i = 0; i < all.size(); ++i) largest[i % mine.size()] = std::max(largest[i % mine.size()], all[i]);
   return {static_cast<std::int64_t>(largest[0]), static_cast<std::int64_t>(largest[1]), largest[2]};
+}
+
+nlohmann::ordered_json bytes_by_category(const MemoryUse& use) {
+  nlohmann::ordered_json bytes = nlohmann::ordered_json::object();
+  for (std::size_t i = 0; i < kNumMemoryCategories; ++i) {
+    const auto category = static_cast<MemoryCategory>(i);
+    if (use[category] > 0) bytes[std::string(category_name(category))] = use[category];
+  }
+  return bytes;
 }
 
 nlohmann::ordered_json describe_ranks(Communicator& communicator, int local_rank) {
@@ -121,7 +139,12 @@ nlohmann::ordered_json TrainingReport::result() const {
           {"last_loss", number(summary_.last_loss)},
           {"first_validation_loss", number(summary_.first_validation_loss)},
           {"last_validation_loss", number(summary_.last_validation_loss)},
-          {"device_peak_bytes", summary_.device_peak_bytes}};
+          {"device_peak_bytes", summary_.device_peak_bytes},
+          {"device_bytes_at_peak", bytes_by_category(cpu_arena_statistics(MemoryPool::device).peak)},
+          {"host_pool_peak_bytes", cpu_arena_statistics(MemoryPool::host).peak.total},
+          {"host_bytes_at_peak", bytes_by_category(cpu_arena_statistics(MemoryPool::host).peak)},
+          {"resident_peak_bytes",
+           {{"loading", resident_peaks_[0]}, {"training", resident_peaks_[1]}, {"saving", resident_peaks_[2]}}}};
 }
 
 void TrainingReport::finish() {

@@ -1,6 +1,7 @@
 // What rank 0 writes and shows while a training runs: progress, metrics.jsonl, run.json.
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <nlohmann/json.hpp>
@@ -12,6 +13,7 @@
 #include "launcher/run_record.h"
 #include "launcher/train_options.h"
 #include "sharding/communicator.h"
+#include "sharding/memory/placement.h"
 #include "trainer/training_loop.h"
 
 namespace autoglm {
@@ -23,8 +25,17 @@ struct RankExtremes {
   double exposed_seconds = 0;          // of the step
 };
 
+// Bytes of resident memory at their highest in one phase of a job, the largest among all ranks.
+enum class JobPhase { loading, training, saving };
+
+// The highest resident memory since the last call (or since the start), which begins a new phase. Collective.
+std::int64_t take_resident_peak(Communicator& communicator);
+
 // Collective.
 RankExtremes largest_of_ranks(Communicator& communicator, const StepReport& step);
+
+// What a peak consisted of, for run.json: categories that hold nothing are left out.
+nlohmann::ordered_json bytes_by_category(const MemoryUse& use);
 
 // One object per rank for run.json: its host, its number there, and its device. Collective.
 nlohmann::ordered_json describe_ranks(Communicator& communicator, int local_rank);
@@ -40,6 +51,8 @@ class TrainingReport {
   void evaluation(std::int64_t step, double loss);
   void sample(const std::string& prompt, const std::string& answer);
 
+  void resident_peak(JobPhase phase, std::int64_t bytes) { resident_peaks_[static_cast<std::size_t>(phase)] = bytes; }
+
   // Marks the run as finished in run.json and shows the summary.
   void finish();
 
@@ -51,6 +64,7 @@ class TrainingReport {
   MetricsWriter metrics_;
   Progress progress_;
   RunSummary summary_;
+  std::array<std::int64_t, 3> resident_peaks_{};
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 

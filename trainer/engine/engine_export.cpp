@@ -36,8 +36,13 @@ void store_master(const OptimizerPart& part, std::int64_t at, std::span<const fl
     return;
   }
   std::vector<simd::bf16_bits> upper(values.size());
-  simd::float_kernels().split_master(values.data(), upper.data(), ops::write_pointer<std::int16_t>(part.remainder) + at,
+  std::vector<std::int16_t> lower(values.size());
+  simd::float_kernels().split_master(values.data(), upper.data(), lower.data(),
                                      static_cast<std::int64_t>(values.size()));
+  // Weights that were saved in bf16 leave nothing over. Memory that nobody has written yet is zero, and stays
+  // unwritten here: the first touch of a page is slow, and the first step need not wait for it.
+  std::int16_t* to = ops::write_pointer<std::int16_t>(part.remainder) + at;
+  if (!std::equal(lower.begin(), lower.end(), to)) std::copy(lower.begin(), lower.end(), to);
 }
 
 }  // namespace
