@@ -105,6 +105,17 @@ class ExportTest(EndToEndTest):
     def test_bf16_glm4(self):
         self.check_bf16("glm4", 1)
 
+    def test_smollm2(self):
+        """A real model, in fp32 and in bf16, at ZeRO stages 0 and 3."""
+        self.model = end_to_end.REPOSITORY / ".cache" / "smollm2-135m-instruct"
+        for precision, strategy, save, dtype, tolerance in (("fp32", "ddp", "fp32", torch.float32, 1e-4),
+                                                            ("bf16", "zero3", "input", torch.bfloat16, 1e-2)):
+            with self.subTest(precision=precision):
+                logged = self.train_here("--precision", precision, "--strategy", strategy, "--save-dtype", save,
+                                         "--learning-rate", "1e-4", "--steps", 2, "--overwrite", ranks=2)
+                self.check_loss(logged, tolerance, dtype)
+                self.check_files(changed=("config.json",) if save == "fp32" else ())
+
     def test_trained_in_fp32_and_saved_in_bf16(self):
         """The last validation is of the rounded weights, which are those in the file."""
         make_model(self.model, "llama_tied", torch.bfloat16)
