@@ -1,6 +1,8 @@
 // Every strategy gives the same losses, gradient norms and weights as plain data parallelism, to the bit.
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+
 #include "sharding/mpi/mpi_communicator.h"
 #include "tests/sharding/mpi_test_main.h"
 #include "tests/trainer/engine/rehearsal_checks.h"
@@ -176,7 +178,11 @@ class StrategiesTest : public ::testing::Test {
 };
 
 TEST_F(StrategiesTest, GiveTheSameBitsInBf16) {
-  for (const char* family : {"llama", "glm4"}) compare_all({.shape = model_of(family), .strategy = {}}, false);
+  // Many ranks on few cores take their time: AUTOGLM_WHOLE_MATRIX=1 gives them ten steps as well.
+  const bool whole = session->size() <= 2 || std::getenv("AUTOGLM_WHOLE_MATRIX") != nullptr;
+  for (const char* family : {"llama", "glm4"}) {
+    compare_all({.shape = model_of(family), .strategy = {}, .steps = whole ? 10 : 4}, false);
+  }
 }
 
 TEST_F(StrategiesTest, GiveTheSameBitsInFp32) {

@@ -93,18 +93,21 @@ def compare(mpirun, tool, name, config, failures):
         assert theirs["losses"][-1] < theirs["losses"][0] and max(theirs["norms"]) > CLIP, "a poor test"
         for strategy in STRATEGIES:
             ours = run_engine(mpirun, tool, model_dir, packed, folder, strategy)
-            worst = {}
-            for kind in ("grad.", "weight."):
-                names = [n for n in theirs["values"] if n.startswith(kind)]
-                assert set(names) == {n for n in ours["values"] if n.startswith(kind)}, "other parameters"
-                worst[kind] = max(parity.relative(ours["values"][n], theirs["values"][n]) for n in names)
+            names = {kind: [n for n in theirs["values"] if n.startswith(kind)] for kind in ("grad.", "weight.")}
+            for kind, expected in names.items():
+                assert set(expected) == {n for n in ours["values"] if n.startswith(kind)}, "other parameters"
+            worst = max(parity.relative(ours["values"][n], theirs["values"][n]) for n in names["grad."])
+            # All weights as one: where a gradient is zero but for rounding (a key's bias moves all scores alike), AdamW
+            # turns that rounding into steps of its own size.
+            whole = lambda values: np.concatenate([values[n] for n in names["weight."]])
+            weights = parity.relative(whole(ours["values"]), whole(theirs["values"]))
             label = " ".join(f"{key} {value}" for key, value in strategy.items())
-            parity.check(f"{label}: gradients", worst["grad."], 1e-4, failures)
+            parity.check(f"{label}: gradients", worst, 1e-4, failures)
             parity.check(f"{label}: losses", max(abs(a / b - 1) for a, b in zip(ours["losses"], theirs["losses"])), 1e-4,
                          failures)
             parity.check(f"{label}: norms", max(abs(a / b - 1) for a, b in zip(ours["norms"], theirs["norms"])), 1e-3,
                          failures)
-            parity.check(f"{label}: weights", worst["weight."], 1e-3, failures)
+            parity.check(f"{label}: weights", weights, 1e-4, failures)
 
 
 def main():
