@@ -94,10 +94,10 @@ add_openmpi() {
   # Where PMIx is a library of its own, it has plugins and messages too.
   [ -e "$out/lib/libpmix.so.2" ] || return 0
   pmix=$(dirname "$(readlink -f "$(ldconfig -p | awk '$1 == "libpmix.so.2" {print $NF; exit}')")")
-  mkdir -p "$out/openmpi/pmix/lib"
-  cp -RL "$pmix/pmix" "$out/openmpi/pmix/lib/"
-  [ ! -d "$pmix/../share/pmix" ] || { mkdir -p "$out/openmpi/pmix/share"; cp -RL "$pmix/../share/pmix" "$out/openmpi/pmix/share/"; }
-  for plugin in "$out"/openmpi/pmix/lib/pmix/*.so; do
+  mkdir -p "$out/openmpi/pmix"
+  [ ! -d "$pmix/../share/pmix" ] || cp -RL "$pmix/../share/pmix/." "$out/openmpi/pmix/"
+  cp -RL "$pmix/pmix" "$out/openmpi/pmix/plugins"
+  for plugin in "$out"/openmpi/pmix/plugins/*.so; do
     copy_libraries "$plugin"
   done
 }
@@ -121,7 +121,12 @@ stop() {
 
 export OPAL_PREFIX="$here/openmpi" OPAL_BINDIR="$here/openmpi/bin" OPAL_LIBDIR="$here/lib" \
   OPAL_PKGLIBDIR="$here/openmpi/plugins" OPAL_PKGDATADIR="$here/openmpi/share" OPAL_SYSCONFDIR="$here/openmpi/etc" \
-  PMIX_INSTALL_PREFIX="$here/openmpi/pmix" OMPI_MCA_orte_launch_agent="$here/bin/orted"
+  OMPI_MCA_orte_launch_agent="$here/bin/orted"
+# Plugins of this machine's own hwloc, which may be another version, are not for the bundle's.
+export HWLOC_PLUGINS_PATH="$here/openmpi/no-plugins"
+if [ -d "$here/openmpi/pmix" ]; then
+  export PMIX_PKGLIBDIR="$here/openmpi/pmix/plugins" PMIX_DATADIR="$here/openmpi" PMIX_PKGDATADIR="$here/openmpi/pmix"
+fi
 if [ "$name" = mpirun ] || [ "$name" = orted ]; then
   # Without any remote shell mpirun would refuse to start ranks of this host too.
   command -v ssh >/dev/null || command -v rsh >/dev/null || export OMPI_MCA_plm_rsh_agent="${OMPI_MCA_plm_rsh_agent:-true}"

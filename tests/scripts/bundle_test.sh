@@ -63,6 +63,10 @@ for command in "$@"; do
 done
 ranks=$(bare "$bundle/bin/mpirun" -np 2 --oversubscribe printenv OMPI_COMM_WORLD_RANK 2>&1 | sort)
 [ "$ranks" = $'0\n1' ] || wrong "mpirun started the ranks '$ranks'"
+while read -r path; do
+  wrong "mpirun has loaded $path"
+done < <(bare "$bundle/bin/mpirun" -np 1 sh -c "cat /proc/\$PPID/maps" 2>&1 | grep -oE '/[^ ]*\.so[^ ]*' | sort -u |
+  grep -vE "^$bundle/|/(ld-linux-.*|lib(c|m|dl|rt|pthread|util|resolv|nss_.*|stdc\+\+|gcc_s))\.so")
 bare "$bundle/bin/mpirun" -np 2 --oversubscribe "$bundle/bin/$1" --version || wrong "$1 under mpirun"
 
 # refuses SENTENCE NAME=VALUE...: the command ends with 69 and says so.
