@@ -278,6 +278,8 @@ void train(const TrainOptions& options, Inputs& inputs, const Dataset& dataset, 
 
   evaluate_last(options, inputs, *engine, loop, decisions, report != nullptr);
   show_samples(options, inputs, *engine, report.get());
+  // What activations held is free for the writer.
+  trim_cpu_arena();
   end_phase(JobPhase::training);
   run_agreed(communicator, [&] {
     write_model(inputs.directory, *engine, output != nullptr ? output->path() : options.output,

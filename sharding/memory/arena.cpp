@@ -63,6 +63,15 @@ class MappedRange {
     ASAN_POISON_MEMORY_REGION(data, static_cast<std::size_t>(bytes));
   }
 
+  // madvise() of what has no pages does nothing.
+  void trim() {
+    constexpr std::int64_t kPage = 4096;
+    for (const auto& [offset, bytes] : placement_.free_blocks()) {
+      const std::int64_t begin = (offset + kPage - 1) / kPage * kPage, end = (offset + bytes) / kPage * kPage;
+      if (begin < end) madvise(base_ + begin, static_cast<std::size_t>(end - begin), MADV_DONTNEED);
+    }
+  }
+
   bool holds(const char* data) const { return base_ <= data && data < base_ + mapped_; }
   Placement& placement() { return placement_; }
   void set_limit(std::int64_t limit) { placement_.set_capacity(std::min(limit, mapped_)); }
@@ -97,6 +106,11 @@ class CpuArena final : public at::Allocator {
     const std::lock_guard lock(mutex_);
     device_.placement().reset_peak();
     host_.placement().reset_peak();
+  }
+  void trim() {
+    const std::lock_guard lock(mutex_);
+    device_.trim();
+    host_.trim();
   }
   void set_limit(std::int64_t limit) {
     const std::lock_guard lock(mutex_);
@@ -213,6 +227,11 @@ MemoryStatistics cpu_memory_statistics() {
 void reset_cpu_arena_peak() {
   AUTOGLM_CHECK(cpu_arena() != nullptr, "no CPU arena is installed");
   cpu_arena()->reset_peak();
+}
+
+void trim_cpu_arena() {
+  AUTOGLM_CHECK(cpu_arena() != nullptr, "no CPU arena is installed");
+  cpu_arena()->trim();
 }
 
 void set_cpu_arena_limit(std::int64_t limit) {

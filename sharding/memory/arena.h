@@ -54,6 +54,9 @@ MemoryStatistics cpu_memory_statistics();
 // Of both pools.
 void reset_cpu_arena_peak();
 
+// Gives the pages of free ranges back to the system: before another phase of the process needs memory of its own.
+void trim_cpu_arena();
+
 // Changes the limit of the device's pool; what is in use stays. Throws Error(usage) when `limit` is below 1 MiB.
 void set_cpu_arena_limit(std::int64_t limit);
 

@@ -48,6 +48,9 @@ class Placement {
   std::int64_t extent() const { return extent_; }
 
   std::int64_t largest_free_block() const;
+
+  // Free blocks as offset and size, in order of their offsets.
+  const std::map<std::int64_t, std::int64_t>& free_blocks() const { return free_by_offset_; }
   std::int64_t capacity() const { return capacity_; }
   std::int64_t num_allocations() const { return num_allocations_; }
 

@@ -1,9 +1,11 @@
 // Placement, the arenas on top of it, and the layout of flat buffers.
 #include <ATen/ops/empty.h>
+#include <ATen/ops/full.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <fstream>
 #include <map>
 #include <random>
 #include <thread>
@@ -306,6 +308,25 @@ TEST(FlatLayoutTest, AlignsParametersAndShards) {
   }
   EXPECT_EQ(FlatLayout(std::vector<std::int64_t>{64, 1, 128}, 1).total_elements(), 256);
   EXPECT_EQ(FlatLayout(std::vector<std::int64_t>{64, 1, 128}, 3).shard_elements(), 128);
+}
+
+// Pages of freed tensors go back to the system; those in use keep their values.
+TEST(CpuArenaTest, TrimGivesFreePagesBack) {
+  install_cpu_arena();
+  const auto resident = [] {
+    std::int64_t pages = 0, total = 0;
+    std::ifstream("/proc/self/statm") >> total >> pages;
+    return pages * 4096;
+  };
+  constexpr std::int64_t kBytes = std::int64_t{64} << 20;
+  const at::Tensor kept = at::full({1 << 20}, 7.0f);
+  at::Tensor freed = at::full({kBytes}, 1, at::kChar);
+  const std::int64_t before = resident();
+  freed.reset();
+  EXPECT_GT(resident(), before - kBytes / 2);
+  trim_cpu_arena();
+  EXPECT_LT(resident(), before - kBytes * 3 / 4);
+  EXPECT_EQ(kept.const_data_ptr<float>()[kept.numel() - 1], 7.0f);
 }
 
 // The host's pool lies apart from the device's, in the arena and in the rehearsal.
