@@ -196,12 +196,14 @@ std::string describe(const TrainOptions& options, const Inputs& inputs, const Da
   const StepRows first = decisions.batches.step(0);
   const std::int64_t on_host = decisions.predicted.host.peak.total;
   return fmt::format(
-      "{}\nmodel: {}, {} parameters, {} on {} {}\nplan: {} steps of up to {} rows of {} tokens in {} micro-batches of {} "
+      "{}\nmodel: {}, {} parameters, {} on {} {}\nplan: {} steps of up to {} rows of {} tokens, {} micro-{} of {} {} "
       "per rank; {}; {} per rank foreseen{}",
       format_data_summary(dataset), inputs.model.config.model_type, inputs.model.num_parameters(),
       decisions.engine.bf16 ? "bf16" : "fp32", world_size, world_size == 1 ? "CPU rank" : "CPU ranks",
       decisions.batches.num_steps(), decisions.loop.global_batch, options.data.sequence_length,
-      first.num_micro_batches, decisions.engine.strategy.micro_batch,
+      first.num_micro_batches,
+      first.num_micro_batches == 1 ? "batch" : "batches", decisions.engine.strategy.micro_batch,
+      decisions.engine.strategy.micro_batch == 1 ? "row" : "rows",
       describe_strategy(decisions.engine.strategy), format_bytes(decisions.predicted.device.peak.total),
       on_host == 0 ? "" : fmt::format(", and {} on the host", format_bytes(on_host)));
 }
