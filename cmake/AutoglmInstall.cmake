@@ -11,6 +11,10 @@ option(AUTOGLM_INSTALL_LIBTORCH "Copy LibTorch into the installed tree; OFF: use
 set(install_rpath "$ORIGIN/../${CMAKE_INSTALL_LIBDIR}")
 if(NOT AUTOGLM_INSTALL_LIBTORCH)
   list(APPEND install_rpath "${AUTOGLM_TORCH_LIB}")
+  if(AUTOGLM_WITH_NCCL)
+    get_filename_component(nccl_folder "${AUTOGLM_NCCL_LIBRARY}" DIRECTORY)
+    list(APPEND install_rpath "${nccl_folder}")
+  endif()
 endif()
 
 foreach(command IN ITEMS autoglm-train autoglm-plan autoglm-data autoglm-export autoglm-doctor)
