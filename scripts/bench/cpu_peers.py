@@ -21,7 +21,15 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 RANKS, MICRO_BATCH, ROW = 2, 2, 512
 GLOBAL_BATCH = RANKS * MICRO_BATCH
 LEARNING_RATE = 1e-5
-PROGRAMS = [f"{side}-{precision}" for precision in ("fp32", "bf16") for side in ("ours", "ddp", "fsdp2")]
+# What autoglm-train is started with besides: "ours" is compared with all peers, the stages with those that shard.
+OURS = {"ours": [], "zero2": ["--strategy", "zero2"], "zero3": ["--strategy", "zero3"],
+        "zero3cheap": ["--strategy", "zero3", "--recompute", "cheap"],
+        "zero3full": ["--strategy", "zero3", "--recompute", "full"]}
+SHARDING_PEERS = ("fsdp2", "deepspeed2", "deepspeed3")
+SIDES = ("ours", "ddp", "fsdp2", "zero2", "zero3", "zero3cheap", "zero3full", "deepspeed2", "deepspeed3")
+PROGRAMS = [f"{side}-{precision}" for precision in ("fp32", "bf16") for side in SIDES]
+DEFAULT_PROGRAMS = [name for name in PROGRAMS if name.split("-")[0] in ("ours", "ddp", "fsdp2")]
+STAGE_SPEED_TARGET, STAGE_MEMORY_TARGET = 1.9, 0.55  # bf16: of the sharding peer that needs the least memory
 SPEED_TARGET = {"fp32": 1.5, "bf16": 2.2}  # times the best peer
 MEMORY_TARGET = {"fp32": 0.6, "bf16": 0.65}  # of DDP's
 FIRST_STEP_TARGET = 3.0  # seconds
@@ -33,7 +41,9 @@ def parse_options():
                                      "torch DDP and FSDP2.", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--steps", type=int, default=4, help="steps of a run; the first does not count for the speed")
     parser.add_argument("--rounds", type=int, default=3, help="runs of every program")
-    parser.add_argument("--only", default=",".join(PROGRAMS), help="programs, or sides or precisions of them")
+    parser.add_argument("--only", default=",".join(DEFAULT_PROGRAMS),
+                        help="programs (" + ", ".join(PROGRAMS) + "), or sides or precisions of them; deepspeed* need the "
+                        "package in .venv")
     parser.add_argument("--loss-on", default="assistant,all", help="what is supervised: one measurement for each")
     parser.add_argument("--bucket-view", action="store_true", help="DDP keeps gradients in its buckets: less memory")
     parser.add_argument("--run-timeout", type=float, default=900, help="seconds after which a run is ended; the steps "
@@ -48,7 +58,8 @@ def parse_options():
     if options.steps < 2 or options.rounds < 1:
         parser.error("--steps must be at least 2 and --rounds at least 1")
     wanted = options.only.split(",")
-    options.programs = [name for name in PROGRAMS if name in wanted or set(name.split("-")) & set(wanted)]
+    options.programs = [name for name in PROGRAMS if name in wanted or name.split("-")[0] in wanted or
+                        (name in DEFAULT_PROGRAMS and name.split("-")[1] in wanted)]
     unknown = [word for word in wanted if not any(word == name or word in name.split("-") for name in PROGRAMS)]
     if unknown:
         parser.error(f"--only {unknown[0]} is none of {', '.join(PROGRAMS)}, nor a part of one")
@@ -103,13 +114,13 @@ def make_chats(options, folder):
 def commands(options, program, loss_on, chats, rows, folder):
     """The processes to start, and the file in which they report steps."""
     side, precision = program.split("-")
-    if side == "ours":
+    if side in OURS:
         metrics = folder / "out/metrics.jsonl"
         return [["mpirun", "-np", str(RANKS), "--bind-to", "none", "--oversubscribe", options.train, "--device", "cpu",
                  "--model", options.model, "--data", chats, "--output", metrics.parent, "--sequence-length", str(ROW),
                  "--micro-batch", str(MICRO_BATCH), "--global-batch", str(GLOBAL_BATCH), "--steps", str(options.steps),
                  "--precision", precision, "--loss-on", loss_on, "--learning-rate", str(LEARNING_RATE), "--schedule",
-                 "constant", "--warmup", "0", "--log-every", "1"]], metrics
+                 "constant", "--warmup", "0", "--log-every", "1", *OURS[side]]], metrics
     metrics = folder / "metrics.jsonl"
     shared = [sys.executable, ROOT / "scripts/bench/peer_rank.py", "--side", side, "--precision", precision, "--model",
               options.model, "--rows", rows, "--rendezvous", folder / "rendezvous", "--metrics", metrics,
@@ -239,11 +250,32 @@ def verdict(met):
     return "met" if met else "missed"
 
 
+def compare_stages(summary, precision):
+    """Our stages beside the peer that shards and needs the least memory."""
+    peers = {side: summary[f"{side}-{precision}"] for side in SHARDING_PEERS
+             if summary.get(f"{side}-{precision}", {}).get("tokens_per_second")}
+    result = {}
+    if not peers:
+        return result
+    least = min(peers, key=lambda side: peers[side]["peak_bytes"])
+    for side in OURS:
+        mine = summary.get(f"{side}-{precision}")
+        if side == "ours" or not mine or not mine["tokens_per_second"]:
+            continue
+        memory = mine["peak_bytes"] / peers[least]["peak_bytes"]
+        speed = mine["tokens_per_second"] / peers[least]["tokens_per_second"]
+        met = memory <= STAGE_MEMORY_TARGET and speed >= STAGE_SPEED_TARGET
+        result[side] = {"peer": least, "memory": memory, "speed": speed, "met": met}
+        print(f"{precision} {side}: {memory:.2f} of {least}'s memory at {speed:.2f} x its speed (target at most "
+              f"{STAGE_MEMORY_TARGET} at no less than {STAGE_SPEED_TARGET}: {verdict(met)})")
+    return result
+
+
 def compare(summary, precision):
     """Our numbers beside the peers' and the targets, as far as both were measured."""
     ours = summary.get(f"ours-{precision}")
     peers = {side: summary[f"{side}-{precision}"] for side in ("ddp", "fsdp2") if f"{side}-{precision}" in summary}
-    result = {}
+    result = compare_stages(summary, precision)
     if not ours:
         return result
     rated = {side: peer for side, peer in peers.items() if peer["tokens_per_second"]}

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""One rank of a peer: a plain training loop of `transformers` in torch DDP or FSDP2 over gloo.
+"""One rank of a peer: a plain training loop of `transformers` in torch DDP, FSDP2 or DeepSpeed over gloo.
 
 Rank 0 appends one JSON object per step to --metrics, with the field names of autoglm-train's metrics.jsonl.
 """
 
 import argparse
+import contextlib
 import json
+import os
 import time
 
 import torch
@@ -20,7 +22,7 @@ IGNORED = -100
 
 def parse_options():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--side", choices=("ddp", "fsdp2"), required=True)
+    parser.add_argument("--side", choices=("ddp", "fsdp2", "deepspeed2", "deepspeed3"), required=True)
     parser.add_argument("--precision", choices=("fp32", "bf16"), required=True)
     parser.add_argument("--bucket-view", action="store_true")
     parser.add_argument("--model", required=True)
@@ -52,9 +54,50 @@ def wrap(model, options):
     return fully_shard(model, mesh=mesh, mp_policy=policy)
 
 
+class Plain:
+    """The steps of a plain training loop."""
+
+    def __init__(self, model, options):
+        self.model = wrap(model, options)
+        self.ranks = options.world_size
+        # The fused form is the fastest that torch has here.
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=options.learning_rate, betas=(0.9, 0.95), eps=1e-8,
+                                           weight_decay=0, fused=True)
+        autocasts = options.side == "ddp" and options.precision == "bf16"
+        self.autocast = lambda: torch.autocast("cpu", torch.bfloat16, enabled=autocasts)
+
+    def update(self, loss):
+        # Both wrappers average gradients over the ranks; the product makes a sum of it.
+        (loss * self.ranks).backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+
+class DeepSpeed:
+    """The same under DeepSpeed's engine."""
+
+    def __init__(self, model, options):
+        import deepspeed
+        config = {"train_micro_batch_size_per_gpu": 2, "gradient_accumulation_steps": 1, "gradient_clipping": 1.0,
+                  "bf16": {"enabled": options.precision == "bf16"}, "zero_allow_untested_optimizer": True,
+                  "zero_optimization": {"stage": int(options.side[-1])}}
+        optimizer = torch.optim.AdamW(model.parameters(), lr=options.learning_rate, betas=(0.9, 0.95), eps=1e-8,
+                                      weight_decay=0, fused=True)
+        self.ranks = options.world_size
+        self.model, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config)
+        self.autocast = contextlib.nullcontext
+
+    def update(self, loss):
+        self.model.backward(loss * self.ranks)
+        self.model.step()
+
+
 def main():
     options = parse_options()
     torch.set_num_threads(1)
+    os.environ.update(RANK=str(options.rank), LOCAL_RANK=str(options.rank), WORLD_SIZE=str(options.world_size),
+                      DS_ACCELERATOR="cpu")
     dist.init_process_group("gloo", init_method=f"file://{options.rendezvous}", rank=options.rank,
                             world_size=options.world_size)
     with open(options.rows, encoding="ascii") as file:
@@ -66,22 +109,15 @@ def main():
 
     model = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32)
     model.config.use_cache = False
-    model = wrap(model.train(), options)
-    # The fused form is the fastest that torch has here.
-    optimizer = torch.optim.AdamW(model.parameters(), lr=options.learning_rate, betas=(0.9, 0.95), eps=1e-8,
-                                  weight_decay=0, fused=True)
-    autocast = torch.autocast("cpu", torch.bfloat16, enabled=options.side == "ddp" and options.precision == "bf16")
+    kind = DeepSpeed if options.side.startswith("deepspeed") else Plain
+    trainer = kind(model.train(), options)
 
     for step in range(1, options.steps + 1):
         begin = time.monotonic()
-        with autocast:
+        with trainer.autocast():
             # The sum over this rank's tokens divided by the number of all ranks' tokens.
-            loss = model(input_ids=ids, labels=labels, num_items_in_batch=supervised).loss
-        # Both wrappers average gradients over the ranks; the product makes a sum of it.
-        (loss * options.world_size).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
+            loss = trainer.model(input_ids=ids, labels=labels, num_items_in_batch=supervised).loss
+        trainer.update(loss)
         total = loss.detach().float()
         dist.all_reduce(total)
         seconds = time.monotonic() - begin
