@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-#include "trainer/ops/simd/kernels.h"
+#include "trainer/optim/adamw_slice.h"
 
 namespace autoglm {
 
@@ -19,28 +19,6 @@ struct AdamWSettings {
 // The factors of one step (1, 2, ...); `gradient_scale` multiplies every gradient (clipping).
 AdamWFactors adamw_factors(const AdamWSettings& settings, double learning_rate, std::int64_t step,
                            double gradient_scale, bool decays);
-
-// A run of elements with everything that belongs to them, in one memory.
-struct AdamWSlice {
-  std::int64_t count = 0;
-  float* master = nullptr;            // the fp32 weights; null when they are split
-  std::int16_t* remainder = nullptr;  // when split: what `working` lacks
-  void* working = nullptr;            // receives the rounded weights; null when the master is the working weight
-  void* moment1 = nullptr;
-  void* moment2 = nullptr;
-  const void* gradient = nullptr;
-  bool bf16_working = true;
-  bool bf16_moments = false;
-  bool bf16_gradient = false;
-  std::uint64_t first_element = 0;  // place of the first one among all the model's: keys the rounding of moments
-};
-
-// What is the same for many runs.
-struct AdamWUpdate {
-  AdamWFactors factors{};
-  bool first = false;           // the moments are taken as zero, whatever they hold
-  std::uint32_t noise_key = 0;  // of seed and step, for moments in bf16
-};
 
 // Updates a run of elements in host memory with all threads. Nothing is allocated. The bits of an element do not
 // depend on where runs are cut, nor on how the master is stored.

@@ -2,13 +2,8 @@
 #pragma once
 
 #include <cmath>
-#include <cstdint>
 
-#ifdef __CUDACC__
-#define AUTOGLM_HOST_DEVICE __host__ __device__
-#else
-#define AUTOGLM_HOST_DEVICE
-#endif
+#include "trainer/optim/bf16_element.h"
 
 namespace autoglm {
 
@@ -36,16 +31,6 @@ AUTOGLM_HOST_DEVICE inline void adamw_element(float& master, float& moment1, flo
   moment1 = m;
   moment2 = v;
   master = std::fma(-f.step_size, m / denominator, f.decay * master);
-}
-
-// Spreads 32 bits over 32 bits (Wellons' lowbias32): noise from counters.
-AUTOGLM_HOST_DEVICE constexpr std::uint32_t mix_bits(std::uint32_t x) {
-  x ^= x >> 16;
-  x *= 0x7FEB352Du;
-  x ^= x >> 15;
-  x *= 0x846CA68Bu;
-  x ^= x >> 16;
-  return x;
 }
 
 }  // namespace autoglm

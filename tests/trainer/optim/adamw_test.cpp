@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 
 #include "trainer/ops/simd/kernels.h"
 #include "trainer/optim/adamw.h"
@@ -149,6 +150,67 @@ TEST(AdamWTest, NarrowStatesStayClose) {
   EXPECT_FALSE(narrow.equal(exact));
   const double moved = (exact - start).norm().item<double>();
   EXPECT_LT((narrow - exact).norm().item<double>(), 0.02 * moved);
+}
+
+// The function that a CUDA thread runs gives the bits of the CPU's loops, in every form that states have.
+TEST(AdamWTest, OneElementAtATimeGivesTheSameBits) {
+  constexpr std::int64_t kCount = 3001;
+  for (int form = 0; form < 16; ++form) {
+    const bool split = (form & 1) != 0, bf16_moments = (form & 2) != 0, bf16_gradient = (form & 4) != 0;
+    const bool bf16_working = split || (form & 8) != 0;
+    struct State {
+      at::Tensor master, working, remainder, moment1, moment2;
+    };
+    const auto make = [&] {
+      at::manual_seed(6);
+      State state;
+      state.master = at::randn({kCount});
+      state.working = at::zeros({kCount}, bf16_working ? at::kBFloat16 : at::kFloat);
+      state.remainder = at::zeros({kCount}, at::kShort);
+      if (split) {
+        simd::float_kernels().split_master(state.master.const_data_ptr<float>(),
+                                           static_cast<simd::bf16_bits*>(state.working.mutable_data_ptr()),
+                                           state.remainder.mutable_data_ptr<std::int16_t>(), kCount);
+      }
+      state.moment1 = at::empty({kCount}, bf16_moments ? at::kBFloat16 : at::kFloat);
+      state.moment2 = at::empty({kCount}, bf16_moments ? at::kBFloat16 : at::kFloat);
+      return state;
+    };
+    State loops = make(), single = make();
+    for (std::int64_t step = 1; step <= 5; ++step) {
+      const at::Tensor gradient = at::randn({kCount}).to(bf16_gradient ? at::kBFloat16 : at::kFloat);
+      const AdamWUpdate update{adamw_factors({0.9, 0.95, 1e-8, 0.1}, 1e-2, step, 0.5, true), step == 1,
+                               adamw_noise_key(3, step)};
+      const auto slice_for = [&](const State& state) {
+        AdamWSlice slice;
+        slice.count = kCount;
+        if (split) {
+          slice.remainder = state.remainder.mutable_data_ptr<std::int16_t>();
+        } else {
+          slice.master = state.master.mutable_data_ptr<float>();
+        }
+        slice.working = state.working.mutable_data_ptr();
+        slice.moment1 = state.moment1.mutable_data_ptr();
+        slice.moment2 = state.moment2.mutable_data_ptr();
+        slice.gradient = gradient.const_data_ptr();
+        slice.bf16_working = bf16_working;
+        slice.bf16_moments = bf16_moments;
+        slice.bf16_gradient = bf16_gradient;
+        slice.first_element = 12345;
+        return slice;
+      };
+      adamw(slice_for(loops), update);
+      const AdamWSlice slice = slice_for(single);
+      for (std::int64_t i = 0; i < kCount; ++i) adamw_slice_element(slice, update, i);
+    }
+    const auto same = [](const at::Tensor& a, const at::Tensor& b) {
+      return std::memcmp(a.const_data_ptr(), b.const_data_ptr(), a.nbytes()) == 0;
+    };
+    EXPECT_TRUE(same(loops.working, single.working) && same(loops.remainder, single.remainder) &&
+                same(loops.moment1, single.moment1) && same(loops.moment2, single.moment2) &&
+                (split || same(loops.master, single.master)))
+        << "form " << form;
+  }
 }
 
 TEST(AdamWTest, SumsSquaresOfAnySize) {

@@ -24,16 +24,9 @@ inline float multiply_add(float a, float b, float c) {
 }
 
 inline float load(const float* x, std::int64_t i) { return x[i]; }
-inline float load(const bf16_bits* x, std::int64_t i) {
-  return std::bit_cast<float>(static_cast<std::uint32_t>(x[i]) << 16);
-}
+inline float load(const bf16_bits* x, std::int64_t i) { return widen_bf16(x[i]); }
 inline void store(float* x, std::int64_t i, float value) { x[i] = value; }
-inline void store(bf16_bits* x, std::int64_t i, float value) {
-  const auto bits = std::bit_cast<std::uint32_t>(value);
-  const std::uint32_t rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
-  const bool is_nan = (bits & 0x7FFFFFFFu) > 0x7F800000u;
-  x[i] = static_cast<bf16_bits>(is_nan ? 0x7FC0u : rounded);
-}
+inline void store(bf16_bits* x, std::int64_t i, float value) { x[i] = round_bf16(value); }
 
 // exp by range reduction to [-ln2/2, ln2/2] and a polynomial of degree 7 (Moshier's Cephes; relative
 // error below 1e-7).
@@ -223,42 +216,25 @@ void adamw(float* __restrict master, float* __restrict moment1, float* __restric
 }
 
 void round_weights(const float* __restrict master, bf16_bits* __restrict working, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) {
-    const auto bits = std::bit_cast<std::uint32_t>(master[i]);
-    const bool is_nan = (bits & 0x7FFFFFFFu) > 0x7F800000u;
-    working[i] = static_cast<bf16_bits>(is_nan ? 0x7FC0u : (bits + 0x8000u) >> 16);
-  }
+  for (std::int64_t i = 0; i < n; ++i) working[i] = round_weight(master[i]);
 }
 
 void split_master(const float* __restrict master, bf16_bits* __restrict working, std::int16_t* __restrict remainder,
                   std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) {
-    const auto bits = std::bit_cast<std::uint32_t>(master[i]);
-    const bool is_nan = (bits & 0x7FFFFFFFu) > 0x7F800000u;
-    const std::uint32_t rounded = is_nan ? 0x7FC0u : (bits + 0x8000u) >> 16;
-    working[i] = static_cast<bf16_bits>(rounded);
-    remainder[i] = static_cast<std::int16_t>(is_nan ? 0u : bits - (rounded << 16));
+    working[i] = round_weight(master[i]);
+    remainder[i] = weight_remainder(master[i]);
   }
 }
 
 void join_master(const bf16_bits* __restrict working, const std::int16_t* __restrict remainder,
                  float* __restrict master, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) {
-    const auto low = static_cast<std::uint32_t>(static_cast<std::int32_t>(remainder[i]));
-    master[i] = std::bit_cast<float>((static_cast<std::uint32_t>(working[i]) << 16) + low);
-  }
+  for (std::int64_t i = 0; i < n; ++i) master[i] = join_weight(working[i], remainder[i]);
 }
 
 void narrow_stochastic(const float* __restrict from, bf16_bits* __restrict to, std::int64_t n, std::uint64_t first,
                        std::uint32_t key) {
-  for (std::int64_t i = 0; i < n; ++i) {
-    const std::uint64_t place = first + static_cast<std::uint64_t>(i);
-    const std::uint32_t noise =
-        mix_bits(static_cast<std::uint32_t>(place) ^ mix_bits(key + static_cast<std::uint32_t>(place >> 32)));
-    const auto bits = std::bit_cast<std::uint32_t>(from[i]);
-    const bool is_finite = (bits & 0x7F800000u) != 0x7F800000u;
-    to[i] = static_cast<bf16_bits>((is_finite ? bits + (noise & 0xFFFFu) : bits) >> 16);
-  }
+  for (std::int64_t i = 0; i < n; ++i) to[i] = round_stochastically(from[i], first + static_cast<std::uint64_t>(i), key);
 }
 
 template <typename T>
