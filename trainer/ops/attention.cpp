@@ -29,15 +29,13 @@ struct AttentionNode final : Node {
 
   variable_list apply(variable_list&& gradients) override {
     const at::Tensor dout = std::exchange(gradients[0], at::Tensor()).contiguous();
-    at::Tensor dq = at::empty_like(q), dk = at::empty_like(k), dv = at::empty_like(v);
     if (target_of(q) == Target::cuda) {
-      if (computes(q)) attention_backward_cuda(dout, q, k, v, out, statistics, rows, shape.scale, dq, dk, dv);
-    } else {
-      at::Tensor scratch = scratch_for(attention_backward_scratch(shape), q);
-      if (computes(q)) {
-        attention_backward_cpu(dout, q, k, v, statistics, rows, shape, dq, dk, dv, scratch);
-      }
+      AttentionGradients result = attention_backward_cuda(dout, q, k, v, {out, statistics}, rows, shape.scale);
+      return {result.dq, result.dk, result.dv};
     }
+    at::Tensor dq = at::empty_like(q), dk = at::empty_like(k), dv = at::empty_like(v);
+    at::Tensor scratch = scratch_for(attention_backward_scratch(shape), q);
+    if (computes(q)) attention_backward_cpu(dout, q, k, v, statistics, rows, shape, dq, dk, dv, scratch);
     return {dq, dk, dv};
   }
   void release_variables() override {
@@ -53,13 +51,15 @@ at::Tensor attention(const at::Tensor& query, const at::Tensor& key, const at::T
   const at::NoGradGuard no_grad;
   const at::Tensor q = query.detach().contiguous(), k = key.detach().contiguous(), v = value.detach().contiguous();
   const AttentionShape shape = shape_of(q, k, scale);
-  at::Tensor out = at::empty_like(q);
   const bool on_cuda = target_of(q) == Target::cuda;
-  at::Tensor statistics =
-      at::empty({on_cuda ? 1 : 2, q.size(0), q.size(2), q.size(1)}, q.options().dtype(at::kFloat));
+  at::Tensor out, statistics;
   if (on_cuda) {
-    if (computes(q)) attention_forward_cuda(q, k, v, rows, scale, out, statistics);
+    AttentionForward result = attention_forward_cuda(q, k, v, rows, scale);
+    out = result.out;
+    statistics = result.log_sum;
   } else {
+    out = at::empty_like(q);
+    statistics = at::empty({2, q.size(0), q.size(2), q.size(1)}, q.options().dtype(at::kFloat));
     at::Tensor scratch = scratch_for(attention_forward_scratch(shape), q);
     if (computes(q)) attention_forward_cpu(q, k, v, rows, shape, out, statistics, scratch);
   }

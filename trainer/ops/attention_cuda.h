@@ -1,4 +1,7 @@
-// The CUDA route of attention.h: same contracts. Until there are such kernels these throw.
+// The CUDA route of attention.h: same contracts. bf16 with a head dimension that FlashAttention takes goes
+// through LibTorch's FlashAttention-2 on packed documents, with its deterministic backward; anything else, and
+// host tensors, through attention_tiled_cuda.h. On meta tensors the training functions allocate as on CUDA and
+// compute nothing.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -7,12 +10,19 @@
 
 namespace autoglm::ops {
 
-// log_sum fp32 [1, B, N, T]: the logarithm of each query's sum of exponentials.
-void attention_forward_cuda(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const PackedRows& rows,
-                            float scale, at::Tensor& out, at::Tensor& log_sum);
-void attention_backward_cuda(const at::Tensor& dout, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                             const at::Tensor& out, const at::Tensor& log_sum, const PackedRows& rows, float scale,
-                             at::Tensor& dq, at::Tensor& dk, at::Tensor& dv);
+struct AttentionForward {
+  at::Tensor out;      // like q
+  at::Tensor log_sum;  // fp32, the logarithm of each query's sum of exponentials, as the same route's backward reads it
+};
+struct AttentionGradients {
+  at::Tensor dq, dk, dv;
+};
+
+AttentionForward attention_forward_cuda(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                        const PackedRows& rows, float scale);
+AttentionGradients attention_backward_cuda(const at::Tensor& dout, const at::Tensor& q, const at::Tensor& k,
+                                           const at::Tensor& v, const AttentionForward& forward,
+                                           const PackedRows& rows, float scale);
 void attention_with_cache_cuda(const at::Tensor& q, const KeyValueCache& cache, std::int64_t past, float scale,
                                at::Tensor& out);
 

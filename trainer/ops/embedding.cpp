@@ -21,11 +21,11 @@ struct EmbeddingNode final : Node {
   // Tokens are added in order, so that a repeated id sums the same way every time.
   void accumulate(const at::Tensor& dy) {
     const at::Tensor& gradient = table->gradient();
-    if (!computes(dy)) return;
-    if (dy.is_cuda()) {
+    if (target_of(dy) == Target::cuda) {
       embedding_backward_cuda(dy, ids, gradient);
       return;
     }
+    if (!computes(dy)) return;
     const std::int64_t width = gradient.size(1);
     with_activation_type(dy, [&](auto type) {
       using T = decltype(type);

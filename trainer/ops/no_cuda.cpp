@@ -1,44 +1,21 @@
-// The ops' CUDA routes are not there yet: autoglm-train refuses CUDA devices before a tensor could be on one.
-#include "trainer/ops/attention_cuda.h"
-#include "trainer/ops/elementwise_cuda.h"
-#include "trainer/ops/head_cuda.h"
-#include "trainer/ops/projection_cuda.h"
+// What the CUDA routes call when the build has no CUDA: there is no device that could run it.
+#include "trainer/ops/cuda_launch.h"
 
-namespace autoglm::ops {
+namespace autoglm::ops::cuda {
 namespace {
 
-[[noreturn]] void no_cuda() { fail(ExitCode::unavailable, "this version trains on the CPU only; use --device cpu"); }
+[[noreturn]] void no_cuda() { fail(ExitCode::unavailable, "this build has no CUDA; use --device cpu"); }
 
 }  // namespace
 
-void project_cuda(const at::Tensor&, std::span<const Projection>, std::vector<at::Tensor>&) { no_cuda(); }
-void project_backward_cuda(std::span<const at::Tensor>, const at::Tensor&, std::span<const Projection>, at::Tensor&) {
+template <typename Kernel>
+const char* launch(const Kernel&, std::int64_t, void*) {
   no_cuda();
 }
-void rms_norm_forward_cuda(const at::Tensor&, const at::Tensor&, double, at::Tensor&, at::Tensor&) { no_cuda(); }
-void rms_norm_again_cuda(const at::Tensor&, const at::Tensor&, const at::Tensor&, at::Tensor&) { no_cuda(); }
-void rms_norm_backward_cuda(const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&, at::Tensor&,
-                            at::Tensor&) {
-  no_cuda();
-}
-void swiglu_forward_cuda(const std::vector<at::Tensor>&, at::Tensor&) { no_cuda(); }
-void swiglu_backward_cuda(const std::vector<at::Tensor>&, const at::Tensor&, std::vector<at::Tensor>&) { no_cuda(); }
-void rotary_cuda(const at::Tensor&, const at::Tensor&, const RotaryTable&, float, at::Tensor&) { no_cuda(); }
-void embedding_forward_cuda(const at::Tensor&, const at::Tensor&, at::Tensor&) { no_cuda(); }
-void embedding_backward_cuda(const at::Tensor&, const at::Tensor&, const at::Tensor&) { no_cuda(); }
-void attention_forward_cuda(const at::Tensor&, const at::Tensor&, const at::Tensor&, const PackedRows&, float,
-                            at::Tensor&, at::Tensor&) {
-  no_cuda();
-}
-void attention_backward_cuda(const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&,
-                             const at::Tensor&, const at::Tensor&, const PackedRows&, float, at::Tensor&, at::Tensor&,
-                             at::Tensor&) {
-  no_cuda();
-}
-void attention_with_cache_cuda(const at::Tensor&, const KeyValueCache&, std::int64_t, float, at::Tensor&) { no_cuda(); }
-HeadResult head_loss_cuda(const at::Tensor&, const at::Tensor&, const Norm&, Parameter&, std::int64_t, float, bool) {
-  no_cuda();
-}
-at::Tensor head_logits_cuda(const at::Tensor&, const Norm&, Parameter&) { no_cuda(); }
 
-}  // namespace autoglm::ops
+#define AUTOGLM_INSTANTIATE(...) template const char* launch(const __VA_ARGS__&, std::int64_t, void*);
+AUTOGLM_EACH_CUDA_KERNEL(AUTOGLM_INSTANTIATE)
+
+void* current_stream() { no_cuda(); }
+
+}  // namespace autoglm::ops::cuda

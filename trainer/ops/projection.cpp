@@ -235,7 +235,7 @@ at::Tensor project_backward(std::span<const at::Tensor> dy, const at::Tensor& x_
   at::Tensor dx;
   if (want_dx) dx = at::empty({m, k}, x.options());
   if (target_of(x) == Target::cuda) {
-    if (computes(x)) project_backward_cuda(dy, x, projections, dx);
+    project_backward_cuda(dy, x, projections, dx);
   } else {
     const Tiles tiles(m, k, projections);
     Operands operands(x, tiles.rows * k, tiles.columns * k, tiles.rows * tiles.columns);

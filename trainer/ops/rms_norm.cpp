@@ -90,13 +90,13 @@ at::Tensor rms_norm_again(const at::Tensor& x, const at::Tensor& rstd, const Nor
 
 at::Tensor rms_norm_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& rstd, const Norm& norm) {
   at::Tensor dx = at::empty_like(x);
-  if (!computes(x)) {
-    if (norm.weight->trainable()) norm.weight->gradient();
+  if (target_of(x) == Target::cuda) {
+    const at::Tensor dweight = norm.weight->trainable() ? norm.weight->gradient() : at::Tensor();
+    rms_norm_backward_cuda(dy, x, norm.weight->weight(), rstd, dx, dweight);
     return dx;
   }
-  if (x.is_cuda()) {
-    at::Tensor dweight = norm.weight->trainable() ? norm.weight->gradient() : at::Tensor();
-    rms_norm_backward_cuda(dy, x, norm.weight->weight(), rstd, dx, dweight);
+  if (!computes(x)) {
+    if (norm.weight->trainable()) norm.weight->gradient();
     return dx;
   }
   with_activation_type(x, [&](auto type) { backward_rows<decltype(type)>(dy, x, rstd, norm, dx); });

@@ -1,0 +1,80 @@
+// What a CUDA kernel's code is written against, so that the same source runs in a block of threads and on the
+// host. A kernel is a function object: operator()(group, block) does the work of one block; `group` says which
+// thread of the block this is and lets its threads meet.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <stdexcept>
+
+#include "trainer/optim/adamw_element.h"
+
+namespace autoglm::ops::cuda {
+
+// A bfloat16 as it lies in memory.
+using bf16_bits = std::uint16_t;
+
+// Threads of a block, and elements that a block of an elementwise kernel takes.
+inline constexpr int kThreads = 256;
+inline constexpr std::int64_t kBlockElements = 4 * kThreads;
+
+constexpr std::int64_t blocks_for(std::int64_t count, std::int64_t per_block) {
+  return (count + per_block - 1) / per_block;
+}
+
+AUTOGLM_HOST_DEVICE inline float load(const float* x, std::int64_t i) { return x[i]; }
+AUTOGLM_HOST_DEVICE inline float load(const bf16_bits* x, std::int64_t i) {
+  const std::uint32_t bits = static_cast<std::uint32_t>(x[i]) << 16;
+  float value;
+  memcpy(&value, &bits, sizeof(value));
+  return value;
+}
+
+// To nearest, halves to even; every NaN becomes the quiet one.
+AUTOGLM_HOST_DEVICE inline bf16_bits narrow(float value) {
+  std::uint32_t bits;
+  memcpy(&bits, &value, sizeof(bits));
+  const bool is_nan = (bits & 0x7FFFFFFFu) > 0x7F800000u;
+  return static_cast<bf16_bits>(is_nan ? 0x7FC0u : (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16);
+}
+AUTOGLM_HOST_DEVICE inline void store(float* x, std::int64_t i, float value) { x[i] = value; }
+AUTOGLM_HOST_DEVICE inline void store(bf16_bits* x, std::int64_t i, float value) { x[i] = narrow(value); }
+
+// Stores where elements of another type lie, which compilers would take for different memory.
+template <typename T>
+AUTOGLM_HOST_DEVICE inline void store_over(void* x, std::int64_t i, float value) {
+  T stored;
+  store(&stored, 0, value);
+  memcpy(static_cast<char*>(x) + i * static_cast<std::int64_t>(sizeof(T)), &stored, sizeof(T));
+}
+
+// A broken invariant inside a kernel: stops the device, throws on the host.
+AUTOGLM_HOST_DEVICE inline void require(bool condition) {
+  if (condition) return;
+#ifdef __CUDA_ARCH__
+  __trap();
+#else
+  throw std::logic_error("a CUDA kernel met an index out of range");
+#endif
+}
+
+// Calls f(i) for every i of [begin, end) that falls to this thread; neighbours take neighbours.
+template <typename Group, typename F>
+AUTOGLM_HOST_DEVICE inline void each(const Group& group, std::int64_t begin, std::int64_t end, F f) {
+#ifdef __CUDA_ARCH__
+#pragma unroll 4
+#endif
+  for (std::int64_t i = begin + group.rank(); i < end; i += group.size()) f(i);
+}
+
+// The group of one thread: runs a kernel on the host, block after block.
+struct SerialGroup {
+  int rank() const { return 0; }
+  int size() const { return 1; }
+  void sync() const {}
+  double sum(double value) const { return value; }
+  float maximum(float value) const { return value; }
+};
+
+}  // namespace autoglm::ops::cuda

@@ -1,0 +1,135 @@
+#include "trainer/ops/head_cuda.h"
+
+#include "sharding/memory/category.h"
+#include "trainer/ops/cuda_launch.h"
+#include "trainer/ops/product_cuda.h"
+
+namespace autoglm::ops {
+namespace {
+
+// Everything the chunks need, allocated once. Category: head.
+struct Buffers {
+  std::int64_t chunk, num_chunks;
+  at::Tensor rows;     // int32 [num_chunks * chunk] supervised rows of x, then -1
+  at::Tensor targets;  // int32, of those rows, then -1
+  at::Tensor losses;   // fp64, of those rows
+  at::Tensor x;        // [chunk, H] the chunk's rows of x; unused ones are zeros
+  at::Tensor logits;   // fp32 [chunk, V], then their gradient
+  at::Tensor dnormed;  // [chunk, H] (only for training)
+
+  Buffers(const at::Tensor& like, std::int64_t chunk_tokens, std::int64_t vocabulary, bool training)
+      : chunk(std::min(chunk_tokens, like.size(0))), num_chunks(cuda::blocks_for(like.size(0), chunk)) {
+    const std::int64_t padded = num_chunks * chunk, hidden = like.size(1);
+    rows = at::empty({padded}, like.options().dtype(at::kInt));
+    targets = at::empty({padded}, like.options().dtype(at::kInt));
+    losses = at::empty({padded}, like.options().dtype(at::kDouble));
+    x = at::empty({chunk, hidden}, like.options());
+    logits = at::empty({chunk, vocabulary}, like.options().dtype(at::kFloat));
+    if (training) dnormed = at::empty({chunk, hidden}, like.options());
+  }
+
+  // The gradient of the logits as products read it: in x's type, over the logits themselves.
+  at::Tensor dlogits() const { return logits.view(x.scalar_type()).narrow(1, 0, logits.size(1)); }
+};
+
+// Copies to the device without waiting: CUDA has read pageable memory when the call returns.
+void upload(std::vector<std::int32_t>& values, at::Tensor& to) {
+  to.copy_(at::from_blob(values.data(), {static_cast<std::int64_t>(values.size())}, at::kInt), true);
+}
+
+// Returns the number of supervised rows.
+std::int64_t upload_supervised(const at::Tensor& targets, Buffers& buffers) {
+  const std::size_t padded = static_cast<std::size_t>(buffers.rows.numel());
+  std::vector<std::int32_t> rows, values;
+  for (std::int64_t row = 0; row < targets.numel(); ++row) {
+    const std::int32_t target = read_pointer<std::int32_t>(targets)[row];
+    if (target == kIgnoredTarget) continue;
+    AUTOGLM_CHECK(target >= 0 && target < buffers.logits.size(1), "target {} of a vocabulary of {}", target,
+                  buffers.logits.size(1));
+    rows.push_back(static_cast<std::int32_t>(row));
+    values.push_back(target);
+  }
+  const auto supervised = static_cast<std::int64_t>(rows.size());
+  rows.resize(padded, -1);
+  values.resize(padded, -1);
+  upload(rows, buffers.rows);
+  upload(values, buffers.targets);
+  return supervised;
+}
+
+double sum_of_losses(const Buffers& buffers, std::int64_t supervised) {
+  if (supervised == 0) return 0;
+  std::vector<double> losses(static_cast<std::size_t>(supervised));
+  at::from_blob(losses.data(), {supervised}, at::kDouble).copy_(buffers.losses.narrow(0, 0, supervised));
+  double sum = 0;
+  for (const double loss : losses) sum += loss;
+  return sum;
+}
+
+// Loss of the chunk whose first row is `first` of the list; when training, its gradients.
+void run_chunk(const at::Tensor& x, std::int64_t first, const Norm& norm, Parameter& weight, float gradient_scale,
+               Buffers& buffers, at::Tensor& dx) {
+  const std::int64_t hidden = x.size(1), chunk = buffers.chunk;
+  const bool training = buffers.dnormed.defined();
+  with_activation_type(x, [&](auto type) {
+    using T = decltype(type);
+    const std::int32_t* rows = computes(x) ? read_pointer<std::int32_t>(buffers.rows) + first : nullptr;
+    if (computes(x)) {
+      run(cuda::GatherRows<T, std::int32_t>{read_pointer<T>(x), rows, write_pointer<T>(buffers.x), hidden, x.size(0)},
+          chunk, x);
+    }
+    const NormResult normed = rms_norm_forward(buffers.x, norm);
+    if (computes(x)) {
+      product_cuda(normed.y, weight.weight().t(), buffers.logits);
+      run(cuda::CrossEntropy<T>{write_pointer<float>(buffers.logits),
+                                read_pointer<std::int32_t>(buffers.targets) + first,
+                                write_pointer<double>(buffers.losses) + first, buffers.logits.size(1), gradient_scale,
+                                training},
+          chunk, x);
+    }
+    if (!training) return;
+    if (computes(x)) product_cuda(buffers.dlogits(), weight.weight(), buffers.dnormed);
+    if (weight.trainable()) {
+      const at::Tensor& gradient = weight.gradient();
+      if (computes(x)) add_product_cuda(buffers.dlogits().t(), normed.y, gradient);
+    }
+    const at::Tensor dchunk = rms_norm_backward(buffers.dnormed, buffers.x, normed.rstd, norm);
+    if (computes(x)) {
+      run(cuda::ScatterRows<T>{read_pointer<T>(dchunk), rows, write_pointer<T>(dx), hidden, x.size(0)}, chunk, x);
+    }
+  });
+}
+
+}  // namespace
+
+HeadResult head_loss_cuda(const at::Tensor& x, const at::Tensor& targets, const Norm& norm, Parameter& weight,
+                          std::int64_t chunk_tokens, float gradient_scale, bool training) {
+  HeadResult result;
+  if (training) {
+    const CategoryScope activations(MemoryCategory::activations);
+    result.dx = at::empty_like(x);
+  }
+  Buffers buffers(x, chunk_tokens, weight.spec().shape[0], training);
+  if (!computes(x)) {
+    run_chunk(x, 0, norm, weight, gradient_scale, buffers, result.dx);
+    return result;
+  }
+  if (training) result.dx.zero_();
+  const std::int64_t supervised = upload_supervised(targets, buffers);
+  std::int64_t first = 0;
+  do {
+    run_chunk(x, first, norm, weight, gradient_scale, buffers, result.dx);
+    first += buffers.chunk;
+  } while (first < supervised);
+  result.loss_sum = sum_of_losses(buffers, supervised);
+  return result;
+}
+
+at::Tensor head_logits_cuda(const at::Tensor& x, const Norm& norm, Parameter& weight) {
+  const at::Tensor logits = at::empty({x.size(0), weight.spec().shape[0]}, x.options().dtype(at::kFloat));
+  const NormResult normed = rms_norm_forward(x, norm);
+  if (computes(x)) product_cuda(normed.y, weight.weight().t(), logits);
+  return logits;
+}
+
+}  // namespace autoglm::ops
