@@ -1,0 +1,266 @@
+// The CUDA routes on host tensors against the CPU routes, and their rehearsal on meta tensors.
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include "sharding/memory/arena.h"
+#include "tests/trainer/ops/reference.h"
+#include "trainer/ops/attention_cuda.h"
+#include "trainer/ops/cuda_launch.h"
+#include "trainer/ops/elementwise_cuda.h"
+#include "trainer/ops/embedding.h"
+#include "trainer/ops/head_cuda.h"
+#include "trainer/ops/linear.h"
+#include "trainer/ops/projection_cuda.h"
+
+namespace autoglm {
+namespace {
+
+using reference::expect_near;
+using reference::random_tensor;
+using reference::same_bits;
+using reference::TestParameter;
+
+class CudaRoutes : public ::testing::TestWithParam<at::ScalarType> {
+ protected:
+  CudaRoutes() { at::manual_seed(17); }
+  at::ScalarType type() const { return GetParam(); }
+  // Two routes that round their results to bf16 may differ by one place.
+  double tolerance() const { return type() == at::kFloat ? 2e-6 : 8e-3; }
+};
+
+TEST_P(CudaRoutes, RmsNormAsOnTheCpu) {
+  for (const std::int64_t width : {3, 129, 700}) {
+    TestParameter weight("w", {width}, type(), 1), copy("w", {width}, type(), 1);
+    copy.handle.bind_weight(weight.handle.weight());
+    copy.handle.bind_gradient(weight.gradient_before.clone());
+    const at::Tensor x = random_tensor({150, width}, type()) * 3, dy = random_tensor({150, width}, type());
+    const ops::Norm norm{&weight.handle, 1e-5};
+    const ops::NormResult expected = ops::rms_norm_forward(x, norm);
+    at::Tensor y = at::empty_like(x), again = at::empty_like(x), rstd = at::empty_like(expected.rstd);
+    ops::rms_norm_forward_cuda(x, weight.handle.weight(), 1e-5, y, rstd);
+    ops::rms_norm_again_cuda(x, weight.handle.weight(), rstd, again);
+    expect_near(y, expected.y, tolerance(), "y");
+    expect_near(rstd, expected.rstd, 1e-6, "rstd");
+    EXPECT_TRUE(same_bits(y, again));
+    at::Tensor dx = at::empty_like(x), frozen_dx = at::empty_like(x);
+    ops::rms_norm_backward_cuda(dy, x, weight.handle.weight(), rstd, dx, copy.handle.gradient());
+    ops::rms_norm_backward_cuda(dy, x, weight.handle.weight(), rstd, frozen_dx, {});
+    expect_near(dx, ops::rms_norm_backward(dy, x, expected.rstd, norm), tolerance(), "dx");
+    expect_near(copy.handle.gradient(), weight.handle.gradient(), 1e-5, "dweight");
+    EXPECT_TRUE(same_bits(dx, frozen_dx));
+  }
+}
+
+TEST_P(CudaRoutes, SwigluAgainstItsFormula) {
+  for (const bool fused : {false, true}) {
+    const std::int64_t rows = 7, width = 301;
+    const at::Tensor both = random_tensor({rows, 2 * width}, type()) * 3;
+    const at::Tensor gate = both.narrow(1, 0, width).contiguous(), up = both.narrow(1, width, width).contiguous();
+    const std::vector<at::Tensor> in = fused ? std::vector{both} : std::vector{gate, up};
+    const at::Tensor dout = random_tensor({rows, width}, type());
+    at::Tensor out = at::empty_like(dout);
+    std::vector<at::Tensor> gradients;
+    for (const at::Tensor& tensor : in) gradients.push_back(at::full_like(tensor, 77));
+    ops::swiglu_forward_cuda(in, out);
+    ops::swiglu_backward_cuda(in, dout, gradients);
+    const at::Tensor g = gate.to(at::kDouble), u = up.to(at::kDouble), d = dout.to(at::kDouble), s = at::sigmoid(g);
+    expect_near(out, g * s * u, tolerance(), "out");
+    const at::Tensor all = at::cat(gradients, 1);
+    expect_near(all.narrow(1, 0, width), d * u * s * (1 + g * (1 - s)), tolerance(), "dgate");
+    expect_near(all.narrow(1, width, width), d * g * s, tolerance(), "dup");
+  }
+}
+
+TEST_P(CudaRoutes, RotaryGivesTheBitsOfTheCpu) {
+  for (const std::int64_t rest : {0, 6}) {
+    for (const bool interleaved : {false, true}) {
+      const ops::RotaryTable table = ops::make_rotary_table(
+          {.inverse_frequencies = {1.0f, 0.5f, 0.1f}, .interleaved = interleaved, .attention_factor = 1.25f}, 11,
+          at::kCPU);
+      const at::Tensor positions = at::tensor({0, 1, 2, 10, 0, 7}, at::kInt);
+      const at::Tensor x = random_tensor({2, 3, 5, 6 + rest}, type());
+      at::Tensor y = at::empty_like(x), back = at::empty_like(x);
+      ops::rotary_cuda(x, positions, table, 1, y);
+      EXPECT_TRUE(same_bits(y, ops::rotary(x, positions, table)));
+      ops::rotary_cuda(y, positions, table, -1, back);
+      expect_near(back.narrow(-1, 0, 6), x.narrow(-1, 0, 6).to(at::kDouble) * 1.5625, 2 * tolerance(), "turned back");
+      EXPECT_THROW(ops::rotary_cuda(x, positions + 1, table, 1, y), std::logic_error);
+    }
+  }
+}
+
+TEST_P(CudaRoutes, EmbeddingGivesTheBitsOfTheCpu) {
+  TestParameter table("table", {13, 21}, type());
+  const at::Tensor ids = at::tensor({0, 12, 3, 3, 3, 7, 0, 12}, at::kLong).view({2, 4});
+  const at::AutoGradMode mode(true);
+  const at::Tensor expected =
+      ops::embedding(ids, table.handle, at::empty({0}, at::TensorOptions().dtype(type())).requires_grad_(true));
+  at::Tensor y = at::empty_like(expected.detach());
+  ops::embedding_forward_cuda(ids, table.handle.weight(), y);
+  EXPECT_TRUE(same_bits(y, expected.detach()));
+  const at::Tensor dy = random_tensor({2, 4, 21}, type()), gradient = table.gradient_before.clone();
+  expected.backward(dy);
+  ops::embedding_backward_cuda(dy, ids, gradient);
+  EXPECT_TRUE(same_bits(gradient, table.handle.gradient()));
+  EXPECT_THROW(ops::embedding_forward_cuda(at::full({2, 4}, 13, at::kLong), table.handle.weight(), y),
+               std::logic_error);
+}
+
+// Three projections of one input, one of them frozen, one with a bias; more rows than a tile of dx.
+TEST_P(CudaRoutes, ProjectionsAsOnTheCpu) {
+  for (const std::int64_t rows : {5, 2100}) {
+    TestParameter a("a", {12, 24}, type()), b("b", {9, 24}, type()), c("c", {6, 24}, type());
+    TestParameter bias("bias", {9}, type());
+    c.handle.set_trainable(false);
+    c.handle.bind_gradient({});
+    const std::vector<ops::Projection> projections{
+        {&a.handle, nullptr}, {&b.handle, &bias.handle}, {&c.handle, nullptr}};
+    const at::Tensor x = random_tensor({rows, 24}, type());
+    const std::vector<at::Tensor> expected = ops::project(x, projections);
+    std::vector<at::Tensor> outputs, dy;
+    for (const at::Tensor& output : expected) {
+      outputs.push_back(at::empty_like(output));
+      dy.push_back(random_tensor(output.sizes(), type()));
+    }
+    ops::project_cuda(x, projections, outputs);
+    for (std::size_t i = 0; i < 3; ++i) expect_near(outputs[i], expected[i], tolerance(), "y");
+    const at::Tensor expected_dx = ops::project_backward(dy, x, projections, true);
+    std::vector<at::Tensor> gradients;
+    for (TestParameter* p : {&a, &b, &bias}) {
+      gradients.push_back(p->handle.gradient());
+      p->handle.bind_gradient(p->gradient_before.clone());
+    }
+    at::Tensor dx = at::empty_like(x), unwanted;
+    ops::project_backward_cuda(dy, x, projections, dx);
+    expect_near(dx, expected_dx, tolerance(), "dx");
+    std::size_t next = 0;
+    for (TestParameter* p : {&a, &b, &bias}) expect_near(p->handle.gradient(), gradients[next++], 1e-5, p->handle.name());
+    ops::project_backward_cuda(dy, x, projections, unwanted);
+    EXPECT_FALSE(unwanted.defined());
+  }
+}
+
+TEST_P(CudaRoutes, AttentionAsOnTheCpu) {
+  struct Shape {
+    std::int64_t heads, key_heads, head_dim;
+    ops::PackedRows rows;
+  };
+  const Shape shapes[] = {{6, 2, 10, {2, 37, {0, 1, 12, 37, 60}}},
+                          {2, 1, 16, {1, 300, {0, 20}}},  // longer than a tile of queries
+                          {3, 3, 5, {3, 70, {0, 69, 70, 71, 140}}},
+                          {2, 2, 3, {1, 4, {0, 1, 2, 3}}}};
+  for (const Shape& s : shapes) {
+    const auto tensor = [&](std::int64_t heads) {
+      return random_tensor({s.rows.batch, s.rows.length, heads, s.head_dim}, type()) * 1.5;
+    };
+    at::Tensor in[3] = {tensor(s.heads), tensor(s.key_heads), tensor(s.key_heads)};
+    const at::Tensor dout = tensor(s.heads);
+    const float scale = 1.0f / std::sqrt(static_cast<float>(s.head_dim));
+    const at::AutoGradMode mode(true);
+    for (at::Tensor& leaf : in) leaf.requires_grad_(true);
+    const at::Tensor expected = ops::attention(in[0], in[1], in[2], s.rows, scale);
+    expected.backward(dout);
+    const at::NoGradGuard no_grad;
+    const at::Tensor q = in[0].detach(), k = in[1].detach(), v = in[2].detach();
+    const ops::AttentionForward forward = ops::attention_forward_cuda(q, k, v, s.rows, scale);
+    expect_near(forward.out, expected.detach(), tolerance(), "out");
+    const ops::AttentionGradients gradients =
+        ops::attention_backward_cuda(dout, q, k, v, forward, s.rows, scale);
+    expect_near(gradients.dq, in[0].grad(), 2 * tolerance(), "dq");
+    expect_near(gradients.dk, in[1].grad(), 2 * tolerance(), "dk");
+    expect_near(gradients.dv, in[2].grad(), 2 * tolerance(), "dv");
+  }
+}
+
+TEST_P(CudaRoutes, AttentionWithCacheAsOnTheCpu) {
+  ops::KeyValueCache cache{at::zeros({1, 200, 2, 8}, type()), at::zeros({1, 200, 2, 8}, type())};
+  std::int64_t past = 0;
+  for (const std::int64_t tokens : {140, 1, 3}) {
+    const at::Tensor q = random_tensor({1, tokens, 4, 8}, type()), k = random_tensor({1, tokens, 2, 8}, type()),
+                     v = random_tensor({1, tokens, 2, 8}, type());
+    const at::Tensor expected = ops::attention_with_cache(q, k, v, cache, past, 0.3f);
+    at::Tensor out = at::empty_like(q);
+    ops::attention_with_cache_cuda(q, cache, past, 0.3f, out);
+    expect_near(out, expected, tolerance(), "out");
+    past += tokens;
+  }
+}
+
+// Unsupervised tokens, several chunks, a last chunk that is not full; nothing supervised; a frozen matrix.
+TEST_P(CudaRoutes, HeadAsOnTheCpu) {
+  const std::int64_t rows = 23, hidden = 16, vocabulary = 1500;
+  for (const int stride : {1, 3, 100}) {
+    for (const bool frozen : {false, true}) {
+      at::manual_seed(stride);
+      TestParameter norm_weight("norm", {hidden}, type(), 1), weight("head", {vocabulary, hidden}, type());
+      weight.handle.set_trainable(!frozen);
+      const ops::Norm norm{&norm_weight.handle, 1e-5};
+      const at::Tensor x = random_tensor({rows, hidden}, type());
+      at::Tensor targets = at::full({rows}, ops::kIgnoredTarget, at::kInt);
+      if (stride < rows) {
+        for (std::int64_t row = 1; row < rows; row += stride) targets[row] = (row * 977) % vocabulary;
+      }
+      const ops::HeadResult expected = ops::head_loss(x, targets, norm, weight.handle, 5, 0.25f, true);
+      const at::Tensor dnorm = norm_weight.handle.gradient(), dweight = weight.handle.gradient();
+      norm_weight.handle.bind_gradient(norm_weight.gradient_before.clone());
+      weight.handle.bind_gradient(weight.gradient_before.clone());
+      const ops::HeadResult actual = ops::head_loss_cuda(x, targets, norm, weight.handle, 5, 0.25f, true);
+      EXPECT_NEAR(actual.loss_sum, expected.loss_sum, 1e-5 * expected.loss_sum);
+      expect_near(actual.dx, expected.dx, 2 * tolerance(), "dx");
+      expect_near(norm_weight.handle.gradient(), dnorm, type() == at::kFloat ? 1e-5 : 5e-3, "norm");
+      expect_near(weight.handle.gradient(), dweight, type() == at::kFloat ? 1e-5 : 5e-3, "head");
+      EXPECT_EQ(same_bits(weight.handle.gradient(), weight.gradient_before), frozen || stride == 100);
+      const ops::HeadResult evaluated = ops::head_loss_cuda(x, targets, norm, weight.handle, 7, 1, false);
+      EXPECT_NEAR(evaluated.loss_sum, expected.loss_sum, 1e-5 * expected.loss_sum);
+      EXPECT_FALSE(evaluated.dx.defined());
+      expect_near(ops::head_logits_cuda(x, norm, weight.handle), ops::head_logits(x, norm, weight.handle), 1e-5,
+                  "logits");
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, CudaRoutes, ::testing::Values(at::kFloat, at::kBFloat16),
+                         [](const auto& info) { return info.param == at::kFloat ? "fp32" : "bf16"; });
+
+// What the routes allocate, on host tensors and in a rehearsal of CUDA.
+std::int64_t largest_use(at::Device device) {
+  const auto options = at::TensorOptions().dtype(at::kFloat).device(device);
+  const auto empty = [&](std::vector<std::int64_t> shape) { return at::zeros(shape, options); };
+  const auto bind = [&](Parameter& parameter) {
+    parameter.bind_weight(empty(parameter.spec().shape));
+    parameter.bind_gradient(empty(parameter.spec().shape));
+  };
+  Parameter norm_weight(ParameterSpec{"norm", {64}}), a(ParameterSpec{"a", {48, 64}}), b(ParameterSpec{"b", {32, 64}}),
+      bias(ParameterSpec{"bias", {32}}), head(ParameterSpec{"head", {500, 64}});
+  for (Parameter* parameter : {&norm_weight, &a, &b, &bias, &head}) bind(*parameter);
+  const std::vector<ops::Projection> projections{{&a, nullptr}, {&b, &bias}};
+  const at::Tensor x = empty({300, 64}), rstd = empty({300});
+  at::Tensor dx = empty({300, 64});
+  ops::rms_norm_backward_cuda(x, x, norm_weight.weight(), rstd, dx, norm_weight.gradient());
+  ops::project_backward_cuda(std::vector{empty({300, 48}), empty({300, 32})}, x, projections, dx);
+  ops::embedding_backward_cuda(x, at::zeros({300}, options.dtype(at::kLong)), empty({9, 64}));
+  const ops::PackedRows rows{2, 150, {0, 40, 150}};
+  const at::Tensor q = empty({2, 150, 4, 16}), k = empty({2, 150, 2, 16});
+  const ops::AttentionForward forward = ops::attention_forward_cuda(q, k, k, rows, 0.25f);
+  const ops::AttentionGradients gradients = ops::attention_backward_cuda(q, q, k, k, forward, rows, 0.25f);
+  const at::Tensor targets = at::zeros({300}, at::TensorOptions().dtype(at::kInt).device(device));
+  const ops::HeadResult loss = ops::head_loss_cuda(x, targets, {&norm_weight, 1e-5}, head, 100, 1, true);
+  return device.is_meta() ? 0 : cpu_arena_statistics().peak.total;
+}
+
+TEST(CudaRoutesRehearsal, AllocatesWhatTheRoutesAllocate) {
+  const at::NoGradGuard no_grad;
+  install_cpu_arena();
+  largest_use(at::kCPU);
+  const std::int64_t before = cpu_arena_statistics().use.total;
+  reset_cpu_arena_peak();
+  const std::int64_t real = largest_use(at::kCPU) - before;
+  const RehearsalArena arena;
+  ops::set_rehearsal_target(ops::Target::cuda);
+  largest_use(at::kMeta);
+  ops::set_rehearsal_target(ops::Target::cpu);
+  EXPECT_EQ(arena.statistics().device.peak.total, real);
+}
+
+}  // namespace
+}  // namespace autoglm
