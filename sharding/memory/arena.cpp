@@ -49,7 +49,9 @@ class MappedRange {
     }
     base_ = static_cast<char*>(base);
     madvise(base_, static_cast<std::size_t>(capacity), MADV_HUGEPAGE);
-    ASAN_POISON_MEMORY_REGION(base_, static_cast<std::size_t>(capacity));
+    // Poison takes an eighth of what it covers: enough for the tests that run under AddressSanitizer.
+    [[maybe_unused]] constexpr std::int64_t kPoisoned = std::int64_t{2} << 30;
+    ASAN_POISON_MEMORY_REGION(base_, static_cast<std::size_t>(std::min(capacity, kPoisoned)));
   }
 
   char* allocate(std::int64_t bytes, const char* where) {
