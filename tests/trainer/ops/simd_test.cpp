@@ -190,8 +190,13 @@ void expect_split_is_lossless(const Set& set, std::uint32_t first_bits, std::siz
 // others take every 41st run.
 TEST(SimdTest, TheSplitMasterLosesNothing) {
   constexpr std::uint64_t kRun = 1 << 12;
+#ifdef __SANITIZE_ADDRESS__
+  constexpr std::uint64_t kStep = 37;  // slow there, and the bits are no other
+#else
+  constexpr std::uint64_t kStep = 1;
+#endif
   const std::vector<Set> sets = supported_sets();
-  for (std::uint64_t run = 0; run < (std::uint64_t{1} << 32) / kRun; ++run) {
+  for (std::uint64_t run = 0; run < (std::uint64_t{1} << 32) / kRun; run += kStep) {
     expect_split_is_lossless(sets.back(), static_cast<std::uint32_t>(run * kRun), kRun);
     if (run % 41 == 0) {
       for (const Set& set : sets) expect_split_is_lossless(set, static_cast<std::uint32_t>(run * kRun), kRun - 3);
