@@ -72,7 +72,9 @@ class TrainedModel {
  public:
   TrainedModel(const ModelDirectory& directory, const Model& model, const std::filesystem::path& output,
                std::optional<DType> save_dtype)
-      : directory_(directory), writer_(directory, output, save_dtype), table_(model.embedding->table().name()) {
+      : directory_(directory),
+        writer_(directory, output, save_dtype),
+        table_(model.embedding->table().name()) {
     has_copy_ = model.config.tied_embeddings && directory.find(kHeadName).tensor != nullptr;
   }
 
@@ -92,8 +94,9 @@ class TrainedModel {
     }
     writer_.commit();
     if (writer_.out_of_range() > 0) {
-      spdlog::warn("{} values became infinite because fp16 cannot hold them; write with --save-dtype bf16 instead",
-                   writer_.out_of_range());
+      spdlog::warn(
+          "{} values became infinite because fp16 cannot hold them; write with --save-dtype bf16 instead",
+          writer_.out_of_range());
     }
   }
 

@@ -25,9 +25,9 @@ void load_weights(const ModelDirectory& directory, Engine& engine);
 std::function<DType(const std::string&)> saved_dtypes(const ModelDirectory& directory,
                                                       std::optional<DType> save_dtype);
 
-// Writes the trained model in the directory's layout. Collective: rank 0 writes, the others hand over what they
-// hold. Frozen parameters and other tensors are copied. Throws what ModelWriter throws, on rank 0 only and after
-// the last collective.
+// Writes the trained model in the directory's layout. Collective: rank 0 writes, the others hand over what
+// they hold. Frozen parameters and other tensors are copied. Throws what ModelWriter throws, on rank 0 only
+// and after the last collective.
 void write_model(const ModelDirectory& directory, Engine& engine, const std::filesystem::path& output,
                  std::optional<DType> save_dtype, bool writes);
 

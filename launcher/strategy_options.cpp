@@ -34,10 +34,12 @@ void bind_strategy_options(OptionTable& table, StrategyOptions& strategy) {
       "where to train; auto: on GPUs where there are any");
   table.add_choice<int>("strategy", strategy.stage, {{"ddp", 0}, {"zero1", 1}, {"zero2", 2}, {"zero3", 3}},
                         "what ranks share among each other");
-  table.add_integer("micro-batch", strategy.micro_batch, {1, kMostRows}, "rows that a rank computes at a time");
-  table.add_choice<Recompute>("recompute", strategy.recompute,
-                              {{"none", Recompute::none}, {"cheap", Recompute::cheap}, {"full", Recompute::full}},
-                              "activations computed again in the backward pass");
+  table.add_integer("micro-batch", strategy.micro_batch, {1, kMostRows},
+                    "rows that a rank computes at a time");
+  table.add_choice<Recompute>(
+      "recompute", strategy.recompute,
+      {{"none", Recompute::none}, {"cheap", Recompute::cheap}, {"full", Recompute::full}},
+      "activations computed again in the backward pass");
   table.add_integer("recompute-layers", strategy.recompute_layers, {1, 100'000},
                     "recompute in the first N layers only", "all");
   table.add_real("offload-optimizer", "FRACTION", strategy.offload_optimizer, {0, 1},
@@ -54,9 +56,10 @@ void bind_strategy_options(OptionTable& table, StrategyOptions& strategy) {
       "master", strategy.master,
       {{"auto", std::nullopt}, {"split", MasterLayout::split}, {"plain", MasterLayout::plain}},
       "fp32 weights, or the 16 bits that bf16 lacks");
-  table.add_integer("head-chunks", strategy.head_chunks, {1, kMostRows}, "pieces in which logits and loss are computed",
-                    "auto");
-  table.add_bytes("memory-limit", strategy.memory_limit, "most bytes of the device that a rank may use", "no limit");
+  table.add_integer("head-chunks", strategy.head_chunks, {1, kMostRows},
+                    "pieces in which logits and loss are computed", "auto");
+  table.add_bytes("memory-limit", strategy.memory_limit, "most bytes of the device that a rank may use",
+                  "no limit");
   table.begin_group("Strategy that changes last bits");
   table.add_choice<bool>("gradient-dtype", strategy.bf16_gradients, {{"fp32", false}, {"bf16", true}},
                          "in which gradients are summed over micro-batches");

@@ -38,8 +38,8 @@ void bind_strategy_options(OptionTable& table, StrategyOptions& strategy);
 // The strategy that the options ask for, with the defaults of what they leave open.
 Strategy strategy_of(const StrategyOptions& options, bool bf16);
 
-// Throws Error(usage) when options exclude each other. Where one side comes from the command line and the other
-// from the file of --config, the command line wins instead, and `strategy` is changed.
+// Throws Error(usage) when options exclude each other. Where one side comes from the command line and the
+// other from the file of --config, the command line wins instead, and `strategy` is changed.
 void settle_strategy(const OptionTable& table, StrategyOptions& strategy, bool bf16);
 
 }  // namespace autoglm

@@ -20,7 +20,8 @@ int run_on_ranks(const TrainOptions& options) {
   start_logging(console, session.rank(), session.size());
   try {
     const auto communicator = make_mpi_communicator(session);
-    run_training_job(options, *communicator, {session.local_rank(), session.local_size(), session.library_version()});
+    run_training_job(options, *communicator,
+                     {session.local_rank(), session.local_size(), session.library_version()});
     return static_cast<int>(ExitCode::done);
   } catch (const AgreedError&) {
     return report_failure("autoglm-train", console, environment, std::current_exception());

@@ -33,7 +33,7 @@ struct TrainingOptions {
   double clip = 1.0;  // largest global gradient norm; 0: no clipping
   Precision precision = Precision::bf16;
   std::vector<std::string> freeze;  // patterns of parameter names that stay as they are
-  std::uint64_t seed = 42;  // DataOptions::seed is the same
+  std::uint64_t seed = 42;          // DataOptions::seed is the same
 };
 
 struct SavingOptions {

@@ -56,7 +56,8 @@ void set_threads(const LocalRank& local) {
 
 Inputs read_inputs(const TrainOptions& options) {
   ModelDirectory directory = ModelDirectory::open(options.model);
-  Model model = make_model(parse_model_config(directory.config().json, (options.model / kConfigName).string()));
+  Model model =
+      make_model(parse_model_config(directory.config().json, (options.model / kConfigName).string()));
   check_model_files(directory, model);
   freeze_parameters(model, options.training.freeze);
   Tokenizer tokenizer = Tokenizer::load(options.model);
@@ -69,8 +70,10 @@ void check_vocabulary(const Dataset& dataset, const Model& model) {
   for (std::size_t i = 0; i < dataset.samples().size(); ++i) {
     for (const std::int32_t id : dataset.samples().ids(i)) {
       if (id >= model.config.vocabulary_size) {
-        fail(ExitCode::bad_data, "the tokenizer gives id {}, but the model's vocabulary has {} entries: tokenizer.json "
-             "belongs to another model", id, model.config.vocabulary_size);
+        fail(ExitCode::bad_data,
+             "the tokenizer gives id {}, but the model's vocabulary has {} entries: tokenizer.json "
+             "belongs to another model",
+             id, model.config.vocabulary_size);
       }
     }
   }
@@ -154,11 +157,10 @@ struct Decisions {
             {"predicted_host_peak_bytes", predicted.host.peak.total},
             {"predicted_host_bytes_at_peak", bytes_by_category(predicted.host.peak)}};
   }
-
 };
 
 MemoryStatistics rehearse_job(const TrainOptions& options, const Model& model, const EngineOptions& engine,
-                             std::int64_t micro_batches, Communicator& communicator) {
+                              std::int64_t micro_batches, Communicator& communicator) {
   RehearsalRequest request;
   request.model = model.config;
   request.options = engine;
@@ -171,9 +173,11 @@ MemoryStatistics rehearse_job(const TrainOptions& options, const Model& model, c
   const MemoryStatistics predicted = rehearse(request);
   if (options.strategy.memory_limit && predicted.device.extent > *options.strategy.memory_limit) {
     fail(ExitCode::does_not_fit,
-         "a step needs {} per rank, {} more than --memory-limit {} allows; lower --micro-batch or --sequence-length, or "
+         "a step needs {} per rank, {} more than --memory-limit {} allows; lower --micro-batch or "
+         "--sequence-length, or "
          "set --recompute full, --strategy zero3 or --offload-optimizer 1",
-         format_bytes(predicted.device.extent), format_bytes(predicted.device.extent - *options.strategy.memory_limit),
+         format_bytes(predicted.device.extent),
+         format_bytes(predicted.device.extent - *options.strategy.memory_limit),
          format_bytes(*options.strategy.memory_limit));
   }
   return predicted;
@@ -183,8 +187,8 @@ Decisions decide(const TrainOptions& options, const Inputs& inputs, const Datase
                  Communicator& communicator) {
   const EngineOptions engine = engine_options(options);
   const LoopOptions loop = loop_options(options);
-  BatchPlan batches(count_rows(dataset, loop), loop.global_batch, communicator.size(), engine.strategy.micro_batch,
-                    loop.steps);
+  BatchPlan batches(count_rows(dataset, loop), loop.global_batch, communicator.size(),
+                    engine.strategy.micro_batch, loop.steps);
   const LearningRateSchedule schedule = make_schedule(options.training, batches.num_steps());
   const std::int64_t micro_batches = batches.step(0).num_micro_batches;
   const MemoryStatistics predicted = rehearse_job(options, inputs.model, engine, micro_batches, communicator);
@@ -196,14 +200,14 @@ std::string describe(const TrainOptions& options, const Inputs& inputs, const Da
   const StepRows first = decisions.batches.step(0);
   const std::int64_t on_host = decisions.predicted.host.peak.total;
   return fmt::format(
-      "{}\nmodel: {}, {} parameters, {} on {} {}\nplan: {} steps of up to {} rows of {} tokens, {} micro-{} of {} {} "
+      "{}\nmodel: {}, {} parameters, {} on {} {}\nplan: {} steps of up to {} rows of {} tokens, {} micro-{} "
+      "of {} {} "
       "per rank; {}; {} per rank foreseen{}",
       format_data_summary(dataset), inputs.model.config.model_type, inputs.model.num_parameters(),
       decisions.engine.bf16 ? "bf16" : "fp32", world_size, world_size == 1 ? "CPU rank" : "CPU ranks",
       decisions.batches.num_steps(), decisions.loop.global_batch, options.data.sequence_length,
-      first.num_micro_batches,
-      first.num_micro_batches == 1 ? "batch" : "batches", decisions.engine.strategy.micro_batch,
-      decisions.engine.strategy.micro_batch == 1 ? "row" : "rows",
+      first.num_micro_batches, first.num_micro_batches == 1 ? "batch" : "batches",
+      decisions.engine.strategy.micro_batch, decisions.engine.strategy.micro_batch == 1 ? "row" : "rows",
       describe_strategy(decisions.engine.strategy), format_bytes(decisions.predicted.device.peak.total),
       on_host == 0 ? "" : fmt::format(", and {} on the host", format_bytes(on_host)));
 }
@@ -214,7 +218,8 @@ void show_samples(const TrainOptions& options, const Inputs& inputs, Engine& eng
     std::vector<std::int32_t> ids = inputs.chat_template.encode_prompt(prompt, inputs.tokenizer);
     const auto room = static_cast<std::size_t>(engine.options().max_positions - kSampleTokens);
     if (ids.size() > room) {
-      if (report != nullptr) spdlog::warn("--sample \"{}\" is longer than --sequence-length; it is left out", prompt);
+      if (report != nullptr)
+        spdlog::warn("--sample \"{}\" is longer than --sequence-length; it is left out", prompt);
       continue;
     }
     const std::vector<std::int32_t> answer =
@@ -228,14 +233,17 @@ void evaluate_last(const TrainOptions& options, const Inputs& inputs, Engine& en
                    const Decisions& decisions, bool reports) {
   const std::int64_t last = decisions.batches.num_steps();
   const auto dtypes = saved_dtypes(inputs.directory, options.saving.save_dtype);
-  const bool rounds = !decisions.engine.bf16 && dtypes(inputs.model.embedding->table().name()) == DType::bfloat16;
+  const bool rounds =
+      !decisions.engine.bf16 && dtypes(inputs.model.embedding->table().name()) == DType::bfloat16;
   if (rounds) {
     const std::optional<double> exact = loop.evaluate(last);
     engine.round_to_saved(dtypes);
     const std::optional<double> rounded = loop.evaluate(last);
     if (reports && exact && *rounded > *exact * 1.001) {
-      spdlog::warn("rounding the weights to bf16 raised the validation loss from {:.4f} to {:.4f}; --save-dtype fp32 "
-                   "keeps them exact", *exact, *rounded);
+      spdlog::warn(
+          "rounding the weights to bf16 raised the validation loss from {:.4f} to {:.4f}; --save-dtype fp32 "
+          "keeps them exact",
+          *exact, *rounded);
     }
   } else {
     loop.evaluate(last);
@@ -250,7 +258,8 @@ void train(const TrainOptions& options, Inputs& inputs, const Dataset& dataset, 
     if (output == nullptr) return;
     output->begin();
     report = std::make_unique<TrainingReport>(options, decisions.to_json(), ranks, local.mpi_version, *output,
-                                              decisions.batches.num_steps(), decisions.predicted.device.peak.total);
+                                              decisions.batches.num_steps(),
+                                              decisions.predicted.device.peak.total);
   });
   auto engine = run_agreed(communicator, [&] {
     auto made = std::make_unique<Engine>(inputs.model, decisions.engine, communicator);
@@ -275,7 +284,8 @@ void train(const TrainOptions& options, Inputs& inputs, const Dataset& dataset, 
     if (report) report->evaluation(step, loss);
     if (step > 0 && step < last) show_samples(options, inputs, *engine, report.get());
   };
-  TrainingLoop loop(*engine, dataset, decisions.batches, communicator, decisions.loop, decisions.schedule, observer);
+  TrainingLoop loop(*engine, dataset, decisions.batches, communicator, decisions.loop, decisions.schedule,
+                    observer);
   loop.run();
 
   evaluate_last(options, inputs, *engine, loop, decisions, report != nullptr);

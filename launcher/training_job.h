@@ -15,8 +15,8 @@ struct LocalRank {
   std::string mpi_version;
 };
 
-// Loads, trains, evaluates and writes, or with --dry-run says what it would do. Called by all ranks. Throws Error;
-// AgreedError when all ranks throw it together.
+// Loads, trains, evaluates and writes, or with --dry-run says what it would do. Called by all ranks. Throws
+// Error; AgreedError when all ranks throw it together.
 void run_training_job(const TrainOptions& options, Communicator& communicator, const LocalRank& local);
 
 }  // namespace autoglm

@@ -52,7 +52,8 @@ RankExtremes largest_of_ranks(Communicator& communicator, const StepReport& step
             all.begin() + static_cast<std::ptrdiff_t>(mine.size()) * communicator.rank());
   communicator.all_reduce(all, Event()).synchronize();
   std::array<double, 3> largest{};
-  for (std::size_t i = 0; i < all.size(); ++i) largest[i % mine.size()] = std::max(largest[i % mine.size()], all[i]);
+  for (std::size_t i = 0; i < all.size(); ++i)
+    largest[i % mine.size()] = std::max(largest[i % mine.size()], all[i]);
   return {static_cast<std::int64_t>(largest[0]), static_cast<std::int64_t>(largest[1]), largest[2]};
 }
 
@@ -68,7 +69,8 @@ nlohmann::ordered_json bytes_by_category(const MemoryUse& use) {
 nlohmann::ordered_json describe_ranks(Communicator& communicator, int local_rank) {
   char host[256] = {};
   gethostname(host, sizeof host - 1);
-  const std::string mine = nlohmann::ordered_json{{"host", host}, {"local_rank", local_rank}, {"device", "cpu"}}.dump();
+  const std::string mine =
+      nlohmann::ordered_json{{"host", host}, {"local_rank", local_rank}, {"device", "cpu"}}.dump();
   nlohmann::ordered_json ranks = nlohmann::ordered_json::array();
   for (const std::vector<std::byte>& one : communicator.exchange(std::as_bytes(std::span(mine)))) {
     const auto* text = reinterpret_cast<const char*>(one.data());
@@ -77,8 +79,9 @@ nlohmann::ordered_json describe_ranks(Communicator& communicator, int local_rank
   return ranks;
 }
 
-TrainingReport::TrainingReport(const TrainOptions& options, nlohmann::ordered_json plan, nlohmann::ordered_json ranks,
-                               const std::string& mpi_version, const OutputDirectory& output, std::int64_t num_steps,
+TrainingReport::TrainingReport(const TrainOptions& options, nlohmann::ordered_json plan,
+                               nlohmann::ordered_json ranks, const std::string& mpi_version,
+                               const OutputDirectory& output, std::int64_t num_steps,
                                std::int64_t predicted_device_bytes)
     : output_(output),
       metrics_(output.path() / kMetricsName),
@@ -126,25 +129,28 @@ void TrainingReport::evaluation(std::int64_t step, double loss) {
   summary_.last_validation_loss = loss;
 }
 
-void TrainingReport::sample(const std::string& prompt, const std::string& answer) { progress_.sample(prompt, answer); }
+void TrainingReport::sample(const std::string& prompt, const std::string& answer) {
+  progress_.sample(prompt, answer);
+}
 
 nlohmann::ordered_json TrainingReport::result() const {
   const auto number = [](const std::optional<double>& value) {
     return value ? nlohmann::ordered_json(*value) : nlohmann::ordered_json(nullptr);
   };
-  return {{"steps", summary_.num_steps},
-          {"tokens", summary_.tokens},
-          {"seconds", summary_.seconds},
-          {"first_loss", number(summary_.first_loss)},
-          {"last_loss", number(summary_.last_loss)},
-          {"first_validation_loss", number(summary_.first_validation_loss)},
-          {"last_validation_loss", number(summary_.last_validation_loss)},
-          {"device_peak_bytes", summary_.device_peak_bytes},
-          {"device_bytes_at_peak", bytes_by_category(cpu_arena_statistics(MemoryPool::device).peak)},
-          {"host_pool_peak_bytes", cpu_arena_statistics(MemoryPool::host).peak.total},
-          {"host_bytes_at_peak", bytes_by_category(cpu_arena_statistics(MemoryPool::host).peak)},
-          {"resident_peak_bytes",
-           {{"loading", resident_peaks_[0]}, {"training", resident_peaks_[1]}, {"saving", resident_peaks_[2]}}}};
+  return {
+      {"steps", summary_.num_steps},
+      {"tokens", summary_.tokens},
+      {"seconds", summary_.seconds},
+      {"first_loss", number(summary_.first_loss)},
+      {"last_loss", number(summary_.last_loss)},
+      {"first_validation_loss", number(summary_.first_validation_loss)},
+      {"last_validation_loss", number(summary_.last_validation_loss)},
+      {"device_peak_bytes", summary_.device_peak_bytes},
+      {"device_bytes_at_peak", bytes_by_category(cpu_arena_statistics(MemoryPool::device).peak)},
+      {"host_pool_peak_bytes", cpu_arena_statistics(MemoryPool::host).peak.total},
+      {"host_bytes_at_peak", bytes_by_category(cpu_arena_statistics(MemoryPool::host).peak)},
+      {"resident_peak_bytes",
+       {{"loading", resident_peaks_[0]}, {"training", resident_peaks_[1]}, {"saving", resident_peaks_[2]}}}};
 }
 
 void TrainingReport::finish() {

@@ -51,7 +51,9 @@ class TrainingReport {
   void evaluation(std::int64_t step, double loss);
   void sample(const std::string& prompt, const std::string& answer);
 
-  void resident_peak(JobPhase phase, std::int64_t bytes) { resident_peaks_[static_cast<std::size_t>(phase)] = bytes; }
+  void resident_peak(JobPhase phase, std::int64_t bytes) {
+    resident_peaks_[static_cast<std::size_t>(phase)] = bytes;
+  }
 
   // Marks the run as finished in run.json and shows the summary.
   void finish();

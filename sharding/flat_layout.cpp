@@ -2,8 +2,11 @@
 
 namespace autoglm {
 
-FlatLayout::FlatLayout(std::span<const std::int64_t> parameter_elements, int world_size) : world_size_(world_size) {
-  const auto round_up = [](std::int64_t value, std::int64_t unit) { return (value + unit - 1) / unit * unit; };
+FlatLayout::FlatLayout(std::span<const std::int64_t> parameter_elements, int world_size)
+    : world_size_(world_size) {
+  const auto round_up = [](std::int64_t value, std::int64_t unit) {
+    return (value + unit - 1) / unit * unit;
+  };
   std::int64_t cursor = 0;
   for (const std::int64_t elements : parameter_elements) {
     offsets_.push_back(cursor);

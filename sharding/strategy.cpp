@@ -7,20 +7,23 @@ namespace autoglm {
 std::string strategy_conflict(const Strategy& strategy, bool bf16) {
   const std::string_view stage = stage_name(strategy.stage);
   if (strategy.stage == 3 && strategy.weights == WeightSourceKind::resident) {
-    return "--strategy zero3 keeps a shard of the weights only, so --weights resident contradicts it; use peers or host";
+    return "--strategy zero3 keeps a shard of the weights only, so --weights resident contradicts it; use "
+           "peers or host";
   }
   if (strategy.stage < 3 && strategy.weights == WeightSourceKind::peers) {
-    return fmt::format("--weights peers gathers shards, but --strategy {} keeps whole weights; use --strategy zero3",
-                       stage);
+    return fmt::format(
+        "--weights peers gathers shards, but --strategy {} keeps whole weights; use --strategy zero3", stage);
   }
   if (!bf16 && strategy.master == MasterLayout::split) {
     return "--master split stores what bf16 weights lack, so it needs --precision bf16";
   }
   if (strategy.reduce == ReduceMode::step && strategy.stage > 1) {
-    return fmt::format("--reduce step keeps whole gradients, which --strategy {} does not have; use ddp or zero1", stage);
+    return fmt::format(
+        "--reduce step keeps whole gradients, which --strategy {} does not have; use ddp or zero1", stage);
   }
   if (strategy.reduce == ReduceMode::step && strategy.bf16_gradients) {
-    return "--reduce step sums gradients in fp32 where they are computed, so --gradient-dtype bf16 would save nothing";
+    return "--reduce step sums gradients in fp32 where they are computed, so --gradient-dtype bf16 would "
+           "save nothing";
   }
   if (strategy.offload_activations > 0 && strategy.recompute != Recompute::full) {
     return "--offload-activations moves the saved inputs of recomputed layers, so it needs --recompute full";
@@ -32,7 +35,8 @@ std::string describe_strategy(const Strategy& strategy) {
   std::string text(stage_name(strategy.stage));
   if (strategy.recompute != Recompute::none) {
     text += fmt::format(", recompute {}", recompute_name(strategy.recompute));
-    if (strategy.recompute_layers >= 0) text += fmt::format(" in the first {} layers", strategy.recompute_layers);
+    if (strategy.recompute_layers >= 0)
+      text += fmt::format(" in the first {} layers", strategy.recompute_layers);
   }
   if (strategy.weights == WeightSourceKind::host) text += ", weights on the host";
   if (strategy.master == MasterLayout::split) text += ", split master";

@@ -1,5 +1,5 @@
-// Where bytes live and what is computed twice: everything that may change memory and speed, and, but for three
-// opt-ins, nothing that changes numbers.
+// Where bytes live and what is computed twice: everything that may change memory and speed, and, but for
+// three opt-ins, nothing that changes numbers.
 #pragma once
 
 #include <cstdint>

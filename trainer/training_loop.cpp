@@ -24,8 +24,9 @@ std::vector<std::int64_t> count_rows(const Dataset& dataset, const LoopOptions& 
   return rows;
 }
 
-TrainingLoop::TrainingLoop(Engine& engine, const Dataset& dataset, const BatchPlan& plan, Communicator& communicator,
-                           const LoopOptions& options, const LearningRateSchedule& schedule, LoopObserver observer)
+TrainingLoop::TrainingLoop(Engine& engine, const Dataset& dataset, const BatchPlan& plan,
+                           Communicator& communicator, const LoopOptions& options,
+                           const LearningRateSchedule& schedule, LoopObserver observer)
     : engine_(engine),
       dataset_(dataset),
       plan_(plan),
@@ -87,11 +88,11 @@ void TrainingLoop::train_step(std::int64_t index) {
     report.exposed_seconds = sums.exposed_seconds;
     if (!std::isfinite(*report.loss) || !std::isfinite(sums.gradient_norm)) {
       // The sums are the same on all ranks, so all of them stop here.
-      throw AgreedError(
-          ExitCode::not_finite,
-          fmt::format("step {}: the loss is {} and the gradient norm {}; nothing was updated with them and no model was "
-                      "written; try a lower --learning-rate or a longer --warmup",
-                      report.step, *report.loss, sums.gradient_norm));
+      throw AgreedError(ExitCode::not_finite,
+                        fmt::format("step {}: the loss is {} and the gradient norm {}; nothing was updated "
+                                    "with them and no model was "
+                                    "written; try a lower --learning-rate or a longer --warmup",
+                                    report.step, *report.loss, sums.gradient_norm));
     }
     engine_.optimizer_step(options_.adamw, report.learning_rate, report.step,
                            clip_factor(sums.gradient_norm, options_.clip));
@@ -107,21 +108,24 @@ std::optional<double> TrainingLoop::evaluate(std::int64_t step) {
   const StepRows all = plan.step(0);
   double supervised = 0;
   for (std::int64_t row = 0; row < num_rows; ++row) {
-    supervised += static_cast<double>(dataset_.supervised_tokens(validation_rows_.row(static_cast<std::size_t>(row))));
+    supervised +=
+        static_cast<double>(dataset_.supervised_tokens(validation_rows_.row(static_cast<std::size_t>(row))));
   }
   std::array<double, 1> loss_sum{0};
   for (std::int64_t i = 0; i < all.num_micro_batches; ++i) {
-    fill(validation_rows_, [&](std::int64_t slot) { return plan.row_at(all, i, communicator_.rank(), slot); });
+    fill(validation_rows_,
+         [&](std::int64_t slot) { return plan.row_at(all, i, communicator_.rank(), slot); });
     loss_sum[0] += engine_.evaluate_micro_batch(batch_);
   }
   communicator_.all_reduce(loss_sum, Event()).synchronize();
   const double loss = loss_sum[0] / supervised;
   if (!std::isfinite(loss)) {
     // Reduced over all ranks, so all of them stop here; after the last step nothing else would notice.
-    throw AgreedError(ExitCode::not_finite,
-                      fmt::format("the validation loss after step {} is {}; no model was written; {}", step, loss,
-                                  step == 0 ? "the weights of --model are broken, or need --precision fp32"
-                                            : "try a lower --learning-rate or a longer --warmup"));
+    throw AgreedError(
+        ExitCode::not_finite,
+        fmt::format("the validation loss after step {} is {}; no model was written; {}", step, loss,
+                    step == 0 ? "the weights of --model are broken, or need --precision fp32"
+                              : "try a lower --learning-rate or a longer --warmup"));
   }
   if (observer_.on_evaluation) observer_.on_evaluation(step, loss);
   return loss;

@@ -25,8 +25,8 @@ struct LoopOptions {
 
 // One optimizer step over all ranks.
 struct StepReport {
-  std::int64_t step = 0;  // from 1
-  double epoch = 0;       // passes over the data after this step
+  std::int64_t step = 0;       // from 1
+  double epoch = 0;            // passes over the data after this step
   std::optional<double> loss;  // none: nothing was supervised, nothing updated
   double learning_rate = 0;
   std::optional<double> gradient_norm;  // before clipping
@@ -42,20 +42,20 @@ struct LoopObserver {
   std::function<void(std::int64_t step, double loss)> on_evaluation;
 };
 
-// Counts the rows of every epoch that is trained, for BatchPlan: the same on every rank. With `steps`, as many
-// epochs as they reach into.
+// Counts the rows of every epoch that is trained, for BatchPlan: the same on every rank. With `steps`, as
+// many epochs as they reach into.
 std::vector<std::int64_t> count_rows(const Dataset& dataset, const LoopOptions& options);
 
 class TrainingLoop {
  public:
-  // All referenced objects must outlive the loop. `plan` was made for the communicator's size and the engine's
-  // micro-batch.
+  // All referenced objects must outlive the loop. `plan` was made for the communicator's size and the
+  // engine's micro-batch.
   TrainingLoop(Engine& engine, const Dataset& dataset, const BatchPlan& plan, Communicator& communicator,
                const LoopOptions& options, const LearningRateSchedule& schedule, LoopObserver observer);
 
-  // Evaluates, then trains all steps with evaluations between them; the one after the last step is left to the
-  // caller. Throws AgreedError(not_finite) when a loss or a gradient is not finite; nothing was
-  // updated with it.
+  // Evaluates, then trains all steps with evaluations between them; the one after the last step is left to
+  // the caller. Throws AgreedError(not_finite) when a loss or a gradient is not finite; nothing was updated
+  // with it.
   void run();
 
   // Mean loss over the supervised tokens of the validation set, the same on all ranks; none when there is no

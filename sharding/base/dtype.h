@@ -7,7 +7,18 @@
 
 namespace autoglm {
 
-enum class DType : std::uint8_t { float32, bfloat16, float16, float64, int64, int32, int16, int8, uint8, boolean };
+enum class DType : std::uint8_t {
+  float32,
+  bfloat16,
+  float16,
+  float64,
+  int64,
+  int32,
+  int16,
+  int8,
+  uint8,
+  boolean
+};
 
 // Bytes of one element.
 constexpr std::size_t dtype_size(DType dtype) {

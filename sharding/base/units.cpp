@@ -15,9 +15,16 @@ struct Unit {
 };
 
 constexpr std::array kByteUnits = {
-    Unit{"", 1},     Unit{"B", 1},         Unit{"KB", 1e3},        Unit{"MB", 1e6},
-    Unit{"GB", 1e9}, Unit{"TB", 1e12},     Unit{"KiB", 1024.0},    Unit{"MiB", 1048576.0},
-    Unit{"GiB", 1073741824.0}, Unit{"TiB", 1099511627776.0},
+    Unit{"", 1},
+    Unit{"B", 1},
+    Unit{"KB", 1e3},
+    Unit{"MB", 1e6},
+    Unit{"GB", 1e9},
+    Unit{"TB", 1e12},
+    Unit{"KiB", 1024.0},
+    Unit{"MiB", 1048576.0},
+    Unit{"GiB", 1073741824.0},
+    Unit{"TiB", 1099511627776.0},
 };
 constexpr std::array kTimeUnits = {Unit{"s", 1}, Unit{"m", 60}, Unit{"h", 3600}, Unit{"d", 86400}};
 
@@ -33,7 +40,8 @@ double parse_with_unit(std::string_view text, const std::array<Unit, N>& units, 
       if (suffix == unit.name && value * unit.factor <= largest) return value * unit.factor;
     }
   }
-  fail(ExitCode::usage, "{}: \"{}\" is not one of the accepted forms, for example {}", option, text, examples);
+  fail(ExitCode::usage, "{}: \"{}\" is not one of the accepted forms, for example {}", option, text,
+       examples);
 }
 
 }  // namespace

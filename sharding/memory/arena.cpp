@@ -26,14 +26,16 @@ constexpr std::uint8_t kPriority = 100;
 
 [[noreturn]] void throw_out_of_memory(const Placement& placement, std::int64_t bytes, const char* device) {
   throw OutOfMemory(
-      fmt::format("out of memory on {}: {} for {} do not fit; {} of {} are in use, the largest free block has {}",
-                  device, format_bytes(bytes), category_name(current_category()), format_bytes(placement.use().total),
-                  format_bytes(placement.capacity()), format_bytes(placement.largest_free_block())),
+      fmt::format(
+          "out of memory on {}: {} for {} do not fit; {} of {} are in use, the largest free block has {}",
+          device, format_bytes(bytes), category_name(current_category()), format_bytes(placement.use().total),
+          format_bytes(placement.capacity()), format_bytes(placement.largest_free_block())),
       bytes, placement.use());
 }
 
 ArenaStatistics statistics_of(const Placement& placement) {
-  return {placement.use(), placement.peak(), placement.extent(), placement.capacity(), placement.num_allocations()};
+  return {placement.use(), placement.peak(), placement.extent(), placement.capacity(),
+          placement.num_allocations()};
 }
 
 // One mapping of address space with its placement.
@@ -44,7 +46,8 @@ class MappedRange {
     void* base = mmap(nullptr, static_cast<std::size_t>(capacity), PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (base == MAP_FAILED) {
-      fail(ExitCode::unavailable, "cannot reserve {} of address space: {}; raise the limit set with ulimit -v",
+      fail(ExitCode::unavailable,
+           "cannot reserve {} of address space: {}; raise the limit set with ulimit -v",
            format_bytes(capacity), std::strerror(errno));
     }
     base_ = static_cast<char*>(base);
@@ -98,7 +101,9 @@ class CpuArena final : public at::Allocator {
   }
 
   at::DeleterFnPtr raw_deleter() const override { return &release; }
-  void copy_data(void* to, const void* from, std::size_t bytes) const override { std::memcpy(to, from, bytes); }
+  void copy_data(void* to, const void* from, std::size_t bytes) const override {
+    std::memcpy(to, from, bytes);
+  }
 
   ArenaStatistics statistics(MemoryPool pool) {
     const std::lock_guard lock(mutex_);
@@ -150,8 +155,8 @@ class MetaArena final : public at::Allocator {
     Placement& placement = on_host ? *host_ : *device_;
     const std::int64_t offset = placement.allocate(static_cast<std::int64_t>(bytes), current_category());
     if (offset < 0) throw_out_of_memory(placement, static_cast<std::int64_t>(bytes), "the rehearsed device");
-    // The context carries the pool, offset + 1 and the rehearsal's number: a tensor that outlives its rehearsal
-    // must not be released into the next one.
+    // The context carries the pool, offset + 1 and the rehearsal's number: a tensor that outlives its
+    // rehearsal must not be released into the next one.
     const auto tag = (generation_ << kGenerationShift) | (on_host ? kHostBit : 0) |
                      static_cast<std::uint64_t>(offset / kOffsetUnit + 1);
     return {nullptr, reinterpret_cast<void*>(tag), &release, device};
@@ -239,13 +244,18 @@ void trim_cpu_arena() {
 void set_cpu_arena_limit(std::int64_t limit) {
   AUTOGLM_CHECK(cpu_arena() != nullptr, "no CPU arena is installed");
   if (limit < (std::int64_t{1} << 20)) {
-    fail(ExitCode::usage, "--memory-limit {} is too small for any model; give at least 1MiB", format_bytes(limit));
+    fail(ExitCode::usage, "--memory-limit {} is too small for any model; give at least 1MiB",
+         format_bytes(limit));
   }
   cpu_arena()->set_limit(limit);
 }
 
-RehearsalArena::RehearsalArena(std::int64_t limit, std::int64_t alignment) { meta_arena().start(limit, alignment); }
-RehearsalArena::~RehearsalArena() { meta_arena().stop(); }
+RehearsalArena::RehearsalArena(std::int64_t limit, std::int64_t alignment) {
+  meta_arena().start(limit, alignment);
+}
+RehearsalArena::~RehearsalArena() {
+  meta_arena().stop();
+}
 MemoryStatistics RehearsalArena::statistics() const {
   return {statistics_of(meta_arena().device()), statistics_of(meta_arena().host())};
 }

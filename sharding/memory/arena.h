@@ -30,11 +30,11 @@ class OutOfMemory : public std::runtime_error {
 
 // What arenas report. Bytes are after rounding to the arena's alignment.
 struct ArenaStatistics {
-  MemoryUse use;                      // now
-  MemoryUse peak;                     // at the moment of the largest total since reset_peak()
-  std::int64_t extent = 0;            // highest byte used since reset_peak(): what a limit must hold
-  std::int64_t limit = 0;             // bytes
-  std::int64_t num_allocations = 0;   // since the start
+  MemoryUse use;                     // now
+  MemoryUse peak;                    // at the moment of the largest total since reset_peak()
+  std::int64_t extent = 0;           // highest byte used since reset_peak(): what a limit must hold
+  std::int64_t limit = 0;            // bytes
+  std::int64_t num_allocations = 0;  // since the start
 };
 
 // Both pools at once.
@@ -43,9 +43,9 @@ struct MemoryStatistics {
   ArenaStatistics host;
 };
 
-// Installs the CPU arena as LibTorch's CPU allocator, with a limit in bytes for the device's pool (absent: the
-// machine's memory). Call once, before the first tensor that should be counted; a second call only changes the
-// limit. Thread-safe.
+// Installs the CPU arena as LibTorch's CPU allocator, with a limit in bytes for the device's pool (absent:
+// the machine's memory). Call once, before the first tensor that should be counted; a second call only
+// changes the limit. Thread-safe.
 void install_cpu_arena(std::optional<std::int64_t> limit = std::nullopt);
 
 ArenaStatistics cpu_arena_statistics(MemoryPool pool = MemoryPool::device);
@@ -54,10 +54,12 @@ MemoryStatistics cpu_memory_statistics();
 // Of both pools.
 void reset_cpu_arena_peak();
 
-// Gives the pages of free ranges back to the system: before another phase of the process needs memory of its own.
+// Gives the pages of free ranges back to the system: before another phase of the process needs memory of its
+// own.
 void trim_cpu_arena();
 
-// Changes the limit of the device's pool; what is in use stays. Throws Error(usage) when `limit` is below 1 MiB.
+// Changes the limit of the device's pool; what is in use stays. Throws Error(usage) when `limit` is below 1
+// MiB.
 void set_cpu_arena_limit(std::int64_t limit);
 
 // While one exists, tensors of the meta device are placed and counted as on a device with `limit` bytes and

@@ -10,17 +10,25 @@ thread_local MemoryPool pool_of_thread = MemoryPool::device;
 
 }  // namespace
 
-MemoryCategory current_category() { return category_of_thread; }
+MemoryCategory current_category() {
+  return category_of_thread;
+}
 
 CategoryScope::CategoryScope(MemoryCategory category) : previous_(category_of_thread) {
   category_of_thread = category;
 }
 
-CategoryScope::~CategoryScope() { category_of_thread = previous_; }
+CategoryScope::~CategoryScope() {
+  category_of_thread = previous_;
+}
 
-MemoryPool current_pool() { return pool_of_thread; }
+MemoryPool current_pool() {
+  return pool_of_thread;
+}
 
 PoolScope::PoolScope(MemoryPool chosen) : previous_(std::exchange(pool_of_thread, chosen)) {}
-PoolScope::~PoolScope() { pool_of_thread = previous_; }
+PoolScope::~PoolScope() {
+  pool_of_thread = previous_;
+}
 
 }  // namespace autoglm

@@ -43,11 +43,11 @@ TEST(MetricsWriter, WritesOneObjectPerStepAndEvaluation) {
   const auto lines = lines_of(folder.path() / "metrics.jsonl");
   ASSERT_EQ(lines.size(), 2u);
   EXPECT_EQ(lines[0].dump(), R"({"step":0,"validation_loss":1.72})");
-  EXPECT_THAT(keys_of(lines[1]),
-              testing::ElementsAre("step", "epoch", "loss", "learning_rate", "gradient_norm", "tokens",
-                                   "supervised_tokens", "step_seconds", "tokens_per_second",
-                                   "device_peak_bytes", "host_peak_bytes", "predicted_device_peak_bytes",
-                                   "exposed_seconds"));
+  EXPECT_THAT(
+      keys_of(lines[1]),
+      testing::ElementsAre("step", "epoch", "loss", "learning_rate", "gradient_norm", "tokens",
+                           "supervised_tokens", "step_seconds", "tokens_per_second", "device_peak_bytes",
+                           "host_peak_bytes", "predicted_device_peak_bytes", "exposed_seconds"));
   EXPECT_EQ(lines[1]["step"], 12);
   EXPECT_EQ(lines[1]["loss"], 1.7321);
   EXPECT_EQ(lines[1]["device_peak_bytes"], 2'040'109'465);

@@ -159,7 +159,7 @@ TEST(TrainOptions, EveryOptionReachesItsField) {
 }
 
 TEST(TrainOptions, TheStrategyFollowsFromItsParts) {
-  const auto strategy = [](const std::vector<std::string>& more) { 
+  const auto strategy = [](const std::vector<std::string>& more) {
     const TrainOptions options = parsed(more);
     return strategy_of(options.strategy, options.training.precision == Precision::bf16);
   };
@@ -168,11 +168,12 @@ TEST(TrainOptions, TheStrategyFollowsFromItsParts) {
   EXPECT_EQ(strategy({}).master, MasterLayout::split);
   EXPECT_EQ(strategy({"--precision", "fp32"}).master, MasterLayout::plain);
   EXPECT_EQ(strategy({"--strategy", "zero3"}).weights, WeightSourceKind::peers);
-  const Strategy all = strategy({"--strategy", "zero1", "--weights", "host", "--master", "plain", "--offload-optimizer",
-                                 "0.25", "--offload-activations", "0.5", "--recompute", "full", "--moment-dtype",
-                                 "bf16", "--reduce", "step"});
+  const Strategy all = strategy({"--strategy", "zero1", "--weights", "host", "--master", "plain",
+                                 "--offload-optimizer", "0.25", "--offload-activations", "0.5", "--recompute",
+                                 "full", "--moment-dtype", "bf16", "--reduce", "step"});
   EXPECT_EQ(describe_strategy(all),
-            "zero1, recompute full, weights on the host, 25 % of the optimizer on the host, 50 % of the saved inputs on "
+            "zero1, recompute full, weights on the host, 25 % of the optimizer on the host, 50 % of the "
+            "saved inputs on "
             "the host, bf16 moments, reduced once a step");
 }
 
@@ -228,7 +229,8 @@ TEST_F(TrainOptionsFile, RecomputeLayersNeedRecompute) {
   EXPECT_THAT(refusal({"--precision", "fp32", "--master", "split"}), HasSubstr("needs --precision bf16"));
   EXPECT_THAT(refusal({"--strategy", "zero2", "--reduce", "step"}), HasSubstr("use ddp or zero1"));
   EXPECT_THAT(refusal({"--gradient-dtype", "bf16", "--reduce", "step"}), HasSubstr("would save nothing"));
-  EXPECT_THAT(refusal({"--offload-activations", "0.5", "--recompute", "cheap"}), HasSubstr("needs --recompute full"));
+  EXPECT_THAT(refusal({"--offload-activations", "0.5", "--recompute", "cheap"}),
+              HasSubstr("needs --recompute full"));
   EXPECT_EQ(refusal({"--recompute-layers", "3", "--recompute", "none"}),
             "--recompute-layers 3 needs --recompute cheap or full; recompute is none");
   const TrainOptions options =

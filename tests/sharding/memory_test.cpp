@@ -343,7 +343,8 @@ TEST(PoolTest, AreCountedApart) {
       EXPECT_EQ(current_pool(), MemoryPool::device);
       EXPECT_EQ(statistics().device.use.total - before.device.use.total, 448);
       EXPECT_EQ(statistics().host.use.total - before.host.use.total, 4032);
-      EXPECT_EQ(statistics().host.use[MemoryCategory::staging] - before.host.use[MemoryCategory::staging], 4032);
+      EXPECT_EQ(statistics().host.use[MemoryCategory::staging] - before.host.use[MemoryCategory::staging],
+                4032);
     }
     EXPECT_EQ(statistics().device.use.total, before.device.use.total);
     EXPECT_EQ(statistics().host.use.total, before.host.use.total);

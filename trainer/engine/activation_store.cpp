@@ -9,8 +9,8 @@
 
 namespace autoglm {
 
-ActivationStore::ActivationStore(std::int64_t first, std::int64_t count, std::int64_t elements, at::ScalarType type,
-                                 at::Device device, EngineStreams& streams)
+ActivationStore::ActivationStore(std::int64_t first, std::int64_t count, std::int64_t elements,
+                                 at::ScalarType type, at::Device device, EngineStreams& streams)
     : first_(first), device_(device), streams_(streams), entries_(static_cast<std::size_t>(count)) {
   for (Entry& entry : entries_) {
     entry.on_host = allocate_flat(elements, type, device, MemoryCategory::activations, MemoryPool::host);
@@ -35,7 +35,9 @@ void ActivationStore::save(std::int64_t layer, const at::Tensor& input) {
   saved.saved = stream.record();
 }
 
-void ActivationStore::settle(std::int64_t layer) { streams_.wait_exposed(entry(layer).saved); }
+void ActivationStore::settle(std::int64_t layer) {
+  streams_.wait_exposed(entry(layer).saved);
+}
 
 void ActivationStore::prefetch(std::int64_t layer) {
   Entry& saved = entry(layer);

@@ -21,7 +21,9 @@ class ActivationStore {
   ActivationStore(const ActivationStore&) = delete;
   ActivationStore& operator=(const ActivationStore&) = delete;
 
-  bool holds(std::int64_t layer) const { return first_ <= layer && layer < first_ + static_cast<std::int64_t>(entries_.size()); }
+  bool holds(std::int64_t layer) const {
+    return first_ <= layer && layer < first_ + static_cast<std::int64_t>(entries_.size());
+  }
 
   // Starts copying a layer's input to the host: before the layer runs, so that both overlap.
   void save(std::int64_t layer, const at::Tensor& input);

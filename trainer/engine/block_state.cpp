@@ -17,8 +17,8 @@ FlatLayout layout_of(const Block& block, int world_size, bool trainable) {
   return FlatLayout(elements, world_size);
 }
 
-// Zeroes what of [first, first + flat.numel()) lies between the parameters of a group. The rest is left untouched:
-// pages that are written only when they are needed make the first step begin sooner.
+// Zeroes what of [first, first + flat.numel()) lies between the parameters of a group. The rest is left
+// untouched: pages that are written only when they are needed make the first step begin sooner.
 void clear_padding(const at::Tensor& flat, const FlatLayout& layout, std::int64_t first) {
   if (!ops::computes(flat)) return;
   const std::int64_t last = first + flat.numel();
@@ -33,12 +33,13 @@ void clear_padding(const at::Tensor& flat, const FlatLayout& layout, std::int64_
 
 }  // namespace
 
-at::Tensor allocate_flat(std::int64_t elements, at::ScalarType type, at::Device device, MemoryCategory category,
-                         MemoryPool pool) {
+at::Tensor allocate_flat(std::int64_t elements, at::ScalarType type, at::Device device,
+                         MemoryCategory category, MemoryPool pool) {
   const CategoryScope category_scope(category);
   const PoolScope pool_scope(pool);
   const bool on_host = pool == MemoryPool::host && !device.is_meta();
-  return at::empty({elements}, at::TensorOptions().dtype(type).device(on_host ? at::Device(at::kCPU) : device));
+  return at::empty({elements},
+                   at::TensorOptions().dtype(type).device(on_host ? at::Device(at::kCPU) : device));
 }
 
 BlockState::BlockState(Block& owner, const StatePlacement& placement)
@@ -60,8 +61,8 @@ void BlockState::allocate(std::int64_t host_elements) {
   const at::ScalarType gradient_type = strategy.bf16_gradients ? at::kBFloat16 : at::kFloat;
   const bool sharded = strategy.shards_weights();
   working_pool = strategy.weights == WeightSourceKind::host ? MemoryPool::host : MemoryPool::device;
-  working = allocate_flat(sharded ? shard_elements() : whole_elements(), working_type, device, MemoryCategory::weights,
-                          working_pool);
+  working = allocate_flat(sharded ? shard_elements() : whole_elements(), working_type, device,
+                          MemoryCategory::weights, working_pool);
   const std::int64_t trainable = sharded ? layout.shard_elements() : layout.total_elements();
   clear_padding(working.narrow(0, 0, trainable), layout, sharded ? shard().begin : 0);
   clear_padding(working.narrow(0, trainable, working.numel() - trainable), frozen,
@@ -141,8 +142,9 @@ void BlockState::bind_gradients(const at::Tensor& flat) {
     Parameter& parameter = block->parameters()[i];
     if (!parameter.trainable()) continue;
     const ElementRange range = elements_of(i);
-    parameter.bind_gradient(flat.defined() ? flat.narrow(0, range.begin, range.size()).view(parameter.spec().shape)
-                                           : at::Tensor());
+    parameter.bind_gradient(flat.defined()
+                                ? flat.narrow(0, range.begin, range.size()).view(parameter.spec().shape)
+                                : at::Tensor());
   }
 }
 

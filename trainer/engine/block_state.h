@@ -1,5 +1,5 @@
-// What one block owns on one rank: working weights, master weights, moments, and gradient accumulators, each where
-// the strategy puts it.
+// What one block owns on one rank: working weights, master weights, moments, and gradient accumulators, each
+// where the strategy puts it.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -31,7 +31,8 @@ struct ElementRange {
 struct OptimizerPart {
   ElementRange range;
   MemoryPool pool = MemoryPool::device;
-  at::Tensor master;     // fp32 [n]; undefined when split; under fp32 a view of the working weights in the same pool
+  at::Tensor
+      master;  // fp32 [n]; undefined when split; under fp32 a view of the working weights in the same pool
   at::Tensor remainder;  // int16 [n], when split
   at::Tensor moment1;    // fp32 or bf16 [n]
   at::Tensor moment2;
@@ -59,8 +60,8 @@ struct StatePlacement {
 class BlockState {
  public:
   Block* block = nullptr;
-  FlatLayout layout;  // trainable parameters; frozen ones have no elements in it
-  FlatLayout frozen;  // the others
+  FlatLayout layout;   // trainable parameters; frozen ones have no elements in it
+  FlatLayout frozen;   // the others
   at::Tensor working;  // bf16 or fp32: [whole_elements()], or [shard_elements()] in stage 3
   MemoryPool working_pool = MemoryPool::device;
   std::vector<OptimizerPart> optimizer;  // in order of their ranges
@@ -74,11 +75,14 @@ class BlockState {
 
   // Elements that this rank optimizes: all trainable ones in stage 0, else its shard.
   ElementRange optimizer_range() const;
-  ElementRange shard() const { return {rank_ * layout.shard_elements(), (rank_ + 1) * layout.shard_elements()}; }
+  ElementRange shard() const {
+    return {rank_ * layout.shard_elements(), (rank_ + 1) * layout.shard_elements()};
+  }
 
-  // Allocates everything; the last `host_elements` of optimizer_range(), a multiple of FlatLayout::kAlignment, lie
-  // on the host, and so do the accumulators of what this rank sums of them. Weights are to be loaded; moments have
-  // no values before the first step of AdamW, which takes them as zero.
+  // Allocates everything; the last `host_elements` of optimizer_range(), a multiple of
+  // FlatLayout::kAlignment, lie on the host, and so do the accumulators of what this rank sums of them.
+  // Weights are to be loaded; moments have no values before the first step of AdamW, which takes them as
+  // zero.
   void allocate(std::int64_t host_elements);
 
   std::int64_t whole_elements() const { return layout.total_elements() + frozen.total_elements(); }
@@ -97,8 +101,8 @@ class BlockState {
   // Binds the parameters' weights to a buffer of whole_elements(), or unbinds them when it is undefined.
   void bind_weights(const at::Tensor& whole);
 
-  // Points every trainable parameter's gradient into `flat` (fp32 [layout.total_elements()]), or away from it when
-  // undefined.
+  // Points every trainable parameter's gradient into `flat` (fp32 [layout.total_elements()]), or away from it
+  // when undefined.
   void bind_gradients(const at::Tensor& flat);
 
   // Throws Error(bug) naming a trainable parameter whose gradient no op has asked for since the last call.
@@ -109,18 +113,19 @@ class BlockState {
   int rank_ = 0;
 };
 
-// How many elements of each block's optimizer_range() lie on the host: together `fraction` of all, to the nearest
-// FlatLayout::kAlignment, from the last block backwards, cutting one of them.
+// How many elements of each block's optimizer_range() lie on the host: together `fraction` of all, to the
+// nearest FlatLayout::kAlignment, from the last block backwards, cutting one of them.
 std::vector<std::int64_t> host_elements(std::span<const BlockState> states, double fraction);
 
 // An uninitialized flat tensor in a pool: of `device`, or of the host beside it (meta's own on meta).
-at::Tensor allocate_flat(std::int64_t elements, at::ScalarType type, at::Device device, MemoryCategory category,
-                         MemoryPool pool = MemoryPool::device);
+at::Tensor allocate_flat(std::int64_t elements, at::ScalarType type, at::Device device,
+                         MemoryCategory category, MemoryPool pool = MemoryPool::device);
 
 // Pointer to an element of a flat tensor; null on meta.
 inline void* element_pointer(const at::Tensor& flat, std::int64_t element) {
   if (flat.is_meta() || !flat.defined()) return nullptr;
-  return static_cast<char*>(flat.mutable_data_ptr()) + element * static_cast<std::int64_t>(flat.element_size());
+  return static_cast<char*>(flat.mutable_data_ptr()) +
+         element * static_cast<std::int64_t>(flat.element_size());
 }
 
 }  // namespace autoglm

@@ -13,7 +13,9 @@ namespace {
 
 using torch::autograd::impl::gradient_edge;
 
-at::ScalarType working_type(const EngineOptions& options) { return options.bf16 ? at::kBFloat16 : at::kFloat; }
+at::ScalarType working_type(const EngineOptions& options) {
+  return options.bf16 ? at::kBFloat16 : at::kFloat;
+}
 
 // Back-propagates `gradient` through the graph that ends in `root`, down to `leaf`. The gradient is given up
 // as soon as the graph has taken it.
@@ -21,7 +23,8 @@ at::Tensor backward(torch::autograd::Edge root, at::Tensor gradient, const at::T
   const torch::autograd::edge_list roots{std::move(root)};
   const torch::autograd::edge_list leaves{gradient_edge(leaf)};
   torch::autograd::variable_list gradients{std::move(gradient)};
-  return torch::autograd::Engine::get_default_engine().execute(roots, gradients, false, false, false, leaves)[0];
+  return torch::autograd::Engine::get_default_engine().execute(roots, gradients, false, false, false,
+                                                               leaves)[0];
 }
 
 }  // namespace
@@ -65,7 +68,8 @@ void Engine::offload_activations() {
   }
   const auto offloaded = std::llround(strategy.offload_activations * static_cast<double>(count));
   if (offloaded == 0) return;
-  activations_.emplace(first, offloaded, strategy.micro_batch * options_.row_length * model_.config.hidden_size,
+  activations_.emplace(first, offloaded,
+                       strategy.micro_batch * options_.row_length * model_.config.hidden_size,
                        working_type(options_), options_.device, streams_);
 }
 
@@ -111,11 +115,12 @@ at::Tensor Engine::forward_layers(at::Tensor x, const MicroBatch& batch, bool tr
   return x;
 }
 
-ops::HeadResult Engine::run_head(const at::Tensor& x, const MicroBatch& batch, float gradient_scale, bool training) {
+ops::HeadResult Engine::run_head(const at::Tensor& x, const MicroBatch& batch, float gradient_scale,
+                                 bool training) {
   const std::int64_t tokens = batch.num_tokens();
   const std::int64_t chunks = std::min(options_.strategy.head_chunks, tokens);
-  return ops::head_loss(x.view({tokens, x.size(-1)}), batch.targets, model_.head->norm(), model_.head->weight(),
-                        (tokens + chunks - 1) / chunks, gradient_scale, training);
+  return ops::head_loss(x.view({tokens, x.size(-1)}), batch.targets, model_.head->norm(),
+                        model_.head->weight(), (tokens + chunks - 1) / chunks, gradient_scale, training);
 }
 
 void Engine::acquire_head() {
@@ -186,7 +191,8 @@ double Engine::train_micro_batch(const MicroBatch& batch, float gradient_scale) 
 
   at::Tensor gradient = head.dx.view({batch.rows.batch, batch.rows.length, head.dx.size(1)});
   head.dx.reset();
-  for (std::size_t i = model_.layers.size(); i-- > 0 && needs_backward(i + 1);) backward_layer(i, batch, gradient);
+  for (std::size_t i = model_.layers.size(); i-- > 0 && needs_backward(i + 1);)
+    backward_layer(i, batch, gradient);
   if (!needs_backward(0)) return head.loss_sum;
   reducer_->acquire(0);
   backward(std::move(embedding_root), std::move(gradient), anchor_);
@@ -221,13 +227,16 @@ void Engine::optimizer_step(const AdamWSettings& settings, double learning_rate,
   optimizer_->run(settings, learning_rate, step, gradient_scale);
 }
 
-void Engine::discard_gradients() { reducer_->discard(); }
+void Engine::discard_gradients() {
+  reducer_->discard();
+}
 
 at::Tensor Engine::logits(const MicroBatch& batch) {
   const at::NoGradGuard no_grad;
   const at::Tensor x = forward_layers(embed(batch), batch, false);
   acquire_head();
-  at::Tensor logits = ops::head_logits(x.view({batch.num_tokens(), x.size(-1)}), model_.head->norm(), model_.head->weight());
+  at::Tensor logits =
+      ops::head_logits(x.view({batch.num_tokens(), x.size(-1)}), model_.head->norm(), model_.head->weight());
   release_head();
   return logits;
 }

@@ -60,9 +60,11 @@ class Engine {
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
-  // Fills what this rank holds of every parameter: `read(name, offset, values)` writes fp32 values from element
-  // `offset` on, a piece at a time. Under stage 3 nothing beyond the rank's shards is read. Call once.
-  void load(const std::function<void(const std::string& name, std::int64_t offset, std::span<float> values)>& read);
+  // Fills what this rank holds of every parameter: `read(name, offset, values)` writes fp32 values from
+  // element `offset` on, a piece at a time. Under stage 3 nothing beyond the rank's shards is read. Call
+  // once.
+  void load(
+      const std::function<void(const std::string& name, std::int64_t offset, std::span<float> values)>& read);
 
   // Forward and backward of one micro-batch. Gradients of loss_sum * gradient_scale are added to the ranks'
   // accumulators. Returns this rank's sum of the loss over supervised tokens.
@@ -78,7 +80,8 @@ class Engine {
   // AdamW with every gradient multiplied by `gradient_scale`; `step` counts from 1. At the first
   // call the moments begin at zero. Allocates nothing on the device. The accumulators are empty afterwards.
   // Changed weights are brought to other ranks while the next forward pass begins.
-  void optimizer_step(const AdamWSettings& settings, double learning_rate, std::int64_t step, double gradient_scale);
+  void optimizer_step(const AdamWSettings& settings, double learning_rate, std::int64_t step,
+                      double gradient_scale);
 
   // Drops the accumulated gradients.
   void discard_gradients();
@@ -91,14 +94,15 @@ class Engine {
   std::vector<std::int32_t> generate(std::span<const std::int32_t> prompt, std::int64_t max_new_tokens,
                                      std::span<const std::int32_t> stop_ids);
 
-  // Calls visit(name, offset, values) for every trainable parameter in model order, a piece at a time, with its
-  // fp32 master values, the master rounded as a working weight where `save_dtype(name)` says bf16. Every rank
-  // visits every piece: it is broadcast by its owner. Collective. Spans are valid during the call only.
-  void export_parameters(const std::function<DType(const std::string&)>& save_dtype,
-                         const std::function<void(const std::string&, std::int64_t offset, std::span<const float>)>& visit);
+  // Calls visit(name, offset, values) for every trainable parameter in model order, a piece at a time, with
+  // its fp32 master values, the master rounded as a working weight where `save_dtype(name)` says bf16. Every
+  // rank visits every piece: it is broadcast by its owner. Collective. Spans are valid during the call only.
+  void export_parameters(
+      const std::function<DType(const std::string&)>& save_dtype,
+      const std::function<void(const std::string&, std::int64_t offset, std::span<const float>)>& visit);
 
-  // The same for the gradients accumulated so far, after finish_accumulation() and before optimizer_step(): for
-  // tests and tools. Collective.
+  // The same for the gradients accumulated so far, after finish_accumulation() and before optimizer_step():
+  // for tests and tools. Collective.
   void export_gradients(
       const std::function<void(const std::string&, std::int64_t offset, std::span<const float>)>& visit);
 
@@ -130,9 +134,10 @@ class Engine {
   void offload_activations();
   at::Tensor next_token_logits(std::span<const std::int32_t> ids, std::vector<ops::KeyValueCache>& caches,
                                std::int64_t past);
-  void load_piece(BlockState& state, std::size_t parameter, std::int64_t begin, std::span<const float> values);
-  // Hands every piece of every trainable parameter to `visit` on all ranks; where states are sharded, `read` fills
-  // it on the rank that owns it only.
+  void load_piece(BlockState& state, std::size_t parameter, std::int64_t begin,
+                  std::span<const float> values);
+  // Hands every piece of every trainable parameter to `visit` on all ranks; where states are sharded, `read`
+  // fills it on the rank that owns it only.
   void visit_pieces(bool sharded,
                     const std::function<void(const BlockState&, ElementRange, std::span<float>)>& read,
                     const std::function<void(const Parameter&, std::int64_t, std::span<float>)>& visit);

@@ -13,7 +13,8 @@ constexpr std::int64_t kPiece = std::int64_t{1} << 20;
 // What a value becomes when it is written as bf16: the same rounding as for working weights.
 void round_to_bf16(std::span<float> values) {
   std::vector<simd::bf16_bits> rounded(values.size());
-  simd::float_kernels().round_weights(values.data(), rounded.data(), static_cast<std::int64_t>(values.size()));
+  simd::float_kernels().round_weights(values.data(), rounded.data(),
+                                      static_cast<std::int64_t>(values.size()));
   simd::activation_kernels<simd::bf16_bits>().widen(rounded.data(), values.data(),
                                                     static_cast<std::int64_t>(values.size()));
 }
@@ -47,7 +48,8 @@ void store_master(const OptimizerPart& part, std::int64_t at, std::span<const fl
 
 }  // namespace
 
-void Engine::load_piece(BlockState& state, std::size_t parameter, std::int64_t begin, std::span<const float> values) {
+void Engine::load_piece(BlockState& state, std::size_t parameter, std::int64_t begin,
+                        std::span<const float> values) {
   store_working(state.working, state.working_offset(parameter, begin), values);
   if (!state.block->parameters()[parameter].trainable()) return;
   const ElementRange piece{begin, begin + static_cast<std::int64_t>(values.size())};
@@ -55,7 +57,8 @@ void Engine::load_piece(BlockState& state, std::size_t parameter, std::int64_t b
     const ElementRange range = piece.within(part.range);
     if (range.size() == 0) continue;
     store_master(part, range.begin - part.range.begin,
-                 values.subspan(static_cast<std::size_t>(range.begin - begin), static_cast<std::size_t>(range.size())));
+                 values.subspan(static_cast<std::size_t>(range.begin - begin),
+                                static_cast<std::size_t>(range.size())));
   }
 }
 
@@ -84,13 +87,15 @@ void Engine::read_master(const BlockState& state, ElementRange range, std::span<
       std::copy_n(ops::read_pointer<float>(part.master) + at, mine.size(), to);
     } else {
       simd::float_kernels().join_master(ops::read_pointer<simd::bf16_bits>(state.working_range(mine)),
-                                        ops::read_pointer<std::int16_t>(part.remainder) + at, to, mine.size());
+                                        ops::read_pointer<std::int16_t>(part.remainder) + at, to,
+                                        mine.size());
     }
   }
 }
 
-void Engine::visit_pieces(bool sharded, const std::function<void(const BlockState&, ElementRange, std::span<float>)>& read,
-                          const std::function<void(const Parameter&, std::int64_t, std::span<float>)>& visit) {
+void Engine::visit_pieces(
+    bool sharded, const std::function<void(const BlockState&, ElementRange, std::span<float>)>& read,
+    const std::function<void(const Parameter&, std::int64_t, std::span<float>)>& visit) {
   sharded = sharded && communicator_.size() > 1;
   std::vector<float> piece;
   for (const BlockState& state : states_) {
@@ -106,8 +111,10 @@ void Engine::visit_pieces(bool sharded, const std::function<void(const BlockStat
         piece.resize(static_cast<std::size_t>(range.size()));
         if (!sharded || owner == communicator_.rank()) read(state, range, piece);
         if (sharded) {
-          communicator_.broadcast(piece.data(), range.size() * static_cast<std::int64_t>(sizeof(float)),
-                                  static_cast<int>(owner), Event()).synchronize();
+          communicator_
+              .broadcast(piece.data(), range.size() * static_cast<std::int64_t>(sizeof(float)),
+                         static_cast<int>(owner), Event())
+              .synchronize();
         }
         visit(parameter, range.begin - all.begin, piece);
         at = range.end;
@@ -121,7 +128,9 @@ void Engine::export_parameters(
     const std::function<void(const std::string&, std::int64_t, std::span<const float>)>& visit) {
   visit_pieces(
       options_.strategy.shards_optimizer(),
-      [&](const BlockState& state, ElementRange range, std::span<float> values) { read_master(state, range, values); },
+      [&](const BlockState& state, ElementRange range, std::span<float> values) {
+        read_master(state, range, values);
+      },
       [&](const Parameter& parameter, std::int64_t offset, std::span<float> values) {
         if (save_dtype(parameter.name()) == DType::bfloat16) round_to_bf16(values);
         visit(parameter.name(), offset, values);
@@ -136,7 +145,8 @@ void Engine::export_gradients(
         for (const GradientPart& part : state.gradients) {
           const ElementRange mine = range.within(part.range);
           if (mine.size() == 0) continue;
-          const at::Tensor sum = part.sum.narrow(0, mine.begin - part.range.begin, mine.size()).to(at::kFloat);
+          const at::Tensor sum =
+              part.sum.narrow(0, mine.begin - part.range.begin, mine.size()).to(at::kFloat);
           std::copy_n(ops::read_pointer<float>(sum), mine.size(), values.data() + (mine.begin - range.begin));
         }
       },

@@ -10,8 +10,8 @@
 
 namespace autoglm {
 
-at::Tensor Engine::next_token_logits(std::span<const std::int32_t> ids, std::vector<ops::KeyValueCache>& caches,
-                                     std::int64_t past) {
+at::Tensor Engine::next_token_logits(std::span<const std::int32_t> ids,
+                                     std::vector<ops::KeyValueCache>& caches, std::int64_t past) {
   const auto count = static_cast<std::int64_t>(ids.size());
   const at::TensorOptions host = at::TensorOptions().device(at::kCPU);
   at::Tensor id_row = at::empty({1, count}, host.dtype(at::kLong));
@@ -54,7 +54,8 @@ std::vector<std::int32_t> Engine::generate(std::span<const std::int32_t> prompt,
   std::vector<ops::KeyValueCache> caches;
   for (std::int64_t i = 0; i < config.num_layers; ++i) {
     const auto empty = [&] {
-      return at::empty({1, capacity, config.num_key_heads, config.head_dim}, states_.front().working.options());
+      return at::empty({1, capacity, config.num_key_heads, config.head_dim},
+                       states_.front().working.options());
     };
     caches.push_back({empty(), empty()});
   }

@@ -31,15 +31,16 @@ GradientReducer::GradientReducer(std::span<BlockState> states, const StatePlacem
                                  Communicator& communicator, EngineStreams& streams)
     : states_(states), placement_(placement), communicator_(communicator), streams_(streams) {
   const auto make = [&](std::int64_t elements) {
-    slots_.push_back({allocate_flat(elements, at::kFloat, placement.device, MemoryCategory::gradients), nullptr, false,
-                      false, Event(), Event()});
+    slots_.push_back({allocate_flat(elements, at::kFloat, placement.device, MemoryCategory::gradients),
+                      nullptr, false, false, Event(), Event()});
   };
   if (placement.strategy.reduce == ReduceMode::step) {
     for (const BlockState& state : states) make(state.layout.total_elements());
   } else {
     const bool tied = states.back().block->parameters().size() == 1;
     std::int64_t layer = 0;
-    for (std::size_t i = 1; i + 1 < states.size(); ++i) layer = std::max(layer, states[i].layout.total_elements());
+    for (std::size_t i = 1; i + 1 < states.size(); ++i)
+      layer = std::max(layer, states[i].layout.total_elements());
     const std::int64_t head = states.back().layout.total_elements();
     const std::int64_t outer = std::max(states.front().layout.total_elements(), tied ? 0 : head);
     if (tied) layer = std::max(layer, head);
@@ -52,7 +53,8 @@ GradientReducer::GradientReducer(std::span<BlockState> states, const StatePlacem
   });
   if (!on_host) return;
   for (at::Tensor& buffer : staging_) {
-    buffer = allocate_flat(kTransferElements, at::kFloat, placement.device, MemoryCategory::staging, MemoryPool::host);
+    buffer = allocate_flat(kTransferElements, at::kFloat, placement.device, MemoryCategory::staging,
+                           MemoryPool::host);
   }
 }
 
@@ -78,7 +80,8 @@ void GradientReducer::acquire(std::size_t index) {
   Slot& slot = slots_[slot_index(index)];
   while (slot.in_flight) retire_oldest();
   AUTOGLM_CHECK(slot.owner == nullptr, "the slot of {} is still being written", state.block->name());
-  AUTOGLM_CHECK(state.layout.total_elements() <= slot.buffer.numel(), "{} is larger than its slot", state.block->name());
+  AUTOGLM_CHECK(state.layout.total_elements() <= slot.buffer.numel(), "{} is larger than its slot",
+                state.block->name());
   streams_.wait_exposed(slot.downloaded);
   slot.owner = &state;
   const at::Tensor flat = slot.buffer.narrow(0, 0, state.layout.total_elements());
@@ -189,13 +192,15 @@ double sum_of_squares(const BlockState& state, const at::Tensor& piece) {
   };
   for (const GradientPart& part : state.gradients) {
     AUTOGLM_CHECK(part.sum.is_cpu());
-    at::parallel_for(0, static_cast<std::int64_t>(sums.size()), 8, [&](std::int64_t first, std::int64_t last) {
-      for (std::int64_t i = first; i < last; ++i) {
-        const ElementRange range = range_of(i);
-        if (!whole_in(range, part)) continue;
-        sums[static_cast<std::size_t>(i)] = piece_sum_of_squares(part.sum, range.begin - part.range.begin, range.size());
-      }
-    });
+    at::parallel_for(0, static_cast<std::int64_t>(sums.size()), 8,
+                     [&](std::int64_t first, std::int64_t last) {
+                       for (std::int64_t i = first; i < last; ++i) {
+                         const ElementRange range = range_of(i);
+                         if (!whole_in(range, part)) continue;
+                         sums[static_cast<std::size_t>(i)] =
+                             piece_sum_of_squares(part.sum, range.begin - part.range.begin, range.size());
+                       }
+                     });
   }
   for (std::size_t i = 0; i < sums.size(); ++i) {
     const ElementRange range = range_of(static_cast<std::int64_t>(i));

@@ -24,7 +24,8 @@ namespace autoglm {
 // one reduction.
 class GradientReducer {
  public:
-  // The states are those of embedding, layers, head, allocated; they and everything else must outlive the reducer.
+  // The states are those of embedding, layers, head, allocated; they and everything else must outlive the
+  // reducer.
   GradientReducer(std::span<BlockState> states, const StatePlacement& placement, Communicator& communicator,
                   EngineStreams& streams);
 
@@ -34,11 +35,12 @@ class GradientReducer {
   GradientReducer& operator=(const GradientReducer&) = delete;
 
   // A buffer for the gradients of block `index`, zero or holding those of earlier micro-batches, bound to its
-  // parameters. Waits until one is free. Frozen blocks have none: then this and reduce() do nothing. At most one
-  // block per slot may be between acquire and reduce.
+  // parameters. Waits until one is free. Frozen blocks have none: then this and reduce() do nothing. At most
+  // one block per slot may be between acquire and reduce.
   void acquire(std::size_t index);
 
-  // The block's gradients are complete: starts summing them over the ranks; unbinds the parameters. Asynchronous.
+  // The block's gradients are complete: starts summing them over the ranks; unbinds the parameters.
+  // Asynchronous.
   void reduce(std::size_t index);
 
   // Waits for everything that was started and adds it to the accumulators.
@@ -78,8 +80,9 @@ class GradientReducer {
   std::size_t next_staging_ = 0;
 };
 
-// Sum of squares of a block's accumulated gradients in fp64, in an order that does not depend on where they lie.
-// `piece` is scratch space on the host for kSquaresPiece fp32 values, for pieces that lie in both memories.
+// Sum of squares of a block's accumulated gradients in fp64, in an order that does not depend on where they
+// lie. `piece` is scratch space on the host for kSquaresPiece fp32 values, for pieces that lie in both
+// memories.
 double sum_of_squares(const BlockState& state, const at::Tensor& piece);
 
 // Elements that staging buffers hold: a transfer moves that many at a time.

@@ -21,11 +21,12 @@ MicroBatch::MicroBatch(std::int64_t batch, std::int64_t length, at::Device devic
 }
 
 void MicroBatch::set_row(std::int64_t row, std::span<const std::int32_t> row_ids,
-                         std::span<const std::int32_t> row_targets, std::span<const std::int32_t> row_positions,
+                         std::span<const std::int32_t> row_targets,
+                         std::span<const std::int32_t> row_positions,
                          std::span<const std::int32_t> document_starts) {
   const std::int64_t first = row * rows.length;
-  AUTOGLM_CHECK(static_cast<std::int64_t>(row_ids.size()) == rows.length && row_targets.size() == row_ids.size() &&
-                row_positions.size() == row_ids.size());
+  AUTOGLM_CHECK(static_cast<std::int64_t>(row_ids.size()) == rows.length &&
+                row_targets.size() == row_ids.size() && row_positions.size() == row_ids.size());
   if (row == 0) rows.document_starts.clear();
   for (const std::int32_t start : document_starts) {
     rows.document_starts.push_back(static_cast<std::int32_t>(first) + start);
@@ -33,13 +34,15 @@ void MicroBatch::set_row(std::int64_t row, std::span<const std::int32_t> row_ids
   std::copy(row_targets.begin(), row_targets.end(), ops::write_pointer<std::int32_t>(targets) + first);
   if (ids.is_cpu()) {
     std::copy(row_ids.begin(), row_ids.end(), ops::write_pointer<std::int64_t>(ids) + first);
-    std::copy(row_positions.begin(), row_positions.end(), ops::write_pointer<std::int32_t>(positions) + first);
+    std::copy(row_positions.begin(), row_positions.end(),
+              ops::write_pointer<std::int32_t>(positions) + first);
     return;
   }
   const auto host_int = at::TensorOptions().dtype(at::kInt);
   at::Tensor staged = at::empty({2, rows.length}, host_int);
   std::copy(row_ids.begin(), row_ids.end(), ops::write_pointer<std::int32_t>(staged));
-  std::copy(row_positions.begin(), row_positions.end(), ops::write_pointer<std::int32_t>(staged) + rows.length);
+  std::copy(row_positions.begin(), row_positions.end(),
+            ops::write_pointer<std::int32_t>(staged) + rows.length);
   ids.select(0, row).copy_(staged.select(0, 0));
   positions.narrow(0, first, rows.length).copy_(staged.select(0, 1));
 }

@@ -23,8 +23,9 @@ struct MicroBatch {
 
   // Writes row `row` from spans of `length` elements each; `document_starts` are offsets within the row,
   // ascending, beginning with 0. Rows are to be set in order, from row 0.
-  void set_row(std::int64_t row, std::span<const std::int32_t> row_ids, std::span<const std::int32_t> row_targets,
-               std::span<const std::int32_t> row_positions, std::span<const std::int32_t> document_starts);
+  void set_row(std::int64_t row, std::span<const std::int32_t> row_ids,
+               std::span<const std::int32_t> row_targets, std::span<const std::int32_t> row_positions,
+               std::span<const std::int32_t> document_starts);
 
   // Makes row `row` an empty one: nothing is supervised.
   void clear_row(std::int64_t row);

@@ -102,9 +102,10 @@ void OptimizerStep::start_gather(std::size_t block) {
   upload.wait(compute.record());
   const bool from_host = copy_parts(MemoryPool::host, upload);
   const std::int64_t count = state.layout.shard_elements();
-  gathers_done_[block] = communicator_.all_gather(
-      element_pointer(whole, communicator_.rank() * count), element_pointer(whole, 0),
-      count * static_cast<std::int64_t>(whole.element_size()), from_host ? upload.record() : compute.record());
+  gathers_done_[block] = communicator_.all_gather(element_pointer(whole, communicator_.rank() * count),
+                                                  element_pointer(whole, 0),
+                                                  count * static_cast<std::int64_t>(whole.element_size()),
+                                                  from_host ? upload.record() : compute.record());
 }
 
 // Gradients are gathered one block ahead, where the next block has another slot.
@@ -133,7 +134,8 @@ void OptimizerStep::load(std::size_t index) {
   }
   if (stages_gradients(part)) {
     stream.wait(gathers_done_[piece.block]);
-    queue_copy(stream, gradient_staging_[stage], 0, gathered(piece.block), piece.range.begin, piece.range.size());
+    queue_copy(stream, gradient_staging_[stage], 0, gathered(piece.block), piece.range.begin,
+               piece.range.size());
   }
   loaded_[stage] = stream.record();
 }
@@ -225,7 +227,8 @@ void OptimizerStep::run(const AdamWSettings& settings, double learning_rate, std
     if (!piece.last) continue;
     states_[piece.block].stepped = true;
     states_[piece.block].accumulated = false;
-    weights_.updated(piece.block, std::exchange(staged, false) ? outward().record() : streams_.compute().record());
+    weights_.updated(piece.block,
+                     std::exchange(staged, false) ? outward().record() : streams_.compute().record());
   }
 }
 

@@ -14,9 +14,9 @@
 
 namespace autoglm {
 
-// Blocks are updated in the order of the forward pass, so that the next one can begin while later blocks are still
-// on their way. A part is updated where its state lies. Where the working weights lie in the other memory, pieces of
-// them pass through three staging buffers: one coming, one being updated, one going.
+// Blocks are updated in the order of the forward pass, so that the next one can begin while later blocks are
+// still on their way. A part is updated where its state lies. Where the working weights lie in the other
+// memory, pieces of them pass through three staging buffers: one coming, one being updated, one going.
 class OptimizerStep {
  public:
   // Allocates the staging buffers that the placement needs. Everything must outlive the object.
@@ -44,7 +44,9 @@ class OptimizerStep {
     AdamWUpdate decaying, plain;
   };
 
-  const OptimizerPart& part_of(const Piece& piece) const { return states_[piece.block].optimizer[piece.part]; }
+  const OptimizerPart& part_of(const Piece& piece) const {
+    return states_[piece.block].optimizer[piece.part];
+  }
   bool stages_weights(const OptimizerPart& part) const;
   bool stages_gradients(const OptimizerPart& part) const { return gathers_ && part.pool == MemoryPool::host; }
   void start_gather(std::size_t block);
@@ -67,7 +69,8 @@ class OptimizerStep {
   bool weights_on_host_;
   bool gathers_;  // stage 0 on several ranks: whole gradients are needed
   std::vector<Piece> pieces_;
-  std::vector<std::vector<std::uint64_t>> first_elements_;  // by block and parameter: place among all the model's
+  std::vector<std::vector<std::uint64_t>>
+      first_elements_;  // by block and parameter: place among all the model's
   std::vector<Event> gathers_done_;
   std::size_t gathered_until_ = 0;  // blocks below have started in this step
   at::Tensor weight_staging_[kNumStages];

@@ -8,7 +8,8 @@ MemoryStatistics rehearse(const RehearsalRequest& request) {
   const RehearsalArena arena(request.device_limit);
   Model model = make_model(request.model);
   for (Parameter* parameter : model.parameters()) {
-    const bool is_frozen = std::find(request.frozen.begin(), request.frozen.end(), parameter->name()) != request.frozen.end();
+    const bool is_frozen =
+        std::find(request.frozen.begin(), request.frozen.end(), parameter->name()) != request.frozen.end();
     parameter->set_trainable(!is_frozen);
   }
   EngineOptions options = request.options;

@@ -7,7 +7,9 @@
 namespace autoglm {
 
 EngineStreams::EngineStreams(at::Device device) : compute_(make_inline_stream()) {
-  const auto make = [&](const char* name) { return device.is_meta() ? make_inline_stream() : make_host_stream(name); };
+  const auto make = [&](const char* name) {
+    return device.is_meta() ? make_inline_stream() : make_host_stream(name);
+  };
   upload_ = make("upload");
   download_ = make("download");
   host_work_ = make("host work");

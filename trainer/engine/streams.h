@@ -33,8 +33,8 @@ class EngineStreams {
   std::chrono::steady_clock::duration exposed_{};
 };
 
-// Queues a copy of `count` elements between flat tensors of the same dtype; nothing on meta. They must stay valid
-// until it is done.
+// Queues a copy of `count` elements between flat tensors of the same dtype; nothing on meta. They must stay
+// valid until it is done.
 void queue_copy(Stream& stream, const at::Tensor& to, std::int64_t to_element, const at::Tensor& from,
                 std::int64_t from_element, std::int64_t count);
 

@@ -13,8 +13,8 @@ constexpr std::size_t kTiedHeadSlot = 3;
 
 }  // namespace
 
-WeightSource::WeightSource(std::span<BlockState> states, const StatePlacement& placement, Communicator& communicator,
-                           EngineStreams& streams)
+WeightSource::WeightSource(std::span<BlockState> states, const StatePlacement& placement,
+                           Communicator& communicator, EngineStreams& streams)
     : states_(states),
       placement_(placement),
       communicator_(communicator),
@@ -25,7 +25,8 @@ WeightSource::WeightSource(std::span<BlockState> states, const StatePlacement& p
   const bool tied = head.block->parameters().size() == 1;
   std::int64_t layer = 0;
   for (std::size_t i = 1; i + 1 < states.size(); ++i) layer = std::max(layer, states[i].whole_elements());
-  const std::int64_t outer = tied ? embedding.whole_elements() : std::max(embedding.whole_elements(), head.whole_elements());
+  const std::int64_t outer =
+      tied ? embedding.whole_elements() : std::max(embedding.whole_elements(), head.whole_elements());
   std::vector<std::int64_t> sizes(kNumLayerSlots, layer);
   sizes.push_back(outer);
   if (tied) sizes.push_back(head.whole_elements());
@@ -101,7 +102,8 @@ void WeightSource::fill(std::size_t index, Slot& slot) {
   const std::int64_t trainable = state.layout.shard_elements(), frozen = state.frozen.shard_elements();
   const int rank = communicator_.rank();
   queue_copy(upload, slot.buffer, rank * trainable, state.working, 0, trainable);
-  queue_copy(upload, slot.buffer, state.layout.total_elements() + rank * frozen, state.working, trainable, frozen);
+  queue_copy(upload, slot.buffer, state.layout.total_elements() + rank * frozen, state.working, trainable,
+             frozen);
   slot.filled = gather(state, slot.buffer, {}, upload.record());
 }
 
@@ -137,12 +139,13 @@ void WeightSource::updated(std::size_t index, const Event& after) {
   const Strategy& strategy = placement_.strategy;
   const std::int64_t shard = state.layout.shard_elements();
   // Nobody else's part is needed here, or it is gathered when the block is.
-  if (shard == 0 || !strategy.shards_optimizer() || strategy.shards_weights() || communicator_.size() == 1) return;
+  if (shard == 0 || !strategy.shards_optimizer() || strategy.shards_weights() || communicator_.size() == 1)
+    return;
   const auto bytes = shard * static_cast<std::int64_t>(state.working.element_size());
   const std::int64_t own = communicator_.rank() * shard;
   if (state.working_pool == MemoryPool::device) {
-    current_[index] = communicator_.all_gather(element_pointer(state.working, own), element_pointer(state.working, 0),
-                                               bytes, after);
+    current_[index] = communicator_.all_gather(element_pointer(state.working, own),
+                                               element_pointer(state.working, 0), bytes, after);
     return;
   }
   // Weights on the host pass through the block's slot, where the device's communicator can gather them.
@@ -152,8 +155,8 @@ void WeightSource::updated(std::size_t index, const Event& after) {
   upload.wait(slot.free);
   upload.wait(after);
   queue_copy(upload, slot.buffer, own, state.working, own, shard);
-  const Event gathered = communicator_.all_gather(element_pointer(slot.buffer, own), element_pointer(slot.buffer, 0),
-                                                  bytes, upload.record());
+  const Event gathered = communicator_.all_gather(element_pointer(slot.buffer, own),
+                                                  element_pointer(slot.buffer, 0), bytes, upload.record());
   download.wait(gathered);
   queue_copy(download, state.working, 0, slot.buffer, 0, state.layout.total_elements());
   current_[index] = slot.free = slot.filled = download.record();

@@ -14,12 +14,13 @@
 
 namespace autoglm {
 
-// Resident weights are there. Others are filled into static slots: two for decoder layers, so that one is filled
-// while the other is read, one for the embedding or the head, and a small one for the norm of a tied head. A slot
-// keeps its block until another needs it: the last layers of a forward pass are still there for the backward pass.
+// Resident weights are there. Others are filled into static slots: two for decoder layers, so that one is
+// filled while the other is read, one for the embedding or the head, and a small one for the norm of a tied
+// head. A slot keeps its block until another needs it: the last layers of a forward pass are still there for
+// the backward pass.
 //
-// Each slot has an event for "filled" and one for "no longer read". Uploads and gathers are queued in the order of
-// the calls below, which must be the same on all ranks.
+// Each slot has an event for "filled" and one for "no longer read". Uploads and gathers are queued in the
+// order of the calls below, which must be the same on all ranks.
 class WeightSource {
  public:
   // The states are those of embedding, layers, head; they and everything else must outlive the source.
@@ -31,8 +32,8 @@ class WeightSource {
   WeightSource(const WeightSource&) = delete;
   WeightSource& operator=(const WeightSource&) = delete;
 
-  // Makes the weights of block `index` readable for compute and binds them. Blocks of one slot must be released
-  // before another of the same slot is acquired or prefetched.
+  // Makes the weights of block `index` readable for compute and binds them. Blocks of one slot must be
+  // released before another of the same slot is acquired or prefetched.
   void acquire(std::size_t index);
 
   // Starts filling, if it is not there already. Asynchronous.
@@ -41,8 +42,9 @@ class WeightSource {
   // What compute has queued so far is the last to read them for now.
   void release(std::size_t index);
 
-  // The optimizer has changed this rank's part of block `index`, once `after` is ready: brings the other ranks'
-  // parts where weights are whole. Asynchronous. What slots hold is out of date from the first call on.
+  // The optimizer has changed this rank's part of block `index`, once `after` is ready: brings the other
+  // ranks' parts where weights are whole. Asynchronous. What slots hold is out of date from the first call
+  // on.
   void updated(std::size_t index, const Event& after);
 
  private:
@@ -58,7 +60,8 @@ class WeightSource {
   void fill(std::size_t index, Slot& slot);
   Event both(const Event& a, const Event& b);
   // Gathers both groups of a block inside `whole`, in which this rank's shards are in place or in `shards`.
-  Event gather(const BlockState& state, const at::Tensor& whole, const at::Tensor& shards, const Event& after);
+  Event gather(const BlockState& state, const at::Tensor& whole, const at::Tensor& shards,
+               const Event& after);
 
   std::span<BlockState> states_;
   StatePlacement placement_;

@@ -30,7 +30,8 @@ inline at::Tensor attend(const at::Tensor& query, const at::Tensor& key, const a
   const at::Tensor out =
       context.caches == nullptr
           ? ops::attention(q, k, v, context.rows, scale)
-          : ops::attention_with_cache(q, k, v, (*context.caches)[static_cast<std::size_t>(layer)], context.past, scale);
+          : ops::attention_with_cache(q, k, v, (*context.caches)[static_cast<std::size_t>(layer)],
+                                      context.past, scale);
   return out.view({batch, length, shape.num_heads * shape.head_dim});
 }
 

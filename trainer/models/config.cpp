@@ -20,12 +20,15 @@ class Fields {
     if (!has(key)) fail(ExitCode::bad_data, "{}: the field \"{}\" is missing", where_, key);
     const json& value = object_.at(key);
     constexpr std::int64_t kLargest = 1 << 30;
-    if (!value.is_number_integer() || value.get<std::int64_t>() <= 0 || value.get<std::int64_t>() > kLargest) {
+    if (!value.is_number_integer() || value.get<std::int64_t>() <= 0 ||
+        value.get<std::int64_t>() > kLargest) {
       fail(ExitCode::bad_data, "{}: \"{}\" is {}, not a positive number", where_, key, value.dump());
     }
     return value.get<std::int64_t>();
   }
-  std::int64_t positive(const char* key, std::int64_t otherwise) const { return has(key) ? positive(key) : otherwise; }
+  std::int64_t positive(const char* key, std::int64_t otherwise) const {
+    return has(key) ? positive(key) : otherwise;
+  }
 
   double number(const char* key, double otherwise) const {
     if (!has(key)) return otherwise;
@@ -79,7 +82,8 @@ void require_silu(const Fields& fields, const std::string& where) {
 
 void require_no_dropout(const Fields& fields, const std::string& where) {
   if (fields.number("attention_dropout", 0) != 0) {
-    fail(ExitCode::bad_data, "{}: \"attention_dropout\" is not 0; training with dropout is not supported", where);
+    fail(ExitCode::bad_data, "{}: \"attention_dropout\" is not 0; training with dropout is not supported",
+         where);
   }
 }
 
@@ -103,15 +107,16 @@ ModelConfig common_config(const Fields& fields, const std::string& where) {
   }
   config.head_dim = fields.positive("head_dim", config.hidden_size / config.num_heads);
   if (config.num_heads % config.num_key_heads != 0) {
-    fail(ExitCode::bad_data, "{}: \"num_attention_heads\" {} is not a multiple of \"num_key_value_heads\" {}", where,
-         config.num_heads, config.num_key_heads);
+    fail(ExitCode::bad_data, "{}: \"num_attention_heads\" {} is not a multiple of \"num_key_value_heads\" {}",
+         where, config.num_heads, config.num_key_heads);
   }
   return config;
 }
 
-// "partial_rotary_factor" stands beside the rope parameters in one spelling and among them, where it counts more,
-// in the other.
-double partial_rotary_factor(const json& object, const Fields& fields, const std::string& where, double otherwise) {
+// "partial_rotary_factor" stands beside the rope parameters in one spelling and among them, where it counts
+// more, in the other.
+double partial_rotary_factor(const json& object, const Fields& fields, const std::string& where,
+                             double otherwise) {
   otherwise = fields.number("partial_rotary_factor", otherwise);
   if (!object.contains("rope_parameters") || !object.at("rope_parameters").is_object()) return otherwise;
   return Fields(object.at("rope_parameters"), where).number("partial_rotary_factor", otherwise);
@@ -120,8 +125,9 @@ double partial_rotary_factor(const json& object, const Fields& fields, const std
 std::int64_t rotated_dimensions(double factor, std::int64_t head_dim, const std::string& where) {
   const auto rotated = static_cast<std::int64_t>(static_cast<double>(head_dim) * factor);
   if (rotated <= 0 || rotated > head_dim || rotated % 2 != 0) {
-    fail(ExitCode::bad_data, "{}: {} of {} head dimensions would be rotated; an even number up to all is needed",
-         where, rotated, head_dim);
+    fail(ExitCode::bad_data,
+         "{}: {} of {} head dimensions would be rotated; an even number up to all is needed", where, rotated,
+         head_dim);
   }
   return rotated;
 }
@@ -156,8 +162,10 @@ ModelConfig glm4_config(const json& object, const std::string& where) {
 ModelConfig parse_model_config(const json& object, const std::string& where) {
   if (!object.is_object()) fail(ExitCode::bad_data, "{} does not hold a JSON object", where);
   if (object.contains("quantization_config") && !object.at("quantization_config").is_null()) {
-    fail(ExitCode::bad_data, "{}: the model is quantized (\"quantization_config\"); full fine-tuning needs the original "
-         "weights", where);
+    fail(ExitCode::bad_data,
+         "{}: the model is quantized (\"quantization_config\"); full fine-tuning needs the original "
+         "weights",
+         where);
   }
   const std::string type = Fields(object, where).text("model_type", "");
   ModelConfig config;
@@ -166,8 +174,10 @@ ModelConfig parse_model_config(const json& object, const std::string& where) {
   } else if (type == "glm4") {
     config = glm4_config(object, where);
   } else {
-    fail(ExitCode::bad_data, "{}: the architecture \"{}\" is not supported; supported are \"llama\" (LLaMA 1-3, SmolLM2, "
-         "TinyLlama) and \"glm4\" (GLM-4-0414)", where, type);
+    fail(ExitCode::bad_data,
+         "{}: the architecture \"{}\" is not supported; supported are \"llama\" (LLaMA 1-3, SmolLM2, "
+         "TinyLlama) and \"glm4\" (GLM-4-0414)",
+         where, type);
   }
   config.model_type = type;
   return config;

@@ -14,7 +14,8 @@ class Glm4Layer final : public Block {
       : Block(fmt::format("layer {}", index)), index_(index), shape_(config) {
     const std::string prefix = fmt::format("model.layers.{}.", index);
     const std::int64_t hidden = config.hidden_size;
-    const std::int64_t query = config.num_heads * config.head_dim, key = config.num_key_heads * config.head_dim;
+    const std::int64_t query = config.num_heads * config.head_dim,
+                       key = config.num_key_heads * config.head_dim;
     const auto norm = [&](const char* name) {
       return ops::Norm{add_parameter(prefix + name + ".weight", {hidden}, false), config.norm_epsilon};
     };
@@ -37,7 +38,8 @@ class Glm4Layer final : public Block {
   at::Tensor forward(const at::Tensor& x, const ForwardContext& context) override {
     const auto [stream, attention_input] = ops::branch_off(x);
     const auto [h, mlp_input] = ops::branch_off(at::add(
-        stream, ops::rms_norm(ops::linear(attend_to(attention_input, context), output_), after_attention_norm_)));
+        stream,
+        ops::rms_norm(ops::linear(attend_to(attention_input, context), output_), after_attention_norm_)));
     return at::add(h, ops::rms_norm(mlp(mlp_input, context), after_mlp_norm_));
   }
 
@@ -48,7 +50,8 @@ class Glm4Layer final : public Block {
     return attend(qkv[0], qkv[1], qkv[2], shape_, index_, context);
   }
   at::Tensor mlp(const at::Tensor& h, const ForwardContext& context) {
-    const std::vector<at::Tensor> gate_up = ops::norm_linear(h, mlp_norm_, {&gate_up_, 1}, context.keep_inputs);
+    const std::vector<at::Tensor> gate_up =
+        ops::norm_linear(h, mlp_norm_, {&gate_up_, 1}, context.keep_inputs);
     return ops::swiglu_linear(gate_up, down_, context.keep_inputs);
   }
 

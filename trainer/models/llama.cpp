@@ -15,7 +15,8 @@ class LlamaLayer final : public Block {
       : Block(fmt::format("layer {}", index)), index_(index), shape_(config) {
     const std::string prefix = fmt::format("model.layers.{}.", index);
     const std::int64_t hidden = config.hidden_size, ffn = config.intermediate_size;
-    const std::int64_t query = config.num_heads * config.head_dim, key = config.num_key_heads * config.head_dim;
+    const std::int64_t query = config.num_heads * config.head_dim,
+                       key = config.num_key_heads * config.head_dim;
     input_norm_ = {add_parameter(prefix + "input_layernorm.weight", {hidden}, false), config.norm_epsilon};
     const auto projection = [&](const std::string& name, std::int64_t out, std::int64_t in, bool bias) {
       Parameter* weight = add_parameter(prefix + name + ".weight", {out, in});
@@ -25,7 +26,8 @@ class LlamaLayer final : public Block {
             projection("self_attn.k_proj", key, hidden, config.attention_bias),
             projection("self_attn.v_proj", key, hidden, config.attention_bias)};
     output_ = projection("self_attn.o_proj", hidden, query, config.attention_bias);
-    mlp_norm_ = {add_parameter(prefix + "post_attention_layernorm.weight", {hidden}, false), config.norm_epsilon};
+    mlp_norm_ = {add_parameter(prefix + "post_attention_layernorm.weight", {hidden}, false),
+                 config.norm_epsilon};
     gate_up_ = {projection("mlp.gate_proj", ffn, hidden, config.mlp_bias),
                 projection("mlp.up_proj", ffn, hidden, config.mlp_bias)};
     down_ = projection("mlp.down_proj", hidden, ffn, config.mlp_bias);

@@ -7,8 +7,9 @@ namespace autoglm {
 HeadBlock::HeadBlock(const ModelConfig& config, std::string norm_name, Parameter* tied)
     : Block("head"),
       norm_{add_parameter(std::move(norm_name), {config.hidden_size}, false), config.norm_epsilon},
-      weight_(tied != nullptr ? tied
-                              : add_parameter("lm_head.weight", {config.vocabulary_size, config.hidden_size})) {}
+      weight_(tied != nullptr
+                  ? tied
+                  : add_parameter("lm_head.weight", {config.vocabulary_size, config.hidden_size})) {}
 
 at::Tensor HeadBlock::forward(const at::Tensor&, const ForwardContext&) {
   AUTOGLM_CHECK(false, "the head runs through head_loss");
@@ -48,7 +49,8 @@ Model make_model(const ModelConfig& config) {
   model.config = config;
   model.embedding = std::make_unique<EmbeddingBlock>(config, "model.embed_tokens.weight");
   for (std::int64_t i = 0; i < config.num_layers; ++i) {
-    model.layers.push_back(config.model_type == "glm4" ? make_glm4_layer(config, i) : make_llama_layer(config, i));
+    model.layers.push_back(config.model_type == "glm4" ? make_glm4_layer(config, i)
+                                                       : make_llama_layer(config, i));
   }
   Parameter* tied = config.tied_embeddings ? &model.embedding->table() : nullptr;
   model.head = std::make_unique<HeadBlock>(config, "model.norm.weight", tied);

@@ -30,7 +30,8 @@ struct AttentionNode final : Node {
   variable_list apply(variable_list&& gradients) override {
     const at::Tensor dout = std::exchange(gradients[0], at::Tensor()).contiguous();
     if (target_of(q) == Target::cuda) {
-      AttentionGradients result = attention_backward_cuda(dout, q, k, v, {out, statistics}, rows, shape.scale);
+      AttentionGradients result =
+          attention_backward_cuda(dout, q, k, v, {out, statistics}, rows, shape.scale);
       return {result.dq, result.dk, result.dv};
     }
     at::Tensor dq = at::empty_like(q), dk = at::empty_like(k), dv = at::empty_like(v);
@@ -45,11 +46,12 @@ struct AttentionNode final : Node {
 
 }  // namespace
 
-at::Tensor attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value, const PackedRows& rows,
-                     float scale) {
+at::Tensor attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                     const PackedRows& rows, float scale) {
   const bool record = recording({query, key, value});
   const at::NoGradGuard no_grad;
-  const at::Tensor q = query.detach().contiguous(), k = key.detach().contiguous(), v = value.detach().contiguous();
+  const at::Tensor q = query.detach().contiguous(), k = key.detach().contiguous(),
+                   v = value.detach().contiguous();
   const AttentionShape shape = shape_of(q, k, scale);
   const bool on_cuda = target_of(q) == Target::cuda;
   at::Tensor out, statistics;

@@ -32,6 +32,7 @@ struct KeyValueCache {
 // Attention of new tokens (B = 1) that begin at position `past`: writes their keys and values into the cache
 // and lets them see everything before. Not recorded; CPU and CUDA.
 at::Tensor attention_with_cache(const at::Tensor& query_BTND, const at::Tensor& key_BTMD,
-                                const at::Tensor& value_BTMD, KeyValueCache& cache, std::int64_t past, float scale);
+                                const at::Tensor& value_BTMD, KeyValueCache& cache, std::int64_t past,
+                                float scale);
 
 }  // namespace autoglm::ops

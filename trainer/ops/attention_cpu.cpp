@@ -116,9 +116,9 @@ void forward_group(const T* q, const T* k, const T* v, const PackedRows& rows, c
 }
 
 template <typename T>
-void backward_group(const T* dout, const T* q, const T* k, const T* v, Statistics statistics, const PackedRows& rows,
-                    const AttentionShape& s, std::int64_t row, std::int64_t key_head, T* dq,
-                    T* dk, T* dv, float* scratch) {
+void backward_group(const T* dout, const T* q, const T* k, const T* v, Statistics statistics,
+                    const PackedRows& rows, const AttentionShape& s, std::int64_t row, std::int64_t key_head,
+                    T* dq, T* dk, T* dv, float* scratch) {
   const auto& math = simd::float_kernels();
   const HeadPointers at(s, row);
   const std::int64_t D = s.head_dim, T_row = s.length;
@@ -150,8 +150,8 @@ void backward_group(const T* dout, const T* q, const T* k, const T* v, Statistic
         gemm(false, true, count, seen, D, 1, doutputs, D, values + begin * D, D, 0, dscores, seen);
         for (std::int64_t i = 0; i < count; ++i) {
           const std::int64_t visible = tile - begin + i + 1;
-          math.attention_backward(scores + i * seen, dscores + i * seen, visible, s.scale, mine.shift[tile + i],
-                                  mine.inverse_sum[tile + i]);
+          math.attention_backward(scores + i * seen, dscores + i * seen, visible, s.scale,
+                                  mine.shift[tile + i], mine.inverse_sum[tile + i]);
           std::fill(scores + i * seen + visible, scores + (i + 1) * seen, 0.0f);
           std::fill(dscores + i * seen + visible, dscores + (i + 1) * seen, 0.0f);
         }
@@ -188,8 +188,9 @@ std::int64_t attention_backward_scratch(const AttentionShape& s) {
   return 4 * s.length * s.head_dim + 3 * kTile * s.head_dim + 2 * kTile * s.length;
 }
 
-void attention_forward_cpu(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const PackedRows& rows,
-                           const AttentionShape& shape, at::Tensor& out, at::Tensor& statistics, at::Tensor& scratch) {
+void attention_forward_cpu(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                           const PackedRows& rows, const AttentionShape& shape, at::Tensor& out,
+                           at::Tensor& statistics, at::Tensor& scratch) {
   with_activation_type(q, [&](auto type) {
     using T = decltype(type);
     for_each_group(q.size(0), shape, scratch, [&](std::int64_t row, std::int64_t key_head, float* mine) {
@@ -199,27 +200,29 @@ void attention_forward_cpu(const at::Tensor& q, const at::Tensor& k, const at::T
   });
 }
 
-void attention_backward_cpu(const at::Tensor& dout, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                            const at::Tensor& statistics, const PackedRows& rows, const AttentionShape& shape,
-                            at::Tensor& dq, at::Tensor& dk, at::Tensor& dv, at::Tensor& scratch) {
+void attention_backward_cpu(const at::Tensor& dout, const at::Tensor& q, const at::Tensor& k,
+                            const at::Tensor& v, const at::Tensor& statistics, const PackedRows& rows,
+                            const AttentionShape& shape, at::Tensor& dq, at::Tensor& dk, at::Tensor& dv,
+                            at::Tensor& scratch) {
   with_activation_type(q, [&](auto type) {
     using T = decltype(type);
     for_each_group(q.size(0), shape, scratch, [&](std::int64_t row, std::int64_t key_head, float* mine) {
       backward_group<T>(read_pointer<T>(dout), read_pointer<T>(q), read_pointer<T>(k), read_pointer<T>(v),
-                        pointers(statistics), rows, shape, row, key_head, write_pointer<T>(dq), write_pointer<T>(dk),
-                        write_pointer<T>(dv), mine);
+                        pointers(statistics), rows, shape, row, key_head, write_pointer<T>(dq),
+                        write_pointer<T>(dk), write_pointer<T>(dv), mine);
     });
   });
 }
 
-void attention_step_cpu(const at::Tensor& q, const KeyValueCache& cache, std::int64_t num_keys, std::int64_t token,
-                        const AttentionShape& s, at::Tensor& out) {
+void attention_step_cpu(const at::Tensor& q, const KeyValueCache& cache, std::int64_t num_keys,
+                        std::int64_t token, const AttentionShape& s, at::Tensor& out) {
   with_activation_type(q, [&](auto type) {
     using T = decltype(type);
     const auto& kernels = simd::activation_kernels<T>();
     const auto& math = simd::float_kernels();
     const std::int64_t D = s.head_dim, key_stride = s.num_key_heads * D;
-    std::vector<float> query(static_cast<std::size_t>(D)), line(static_cast<std::size_t>(D)), result(query.size());
+    std::vector<float> query(static_cast<std::size_t>(D)), line(static_cast<std::size_t>(D)),
+        result(query.size());
     std::vector<float> scores(static_cast<std::size_t>(num_keys));
     for (std::int64_t head = 0; head < s.num_heads; ++head) {
       const std::int64_t key_head = head / (s.num_heads / s.num_key_heads);

@@ -15,14 +15,17 @@ namespace {
 // tokens on average; rows of shorter ones are computed in several calls.
 constexpr std::int64_t kMeanDocument = 64;
 
-// The deterministic backward fills this many multiprocessors (H100, H200; an A100 has fewer) with partial sums.
+// The deterministic backward fills this many multiprocessors (H100, H200; an A100 has fewer) with partial
+// sums.
 constexpr std::int64_t kMultiprocessors = 132;
 
 bool uses_flash(const at::Tensor& q) {
   return !q.is_cpu() && q.scalar_type() == at::kBFloat16 && q.size(3) % 8 == 0 && q.size(3) <= 256;
 }
 
-std::int64_t max_documents(const at::Tensor& q) { return q.size(0) + q.size(0) * q.size(1) / kMeanDocument; }
+std::int64_t max_documents(const at::Tensor& q) {
+  return q.size(0) + q.size(0) * q.size(1) / kMeanDocument;
+}
 
 at::Tensor empty_offsets(const at::Tensor& q) {
   return at::empty({max_documents(q) + 1}, q.options().dtype(at::kInt));
@@ -34,7 +37,9 @@ struct Call {
   std::int64_t longest = 2;  // at least 2: FlashAttention reads 1 as a step of generation
   std::vector<std::int32_t> offsets;
 
-  at::Tensor part(const at::Tensor& tokens) const { return tokens.flatten(0, 1).narrow(0, begin, end - begin); }
+  at::Tensor part(const at::Tensor& tokens) const {
+    return tokens.flatten(0, 1).narrow(0, begin, end - begin);
+  }
   // Does not wait: CUDA has read pageable memory when the copy's call returns.
   at::Tensor upload(const at::Tensor& to) {
     const auto count = static_cast<std::int64_t>(offsets.size());
@@ -83,11 +88,11 @@ class DeterministicScope {
   bool algorithms_, warn_only_, fills_;
 };
 
-AttentionForward flash_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const Call& call,
-                               const at::Tensor& offsets, float scale) {
-  auto [out, log_sum, random_state, unused, mask] = at::_flash_attention_forward(
-      call.part(q), call.part(k), call.part(v), offsets, offsets, call.longest, call.longest, 0.0, true, false,
-      static_cast<double>(scale));
+AttentionForward flash_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                               const Call& call, const at::Tensor& offsets, float scale) {
+  auto [out, log_sum, random_state, unused, mask] =
+      at::_flash_attention_forward(call.part(q), call.part(k), call.part(v), offsets, offsets, call.longest,
+                                   call.longest, 0.0, true, false, static_cast<double>(scale));
   return {out, log_sum};
 }
 
@@ -167,8 +172,8 @@ AttentionGradients attention_backward_cuda(const at::Tensor& dout, const at::Ten
   if (!computes(q)) return rehearse_backward(q, k, v);
   std::vector<Call> calls = calls_for(rows, max_documents(q));
   if (calls.size() == 1) {
-    AttentionGradients whole =
-        flash_backward(dout, q, k, v, forward.out, forward.log_sum, calls[0], calls[0].upload(offsets), scale);
+    AttentionGradients whole = flash_backward(dout, q, k, v, forward.out, forward.log_sum, calls[0],
+                                              calls[0].upload(offsets), scale);
     return {whole.dq.view(q.sizes()), whole.dk.view(k.sizes()), whole.dv.view(v.sizes())};
   }
   AttentionGradients result{at::empty_like(q), at::empty_like(k), at::empty_like(v)};
@@ -183,8 +188,8 @@ AttentionGradients attention_backward_cuda(const at::Tensor& dout, const at::Ten
   return result;
 }
 
-void attention_with_cache_cuda(const at::Tensor& q, const KeyValueCache& cache, std::int64_t past, float scale,
-                               at::Tensor& out) {
+void attention_with_cache_cuda(const at::Tensor& q, const KeyValueCache& cache, std::int64_t past,
+                               float scale, at::Tensor& out) {
   attention_with_cache_tiled(q, cache, past, scale, out);
 }
 

@@ -1,7 +1,7 @@
 // The CUDA route of attention.h: same contracts. bf16 with a head dimension that FlashAttention takes goes
-// through LibTorch's FlashAttention-2 on packed documents, with its deterministic backward; anything else, and
-// host tensors, through attention_tiled_cuda.h. On meta tensors the training functions allocate as on CUDA and
-// compute nothing.
+// through LibTorch's FlashAttention-2 on packed documents, with its deterministic backward; anything else,
+// and host tensors, through attention_tiled_cuda.h. On meta tensors the training functions allocate as on
+// CUDA and compute nothing.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -12,7 +12,8 @@ namespace autoglm::ops {
 
 struct AttentionForward {
   at::Tensor out;      // like q
-  at::Tensor log_sum;  // fp32, the logarithm of each query's sum of exponentials, as the same route's backward reads it
+  at::Tensor log_sum;  // fp32, the logarithm of each query's sum of exponentials, as the same route's
+                       // backward reads it
 };
 struct AttentionGradients {
   at::Tensor dq, dk, dv;
@@ -23,7 +24,7 @@ AttentionForward attention_forward_cuda(const at::Tensor& q, const at::Tensor& k
 AttentionGradients attention_backward_cuda(const at::Tensor& dout, const at::Tensor& q, const at::Tensor& k,
                                            const at::Tensor& v, const AttentionForward& forward,
                                            const PackedRows& rows, float scale);
-void attention_with_cache_cuda(const at::Tensor& q, const KeyValueCache& cache, std::int64_t past, float scale,
-                               at::Tensor& out);
+void attention_with_cache_cuda(const at::Tensor& q, const KeyValueCache& cache, std::int64_t past,
+                               float scale, at::Tensor& out);
 
 }  // namespace autoglm::ops

@@ -18,7 +18,10 @@ struct Extents {
   std::int64_t tile;
 
   Extents(const at::Tensor& q, const at::Tensor& k, std::int64_t num_keys)
-      : heads(q.size(-2)), key_heads(k.size(-2)), head_dim(q.size(-1)), keys(num_keys),
+      : heads(q.size(-2)),
+        key_heads(k.size(-2)),
+        head_dim(q.size(-1)),
+        keys(num_keys),
         tile(std::min(kTile, q.size(-3))) {}
 
   std::int64_t all_keys() const { return key_heads * keys * head_dim; }
@@ -94,65 +97,79 @@ struct ForwardPieces {
 
   static std::int64_t elements(const Extents& s) { return 2 * s.all_keys() + 2 * s.queries() + s.scores(); }
   ForwardPieces(const Extents& s, Scratch& scratch)
-      : keys(scratch.take(s.all_keys())), values(scratch.take(s.all_keys())), queries(scratch.take(s.queries())),
-        result(scratch.take(s.queries())), scores(scratch.take(s.scores())) {}
+      : keys(scratch.take(s.all_keys())),
+        values(scratch.take(s.all_keys())),
+        queries(scratch.take(s.queries())),
+        result(scratch.take(s.queries())),
+        scores(scratch.take(s.scores())) {}
 };
 
 // One row: q, out [tokens, N, D]; keys, values fp32 [M, keys, D]; log_sum [N, tokens] or undefined.
 void forward_span(const at::Tensor& q, const at::Tensor& keys, const at::Tensor& values, const Span& span,
                   const Extents& s, float scale, const ForwardPieces& pieces, const at::Tensor& out,
                   const at::Tensor& log_sum) {
-  for_each_tile(span, s, [&](std::int64_t tile, std::int64_t count, std::int64_t first_visible, std::int64_t seen) {
-    const at::Tensor queries = by_key_head(gather_heads(q.narrow(0, tile, count), pieces.queries), s);
-    at::Tensor scores = shaped(pieces.scores, {s.key_heads, queries.size(1), seen});
-    at::bmm_out(scores, queries, keys.narrow(1, span.first_key, seen).transpose(1, 2));
-    float* sums = log_sum.defined() ? write_pointer<float>(log_sum) + tile : nullptr;
-    run(cuda::AttentionSoftmax{write_pointer<float>(scores), sums, count, seen, first_visible,
-                               log_sum.defined() ? log_sum.size(1) : 0, scale},
-        s.heads * count, q);
-    const at::Tensor result = shaped(pieces.result, {s.heads, count, s.head_dim});
-    at::Tensor result_by_key_head = by_key_head(result, s);
-    at::bmm_out(result_by_key_head, scores, values.narrow(1, span.first_key, seen));
-    out.narrow(0, tile, count).copy_(result.transpose(0, 1));
-  });
+  for_each_tile(
+      span, s, [&](std::int64_t tile, std::int64_t count, std::int64_t first_visible, std::int64_t seen) {
+        const at::Tensor queries = by_key_head(gather_heads(q.narrow(0, tile, count), pieces.queries), s);
+        at::Tensor scores = shaped(pieces.scores, {s.key_heads, queries.size(1), seen});
+        at::bmm_out(scores, queries, keys.narrow(1, span.first_key, seen).transpose(1, 2));
+        float* sums = log_sum.defined() ? write_pointer<float>(log_sum) + tile : nullptr;
+        run(cuda::AttentionSoftmax{write_pointer<float>(scores), sums, count, seen, first_visible,
+                                   log_sum.defined() ? log_sum.size(1) : 0, scale},
+            s.heads * count, q);
+        const at::Tensor result = shaped(pieces.result, {s.heads, count, s.head_dim});
+        at::Tensor result_by_key_head = by_key_head(result, s);
+        at::bmm_out(result_by_key_head, scores, values.narrow(1, span.first_key, seen));
+        out.narrow(0, tile, count).copy_(result.transpose(0, 1));
+      });
 }
 
 struct BackwardPieces {
   at::Tensor keys, values, dkeys, dvalues, queries, doutputs, dqueries, scores, dscores;
 
-  static std::int64_t elements(const Extents& s) { return 4 * s.all_keys() + 3 * s.queries() + 2 * s.scores(); }
+  static std::int64_t elements(const Extents& s) {
+    return 4 * s.all_keys() + 3 * s.queries() + 2 * s.scores();
+  }
   BackwardPieces(const Extents& s, Scratch& scratch)
-      : keys(scratch.take(s.all_keys())), values(scratch.take(s.all_keys())), dkeys(scratch.take(s.all_keys())),
-        dvalues(scratch.take(s.all_keys())), queries(scratch.take(s.queries())),
-        doutputs(scratch.take(s.queries())), dqueries(scratch.take(s.queries())), scores(scratch.take(s.scores())),
+      : keys(scratch.take(s.all_keys())),
+        values(scratch.take(s.all_keys())),
+        dkeys(scratch.take(s.all_keys())),
+        dvalues(scratch.take(s.all_keys())),
+        queries(scratch.take(s.queries())),
+        doutputs(scratch.take(s.queries())),
+        dqueries(scratch.take(s.queries())),
+        scores(scratch.take(s.scores())),
         dscores(scratch.take(s.scores())) {}
 };
 
-// One row: q, dout, dq [tokens, N, D]; the pieces hold keys and values and take their gradients, fp32 [M, keys, D].
+// One row: q, dout, dq [tokens, N, D]; the pieces hold keys and values and take their gradients, fp32 [M,
+// keys, D].
 void backward_span(const at::Tensor& dout, const at::Tensor& q, const at::Tensor& log_sum, const Span& span,
                    const Extents& s, float scale, const BackwardPieces& pieces, const at::Tensor& dq) {
   const auto seen_of = [&](const at::Tensor& piece, std::int64_t seen) {
     return shaped(piece, {s.key_heads, s.keys, s.head_dim}).narrow(1, span.first_key, seen);
   };
-  for_each_tile(span, s, [&](std::int64_t tile, std::int64_t count, std::int64_t first_visible, std::int64_t seen) {
-    const at::Tensor queries = by_key_head(gather_heads(q.narrow(0, tile, count), pieces.queries), s);
-    const at::Tensor doutputs = by_key_head(gather_heads(dout.narrow(0, tile, count), pieces.doutputs), s);
-    const at::Tensor keys = seen_of(pieces.keys, seen), values = seen_of(pieces.values, seen);
-    at::Tensor scores = shaped(pieces.scores, {s.key_heads, queries.size(1), seen});
-    at::Tensor dscores = shaped(pieces.dscores, {s.key_heads, queries.size(1), seen});
-    at::bmm_out(scores, queries, keys.transpose(1, 2));
-    at::bmm_out(dscores, doutputs, values.transpose(1, 2));
-    run(cuda::AttentionSoftmaxBackward{write_pointer<float>(scores), write_pointer<float>(dscores),
-                                       read_pointer<float>(log_sum) + tile, count, seen, first_visible,
-                                       log_sum.size(1), scale},
-        s.heads * count, q);
-    seen_of(pieces.dvalues, seen).baddbmm_(scores.transpose(1, 2), doutputs);
-    seen_of(pieces.dkeys, seen).baddbmm_(dscores.transpose(1, 2), queries);
-    const at::Tensor dqueries = shaped(pieces.dqueries, {s.heads, count, s.head_dim});
-    at::Tensor dqueries_by_key_head = by_key_head(dqueries, s);
-    at::bmm_out(dqueries_by_key_head, dscores, keys);
-    dq.narrow(0, tile, count).copy_(dqueries.transpose(0, 1));
-  });
+  for_each_tile(
+      span, s, [&](std::int64_t tile, std::int64_t count, std::int64_t first_visible, std::int64_t seen) {
+        const at::Tensor queries = by_key_head(gather_heads(q.narrow(0, tile, count), pieces.queries), s);
+        const at::Tensor doutputs =
+            by_key_head(gather_heads(dout.narrow(0, tile, count), pieces.doutputs), s);
+        const at::Tensor keys = seen_of(pieces.keys, seen), values = seen_of(pieces.values, seen);
+        at::Tensor scores = shaped(pieces.scores, {s.key_heads, queries.size(1), seen});
+        at::Tensor dscores = shaped(pieces.dscores, {s.key_heads, queries.size(1), seen});
+        at::bmm_out(scores, queries, keys.transpose(1, 2));
+        at::bmm_out(dscores, doutputs, values.transpose(1, 2));
+        run(cuda::AttentionSoftmaxBackward{write_pointer<float>(scores), write_pointer<float>(dscores),
+                                           read_pointer<float>(log_sum) + tile, count, seen, first_visible,
+                                           log_sum.size(1), scale},
+            s.heads * count, q);
+        seen_of(pieces.dvalues, seen).baddbmm_(scores.transpose(1, 2), doutputs);
+        seen_of(pieces.dkeys, seen).baddbmm_(dscores.transpose(1, 2), queries);
+        const at::Tensor dqueries = shaped(pieces.dqueries, {s.heads, count, s.head_dim});
+        at::Tensor dqueries_by_key_head = by_key_head(dqueries, s);
+        at::bmm_out(dqueries_by_key_head, dscores, keys);
+        dq.narrow(0, tile, count).copy_(dqueries.transpose(0, 1));
+      });
 }
 
 }  // namespace
@@ -176,8 +193,8 @@ AttentionForward attention_forward_tiled(const at::Tensor& q, const at::Tensor& 
 }
 
 AttentionGradients attention_backward_tiled(const at::Tensor& dout, const at::Tensor& q, const at::Tensor& k,
-                                            const at::Tensor& v, const at::Tensor& log_sum, const PackedRows& rows,
-                                            float scale) {
+                                            const at::Tensor& v, const at::Tensor& log_sum,
+                                            const PackedRows& rows, float scale) {
   AttentionGradients result{at::empty_like(q), at::empty_like(k), at::empty_like(v)};
   const Extents s(q, k, q.size(1));
   Scratch scratch(BackwardPieces::elements(s), q);
@@ -191,7 +208,8 @@ AttentionGradients attention_backward_tiled(const at::Tensor& dout, const at::Te
     dkeys.zero_();
     dvalues.zero_();
     for_each_document(rows, row, [&](std::int64_t begin, std::int64_t end) {
-      backward_span(dout[row], q[row], log_sum[row], {begin, end, begin, 0}, s, scale, pieces, result.dq[row]);
+      backward_span(dout[row], q[row], log_sum[row], {begin, end, begin, 0}, s, scale, pieces,
+                    result.dq[row]);
     });
     result.dk[row].copy_(dkeys.transpose(0, 1));
     result.dv[row].copy_(dvalues.transpose(0, 1));
@@ -199,8 +217,8 @@ AttentionGradients attention_backward_tiled(const at::Tensor& dout, const at::Te
   return result;
 }
 
-void attention_with_cache_tiled(const at::Tensor& q, const KeyValueCache& cache, std::int64_t past, float scale,
-                                at::Tensor& out) {
+void attention_with_cache_tiled(const at::Tensor& q, const KeyValueCache& cache, std::int64_t past,
+                                float scale, at::Tensor& out) {
   const std::int64_t tokens = q.size(1), seen = past + tokens;
   const Extents s(q, cache.key, seen);
   Scratch scratch(ForwardPieces::elements(s), q);

@@ -1,6 +1,6 @@
 // What a CUDA kernel's code is written against, so that the same source runs in a block of threads and on the
-// host. A kernel is a function object: operator()(group, block) does the work of one block; `group` says which
-// thread of the block this is and lets its threads meet.
+// host. A kernel is a function object: operator()(group, block) does the work of one block; `group` says
+// which thread of the block this is and lets its threads meet.
 #pragma once
 
 #include <cmath>
@@ -23,7 +23,9 @@ constexpr std::int64_t blocks_for(std::int64_t count, std::int64_t per_block) {
   return (count + per_block - 1) / per_block;
 }
 
-AUTOGLM_HOST_DEVICE inline float load(const float* x, std::int64_t i) { return x[i]; }
+AUTOGLM_HOST_DEVICE inline float load(const float* x, std::int64_t i) {
+  return x[i];
+}
 AUTOGLM_HOST_DEVICE inline float load(const bf16_bits* x, std::int64_t i) {
   const std::uint32_t bits = static_cast<std::uint32_t>(x[i]) << 16;
   float value;
@@ -38,8 +40,12 @@ AUTOGLM_HOST_DEVICE inline bf16_bits narrow(float value) {
   const bool is_nan = (bits & 0x7FFFFFFFu) > 0x7F800000u;
   return static_cast<bf16_bits>(is_nan ? 0x7FC0u : (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16);
 }
-AUTOGLM_HOST_DEVICE inline void store(float* x, std::int64_t i, float value) { x[i] = value; }
-AUTOGLM_HOST_DEVICE inline void store(bf16_bits* x, std::int64_t i, float value) { x[i] = narrow(value); }
+AUTOGLM_HOST_DEVICE inline void store(float* x, std::int64_t i, float value) {
+  x[i] = value;
+}
+AUTOGLM_HOST_DEVICE inline void store(bf16_bits* x, std::int64_t i, float value) {
+  x[i] = narrow(value);
+}
 
 // Stores where elements of another type lie, which compilers would take for different memory.
 template <typename T>

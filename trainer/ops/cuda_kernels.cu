@@ -20,7 +20,8 @@ class BlockGroup {
     return reduce(value, [](double a, double b) { return a + b; });
   }
   __device__ float maximum(float value) const {
-    return static_cast<float>(reduce(static_cast<double>(value), [](double a, double b) { return a > b ? a : b; }));
+    return static_cast<float>(
+        reduce(static_cast<double>(value), [](double a, double b) { return a > b ? a : b; }));
   }
 
  private:

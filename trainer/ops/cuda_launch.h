@@ -9,8 +9,8 @@
 
 namespace autoglm::ops::cuda {
 
-// Launches `blocks` blocks on `stream`, a cudaStream_t; returns null, or what CUDA says is wrong. Without CUDA
-// in the build it throws Error(unavailable).
+// Launches `blocks` blocks on `stream`, a cudaStream_t; returns null, or what CUDA says is wrong. Without
+// CUDA in the build it throws Error(unavailable).
 template <typename Kernel>
 const char* launch(const Kernel& kernel, std::int64_t blocks, void* stream);
 

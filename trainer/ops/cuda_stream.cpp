@@ -5,6 +5,8 @@
 
 namespace autoglm::ops::cuda {
 
-void* current_stream() { return c10::cuda::getCurrentCUDAStream().stream(); }
+void* current_stream() {
+  return c10::cuda::getCurrentCUDAStream().stream();
+}
 
 }  // namespace autoglm::ops::cuda

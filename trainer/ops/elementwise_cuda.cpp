@@ -20,7 +20,8 @@ void rms_norm_forward_cuda(const at::Tensor& x, const at::Tensor& weight, double
   });
 }
 
-void rms_norm_again_cuda(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& rstd, at::Tensor& y) {
+void rms_norm_again_cuda(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& rstd,
+                         at::Tensor& y) {
   with_activation_type(x, [&](auto type) {
     using T = decltype(type);
     run(cuda::RmsNormAgain<T>{read_pointer<T>(x), read_pointer<T>(weight), read_pointer<float>(rstd),
@@ -50,8 +51,8 @@ void add_column_sums_cuda(const at::Tensor& y, const at::Tensor& x, const at::Te
   with_activation_type(y, [&](auto type) {
     using T = decltype(type);
     run(cuda::SlabSums<T>{read_pointer<T>(y), x.defined() ? read_pointer<T>(x) : nullptr,
-                          x.defined() ? read_pointer<float>(rstd) : nullptr, write_pointer<float>(partial), rows,
-                          width},
+                          x.defined() ? read_pointer<float>(rstd) : nullptr, write_pointer<float>(partial),
+                          rows, width},
         cuda::SlabSums<T>::blocks(rows, width), y);
   });
   run(cuda::AddSlabs{read_pointer<float>(partial), write_pointer<float>(gradient), slabs, width},
@@ -81,8 +82,9 @@ void swiglu_forward_cuda(const std::vector<at::Tensor>& gate_up, at::Tensor& out
   const GateUpRows in(gate_up);
   with_activation_type(out, [&](auto type) {
     using T = decltype(type);
-    run(cuda::SwigluForward<T>{read_pointer<T>(gate_up.front()), read_pointer<T>(gate_up.back()) + in.up_offset,
-                               write_pointer<T>(out), in.count, in.width, in.stride},
+    run(cuda::SwigluForward<T>{read_pointer<T>(gate_up.front()),
+                               read_pointer<T>(gate_up.back()) + in.up_offset, write_pointer<T>(out),
+                               in.count, in.width, in.stride},
         blocks_for(in.count, kBlockElements), out);
   });
 }
@@ -92,9 +94,11 @@ void swiglu_backward_cuda(const std::vector<at::Tensor>& gate_up, const at::Tens
   const GateUpRows in(gate_up);
   with_activation_type(dout, [&](auto type) {
     using T = decltype(type);
-    run(cuda::SwigluBackward<T>{read_pointer<T>(gate_up.front()), read_pointer<T>(gate_up.back()) + in.up_offset,
-                                read_pointer<T>(dout), write_pointer<T>(gradients.front()),
-                                write_pointer<T>(gradients.back()) + in.up_offset, in.count, in.width, in.stride},
+    run(cuda::SwigluBackward<T>{read_pointer<T>(gate_up.front()),
+                                read_pointer<T>(gate_up.back()) + in.up_offset, read_pointer<T>(dout),
+                                write_pointer<T>(gradients.front()),
+                                write_pointer<T>(gradients.back()) + in.up_offset, in.count, in.width,
+                                in.stride},
         blocks_for(in.count, kBlockElements), dout);
   });
 }
@@ -106,8 +110,8 @@ void rotary_cuda(const at::Tensor& x, const at::Tensor& positions, const RotaryT
   with_activation_type(x, [&](auto type) {
     using T = decltype(type);
     run(cuda::Rotate<T>{read_pointer<T>(x), write_pointer<T>(y), read_pointer<std::int32_t>(positions),
-                        read_pointer<float>(table.cosine), read_pointer<float>(table.sine), count, heads, head_dim,
-                        pairs, table.num_positions(), sign, table.interleaved},
+                        read_pointer<float>(table.cosine), read_pointer<float>(table.sine), count, heads,
+                        head_dim, pairs, table.num_positions(), sign, table.interleaved},
         blocks_for(count, kBlockElements), x);
   });
 }

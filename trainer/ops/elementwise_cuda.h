@@ -1,7 +1,8 @@
 // The CUDA route of the small ops: same contracts as the functions they stand behind. Asynchronous on the
 // current CUDA stream; outputs are allocated by the caller. On host tensors the same kernels run on the host.
 //
-// The two backward functions that need scratch space allocate it on meta tensors too, and compute nothing there.
+// The two backward functions that need scratch space allocate it on meta tensors too, and compute nothing
+// there.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -14,7 +15,8 @@ namespace autoglm::ops {
 
 void rms_norm_forward_cuda(const at::Tensor& x, const at::Tensor& weight, double epsilon, at::Tensor& y,
                            at::Tensor& rstd);
-void rms_norm_again_cuda(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& rstd, at::Tensor& y);
+void rms_norm_again_cuda(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& rstd,
+                         at::Tensor& y);
 // Adds to dweight (fp32) when it is defined.
 void rms_norm_backward_cuda(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& weight,
                             const at::Tensor& rstd, at::Tensor& dx, const at::Tensor& dweight);
@@ -29,8 +31,8 @@ void embedding_forward_cuda(const at::Tensor& ids, const at::Tensor& table, at::
 // Adds to gradient (fp32 [V, H]), the tokens of an id in their order.
 void embedding_backward_cuda(const at::Tensor& dy, const at::Tensor& ids, const at::Tensor& gradient);
 
-// Adds the column sums of y [M, N] to gradient fp32 [N]. With x [M, N] and rstd fp32 [M] each element is first
-// multiplied by x * rstd of its place.
+// Adds the column sums of y [M, N] to gradient fp32 [N]. With x [M, N] and rstd fp32 [M] each element is
+// first multiplied by x * rstd of its place.
 void add_column_sums_cuda(const at::Tensor& y, const at::Tensor& x, const at::Tensor& rstd,
                           const at::Tensor& gradient);
 

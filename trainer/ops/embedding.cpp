@@ -33,7 +33,8 @@ struct EmbeddingNode final : Node {
       for (std::int64_t token = 0; token < ids.numel(); ++token) {
         simd::activation_kernels<T>().widen(read_pointer<T>(dy) + token * width, line.data(), width);
         simd::float_kernels().accumulate(
-            line.data(), write_pointer<float>(gradient) + read_pointer<std::int64_t>(ids)[token] * width, width);
+            line.data(), write_pointer<float>(gradient) + read_pointer<std::int64_t>(ids)[token] * width,
+            width);
       }
     });
   }
@@ -56,7 +57,8 @@ at::Tensor embedding(const at::Tensor& ids, Parameter& table, const at::Tensor& 
       char* out = static_cast<char*>(y.mutable_data_ptr());
       for (std::int64_t token = 0; token < ids.numel(); ++token) {
         const std::int64_t id = read_pointer<std::int64_t>(ids)[token];
-        AUTOGLM_CHECK(id >= 0 && id < weight.size(0), "token id {} of a vocabulary of {}", id, weight.size(0));
+        AUTOGLM_CHECK(id >= 0 && id < weight.size(0), "token id {} of a vocabulary of {}", id,
+                      weight.size(0));
         std::copy_n(rows + static_cast<std::size_t>(id) * row_bytes, row_bytes,
                     out + static_cast<std::size_t>(token) * row_bytes);
       }

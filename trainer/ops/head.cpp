@@ -16,11 +16,11 @@ constexpr std::int64_t kWeightTileElements = std::int64_t{4} << 20;
 // Everything one chunk needs, allocated once for all chunks. Category: head.
 struct Buffers {
   std::int64_t chunk, hidden, vocabulary, tile_rows;
-  at::Tensor x;         // [chunk, H] the chunk's rows of the input
-  at::Tensor logits;    // fp32 [chunk, V], then their gradient
-  at::Tensor wide;      // fp32 [chunk, H] the normed rows, widened (only for bf16)
-  at::Tensor weight;    // fp32 [tile_rows, H] (only for bf16)
-  at::Tensor dnormed;   // fp32 [chunk, H] (only for training)
+  at::Tensor x;        // [chunk, H] the chunk's rows of the input
+  at::Tensor logits;   // fp32 [chunk, V], then their gradient
+  at::Tensor wide;     // fp32 [chunk, H] the normed rows, widened (only for bf16)
+  at::Tensor weight;   // fp32 [tile_rows, H] (only for bf16)
+  at::Tensor dnormed;  // fp32 [chunk, H] (only for training)
 
   Buffers(const at::Tensor& like, std::int64_t chunk_tokens, std::int64_t vocabulary_size, bool training)
       : chunk(chunk_tokens), hidden(like.size(1)), vocabulary(vocabulary_size) {
@@ -57,8 +57,8 @@ void for_each_weight_tile(const at::Tensor& weight, Buffers& buffers, Visit visi
 
 const float* widened(const at::Tensor& rows, std::int64_t count, at::Tensor& buffer) {
   if (rows.scalar_type() == at::kFloat) return read_pointer<float>(rows);
-  simd::activation_kernels<simd::bf16_bits>().widen(read_pointer<simd::bf16_bits>(rows), write_pointer<float>(buffer),
-                                                    count * rows.size(1));
+  simd::activation_kernels<simd::bf16_bits>().widen(read_pointer<simd::bf16_bits>(rows),
+                                                    write_pointer<float>(buffer), count * rows.size(1));
   return read_pointer<float>(buffer);
 }
 
@@ -74,21 +74,23 @@ void cross_entropy(Buffers& buffers, std::span<const std::int32_t> targets, floa
                    std::span<double> losses) {
   const auto& math = simd::float_kernels();
   const std::int64_t n = buffers.vocabulary;
-  at::parallel_for(0, static_cast<std::int64_t>(targets.size()), 4, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) {
-      float* line = write_pointer<float>(buffers.logits) + i * n;
-      const std::int32_t target = targets[static_cast<std::size_t>(i)];
-      AUTOGLM_CHECK(target >= 0 && target < n, "target {} of a vocabulary of {}", target, n);
-      const float target_logit = line[target];
-      const float largest = math.maximum(line, n);
-      const float sum = math.exp_and_sum(line, n, 1.0f, largest);
-      losses[static_cast<std::size_t>(i)] =
-          static_cast<double>(largest) + std::log(static_cast<double>(sum)) - static_cast<double>(target_logit);
-      if (!training) continue;
-      math.scale(line, n, scale / sum);
-      line[target] -= scale;
-    }
-  });
+  at::parallel_for(0, static_cast<std::int64_t>(targets.size()), 4,
+                   [&](std::int64_t begin, std::int64_t end) {
+                     for (std::int64_t i = begin; i < end; ++i) {
+                       float* line = write_pointer<float>(buffers.logits) + i * n;
+                       const std::int32_t target = targets[static_cast<std::size_t>(i)];
+                       AUTOGLM_CHECK(target >= 0 && target < n, "target {} of a vocabulary of {}", target, n);
+                       const float target_logit = line[target];
+                       const float largest = math.maximum(line, n);
+                       const float sum = math.exp_and_sum(line, n, 1.0f, largest);
+                       losses[static_cast<std::size_t>(i)] = static_cast<double>(largest) +
+                                                             std::log(static_cast<double>(sum)) -
+                                                             static_cast<double>(target_logit);
+                       if (!training) continue;
+                       math.scale(line, n, scale / sum);
+                       line[target] -= scale;
+                     }
+                   });
 }
 
 template <typename T>
@@ -103,21 +105,24 @@ void copy_rows(const at::Tensor& from, std::span<const std::int64_t> rows, bool 
 
 // Rows from `count` on become zeros: a chunk has all its rows in every op that allocates, whatever the data.
 void clear_tail(const at::Tensor& rows, std::int64_t count) {
-  const auto used = static_cast<std::size_t>(count) * static_cast<std::size_t>(rows.size(1)) * rows.element_size();
+  const auto used =
+      static_cast<std::size_t>(count) * static_cast<std::size_t>(rows.size(1)) * rows.element_size();
   std::fill_n(static_cast<char*>(rows.mutable_data_ptr()) + used, rows.nbytes() - used, char{0});
 }
 
 // Gradients of one chunk: dW, the norm's, and the rows of dx.
-void chunk_backward(const at::Tensor& rstd, const float* normed, std::span<const std::int64_t> rows, const Norm& norm,
-                    Parameter& weight, Buffers& buffers, at::Tensor& dnormed_stored, at::Tensor& dx) {
+void chunk_backward(const at::Tensor& rstd, const float* normed, std::span<const std::int64_t> rows,
+                    const Norm& norm, Parameter& weight, Buffers& buffers, at::Tensor& dnormed_stored,
+                    at::Tensor& dx) {
   float* dnormed = write_pointer<float>(buffers.dnormed);
   const float* dlogits = read_pointer<float>(buffers.logits);
   const std::int64_t hidden = buffers.hidden, vocabulary = buffers.vocabulary;
   const auto count = static_cast<std::int64_t>(rows.size());
-  for_each_weight_tile(weight.weight(), buffers, [&](std::int64_t row, std::int64_t tile_rows, const float* tile) {
-    gemm(false, false, count, hidden, tile_rows, 1, dlogits + row, vocabulary, tile, hidden, row == 0 ? 0.0f : 1.0f,
-         dnormed, hidden);
-  });
+  for_each_weight_tile(weight.weight(), buffers,
+                       [&](std::int64_t row, std::int64_t tile_rows, const float* tile) {
+                         gemm(false, false, count, hidden, tile_rows, 1, dlogits + row, vocabulary, tile,
+                              hidden, row == 0 ? 0.0f : 1.0f, dnormed, hidden);
+                       });
   if (weight.trainable()) {
     gemm(true, false, vocabulary, hidden, count, 1, dlogits, vocabulary, normed, hidden, 1,
          write_pointer<float>(weight.gradient()), hidden);
@@ -154,7 +159,8 @@ HeadResult head_loss(const at::Tensor& x, const at::Tensor& targets, const Norm&
     result.dx = at::empty_like(x);
   }
   Buffers buffers(x, std::min(chunk_tokens, x.size(0)), weight.spec().shape[0], training);
-  at::Tensor dnormed_stored = training ? at::empty({buffers.chunk, buffers.hidden}, x.options()) : at::Tensor();
+  at::Tensor dnormed_stored =
+      training ? at::empty({buffers.chunk, buffers.hidden}, x.options()) : at::Tensor();
   if (!computes(x)) {
     const NormResult normed = rms_norm_forward(buffers.x, norm);
     if (training && weight.trainable()) weight.gradient();
@@ -193,7 +199,8 @@ at::Tensor head_logits(const at::Tensor& x, const Norm& norm, Parameter& weight)
   if (target_of(x) == Target::cuda) return head_logits_cuda(x, norm, weight);
   Buffers buffers(x, x.size(0), weight.spec().shape[0], false);
   const NormResult normed = rms_norm_forward(x, norm);
-  if (computes(x)) compute_logits(widened(normed.y, x.size(0), buffers.wide), x.size(0), weight.weight(), buffers);
+  if (computes(x))
+    compute_logits(widened(normed.y, x.size(0), buffers.wide), x.size(0), weight.weight(), buffers);
   return buffers.logits;
 }
 

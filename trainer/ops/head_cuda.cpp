@@ -67,15 +67,16 @@ double sum_of_losses(const Buffers& buffers, std::int64_t supervised) {
 }
 
 // Loss of the chunk whose first row is `first` of the list; when training, its gradients.
-void run_chunk(const at::Tensor& x, std::int64_t first, const Norm& norm, Parameter& weight, float gradient_scale,
-               Buffers& buffers, at::Tensor& dx) {
+void run_chunk(const at::Tensor& x, std::int64_t first, const Norm& norm, Parameter& weight,
+               float gradient_scale, Buffers& buffers, at::Tensor& dx) {
   const std::int64_t hidden = x.size(1), chunk = buffers.chunk;
   const bool training = buffers.dnormed.defined();
   with_activation_type(x, [&](auto type) {
     using T = decltype(type);
     const std::int32_t* rows = computes(x) ? read_pointer<std::int32_t>(buffers.rows) + first : nullptr;
     if (computes(x)) {
-      run(cuda::GatherRows<T, std::int32_t>{read_pointer<T>(x), rows, write_pointer<T>(buffers.x), hidden, x.size(0)},
+      run(cuda::GatherRows<T, std::int32_t>{read_pointer<T>(x), rows, write_pointer<T>(buffers.x), hidden,
+                                            x.size(0)},
           chunk, x);
     }
     const NormResult normed = rms_norm_forward(buffers.x, norm);
@@ -83,8 +84,8 @@ void run_chunk(const at::Tensor& x, std::int64_t first, const Norm& norm, Parame
       product_cuda(normed.y, weight.weight().t(), buffers.logits);
       run(cuda::CrossEntropy<T>{write_pointer<float>(buffers.logits),
                                 read_pointer<std::int32_t>(buffers.targets) + first,
-                                write_pointer<double>(buffers.losses) + first, buffers.logits.size(1), gradient_scale,
-                                training},
+                                write_pointer<double>(buffers.losses) + first, buffers.logits.size(1),
+                                gradient_scale, training},
           chunk, x);
     }
     if (!training) return;
@@ -95,7 +96,8 @@ void run_chunk(const at::Tensor& x, std::int64_t first, const Norm& norm, Parame
     }
     const at::Tensor dchunk = rms_norm_backward(buffers.dnormed, buffers.x, normed.rstd, norm);
     if (computes(x)) {
-      run(cuda::ScatterRows<T>{read_pointer<T>(dchunk), rows, write_pointer<T>(dx), hidden, x.size(0)}, chunk, x);
+      run(cuda::ScatterRows<T>{read_pointer<T>(dchunk), rows, write_pointer<T>(dx), hidden, x.size(0)}, chunk,
+          x);
     }
   });
 }

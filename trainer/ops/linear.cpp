@@ -7,7 +7,9 @@
 namespace autoglm::ops {
 namespace {
 
-at::Tensor rows_of(const at::Tensor& x) { return x.detach().reshape({-1, x.size(-1)}).contiguous(); }
+at::Tensor rows_of(const at::Tensor& x) {
+  return x.detach().reshape({-1, x.size(-1)}).contiguous();
+}
 
 std::vector<std::int64_t> with_last(at::IntArrayRef shape, std::int64_t last) {
   std::vector<std::int64_t> result = shape.vec();
@@ -117,7 +119,8 @@ std::vector<at::Tensor> swiglu_backward(const std::vector<at::Tensor>& tensors, 
       for (std::int64_t row = begin; row < end; ++row) {
         const std::int64_t at = row * in.stride;
         kernels.swiglu_backward(read_pointer<T>(*in.gate) + at, read_pointer<T>(*in.up) + at + in.up_offset,
-                                read_pointer<T>(dout) + row * in.width, write_pointer<T>(gradients.front()) + at,
+                                read_pointer<T>(dout) + row * in.width,
+                                write_pointer<T>(gradients.front()) + at,
                                 write_pointer<T>(gradients.back()) + at + in.up_offset, in.width);
       }
     });
@@ -138,7 +141,8 @@ struct SwigluLinearNode final : Node {
     const at::Tensor dproduct = project_backward(dy, input, {&projection, 1}, true);
     input.reset();
     variable_list result;
-    for (const at::Tensor& gradient : swiglu_backward(gate_up, dproduct)) result.push_back(gradient.view(shape));
+    for (const at::Tensor& gradient : swiglu_backward(gate_up, dproduct))
+      result.push_back(gradient.view(shape));
     return result;
   }
   void release_variables() override {
@@ -165,8 +169,8 @@ at::Tensor linear(const at::Tensor& x, const Projection& projection) {
   return y;
 }
 
-std::vector<at::Tensor> norm_linear(const at::Tensor& x, const Norm& norm, std::span<const Projection> projections,
-                                    bool keep_input) {
+std::vector<at::Tensor> norm_linear(const at::Tensor& x, const Norm& norm,
+                                    std::span<const Projection> projections, bool keep_input) {
   const bool record = recording({x});
   const at::NoGradGuard no_grad;
   const at::Tensor flat = rows_of(x);
@@ -186,7 +190,8 @@ std::vector<at::Tensor> norm_linear(const at::Tensor& x, const Norm& norm, std::
   return outputs;
 }
 
-at::Tensor swiglu_linear(const std::vector<at::Tensor>& gate_up, const Projection& projection, bool keep_input) {
+at::Tensor swiglu_linear(const std::vector<at::Tensor>& gate_up, const Projection& projection,
+                         bool keep_input) {
   const bool record = recording({gate_up.front(), gate_up.back()});
   const at::NoGradGuard no_grad;
   std::vector<at::Tensor> flat;

@@ -1,7 +1,7 @@
 // Linear layers by parameter handle, alone or together with what feeds them.
 //
-// A linear layer must keep its input for the weight's gradient. Where that input is the result of a norm or of
-// SwiGLU it can be rebuilt from what those keep anyway: `keep_input` = false (recompute level "cheap")
+// A linear layer must keep its input for the weight's gradient. Where that input is the result of a norm or
+// of SwiGLU it can be rebuilt from what those keep anyway: `keep_input` = false (recompute level "cheap")
 // leaves it out and rebuilds it in the backward, to the bit.
 #pragma once
 
@@ -19,11 +19,12 @@ namespace autoglm::ops {
 at::Tensor linear(const at::Tensor& x, const Projection& projection);
 
 // Every projection of rms_norm(x): x [..., K], outputs [..., N_i].
-std::vector<at::Tensor> norm_linear(const at::Tensor& x, const Norm& norm, std::span<const Projection> projections,
-                                    bool keep_input);
+std::vector<at::Tensor> norm_linear(const at::Tensor& x, const Norm& norm,
+                                    std::span<const Projection> projections, bool keep_input);
 
-// The projection of silu(gate) * up. `gate_up` is one tensor [..., 2 F] (gate in the first half of each row) or
-// two of [..., F], gate first.
-at::Tensor swiglu_linear(const std::vector<at::Tensor>& gate_up, const Projection& projection, bool keep_input);
+// The projection of silu(gate) * up. `gate_up` is one tensor [..., 2 F] (gate in the first half of each row)
+// or two of [..., F], gate first.
+at::Tensor swiglu_linear(const std::vector<at::Tensor>& gate_up, const Projection& projection,
+                         bool keep_input);
 
 }  // namespace autoglm::ops

@@ -4,7 +4,9 @@
 namespace autoglm::ops::cuda {
 namespace {
 
-[[noreturn]] void no_cuda() { fail(ExitCode::unavailable, "this build has no CUDA; use --device cpu"); }
+[[noreturn]] void no_cuda() {
+  fail(ExitCode::unavailable, "this build has no CUDA; use --device cpu");
+}
 
 }  // namespace
 
@@ -16,6 +18,8 @@ const char* launch(const Kernel&, std::int64_t, void*) {
 #define AUTOGLM_INSTANTIATE(...) template const char* launch(const __VA_ARGS__&, std::int64_t, void*);
 AUTOGLM_EACH_CUDA_KERNEL(AUTOGLM_INSTANTIATE)
 
-void* current_stream() { no_cuda(); }
+void* current_stream() {
+  no_cuda();
+}
 
 }  // namespace autoglm::ops::cuda

@@ -13,9 +13,9 @@ namespace autoglm {
 
 // What a block declares.
 struct ParameterSpec {
-  std::string name;                 // as in the Hugging Face file
+  std::string name;  // as in the Hugging Face file
   std::vector<std::int64_t> shape;
-  bool decays = true;               // weight decay applies (not to biases and norms)
+  bool decays = true;  // weight decay applies (not to biases and norms)
 
   std::int64_t num_elements() const {
     std::int64_t product = 1;

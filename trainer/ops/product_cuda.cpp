@@ -18,7 +18,9 @@ void sum_in_fp32() {
   static_cast<void>(done);
 }
 
-bool widens(const at::Tensor& operand, const at::Tensor& out) { return operand.scalar_type() != out.scalar_type(); }
+bool widens(const at::Tensor& operand, const at::Tensor& out) {
+  return operand.scalar_type() != out.scalar_type();
+}
 
 }  // namespace
 
@@ -49,7 +51,8 @@ void add_product_cuda(const at::Tensor& a, const at::Tensor& b, const at::Tensor
   }
 }
 
-void product_with_bias_cuda(const at::Tensor& a, const at::Tensor& b, const at::Tensor& bias, const at::Tensor& out) {
+void product_with_bias_cuda(const at::Tensor& a, const at::Tensor& b, const at::Tensor& bias,
+                            const at::Tensor& out) {
   at::Tensor result = out;
   if (a.is_cuda()) sum_in_fp32();
   at::addmm_out(result, bias, a, b);

@@ -1,5 +1,5 @@
-// Matrix products of the CUDA routes, through LibTorch's cuBLAS. bf16 operands are multiplied exactly, summed in
-// fp32 and rounded once, to the type of `out`. Nothing is allocated beyond cuBLAS's own workspace, which
+// Matrix products of the CUDA routes, through LibTorch's cuBLAS. bf16 operands are multiplied exactly, summed
+// in fp32 and rounded once, to the type of `out`. Nothing is allocated beyond cuBLAS's own workspace, which
 // LibTorch keeps per thread and stream. On host tensors ATen's CPU products stand in (through fp32 copies
 // where out's type differs).
 #pragma once
@@ -15,6 +15,7 @@ void product_cuda(const at::Tensor& a, const at::Tensor& b, const at::Tensor& ou
 void add_product_cuda(const at::Tensor& a, const at::Tensor& b, const at::Tensor& out);
 
 // out [M, N] = a @ b + bias [N].
-void product_with_bias_cuda(const at::Tensor& a, const at::Tensor& b, const at::Tensor& bias, const at::Tensor& out);
+void product_with_bias_cuda(const at::Tensor& a, const at::Tensor& b, const at::Tensor& bias,
+                            const at::Tensor& out);
 
 }  // namespace autoglm::ops

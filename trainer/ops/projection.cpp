@@ -5,25 +5,28 @@
 #include "trainer/ops/target.h"
 
 // The BLAS inside LibTorch, in its Fortran interface (column-major, everything by address).
-extern "C" void sgemm_(const char* transpose_a, const char* transpose_b, const int* m, const int* n, const int* k,
-                       const float* alpha, const float* a, const int* lda, const float* b, const int* ldb,
-                       const float* beta, float* c, const int* ldc);
+extern "C" void sgemm_(const char* transpose_a, const char* transpose_b, const int* m, const int* n,
+                       const int* k, const float* alpha, const float* a, const int* lda, const float* b,
+                       const int* ldb, const float* beta, float* c, const int* ldc);
 
 namespace autoglm::ops {
 namespace {
 
-// Tiles of the widened operands: at most this many rows of x, and this many fp32 elements of a weight or of an
-// output, so that the scratch space stays small beside any model.
+// Tiles of the widened operands: at most this many rows of x, and this many fp32 elements of a weight or of
+// an output, so that the scratch space stays small beside any model.
 constexpr std::int64_t kTileRows = 2048;
 constexpr std::int64_t kTileElements = std::int64_t{4} << 20;
 
-std::int64_t out_features(const Projection& projection) { return projection.weight->spec().shape[0]; }
+std::int64_t out_features(const Projection& projection) {
+  return projection.weight->spec().shape[0];
+}
 
 struct Tiles {
   std::int64_t rows;
   std::int64_t columns;
 
-  Tiles(std::int64_t m, std::int64_t k, std::span<const Projection> projections) : rows(std::min(m, kTileRows)) {
+  Tiles(std::int64_t m, std::int64_t k, std::span<const Projection> projections)
+      : rows(std::min(m, kTileRows)) {
     std::int64_t widest = 0;
     for (const Projection& projection : projections) widest = std::max(widest, out_features(projection));
     columns = std::min(widest, std::max<std::int64_t>(64, kTileElements / std::max(k, rows)));
@@ -59,11 +62,12 @@ class Operands {
 void widen_rows(const simd::bf16_bits* from, std::int64_t from_stride, float* to, std::int64_t rows,
                 std::int64_t columns) {
   const auto& kernels = simd::activation_kernels<simd::bf16_bits>();
-  at::parallel_for(0, rows, std::max<std::int64_t>(1, 32768 / columns), [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t row = begin; row < end; ++row) {
-      kernels.widen(from + row * from_stride, to + row * columns, columns);
-    }
-  });
+  at::parallel_for(0, rows, std::max<std::int64_t>(1, 32768 / columns),
+                   [&](std::int64_t begin, std::int64_t end) {
+                     for (std::int64_t row = begin; row < end; ++row) {
+                       kernels.widen(from + row * from_stride, to + row * columns, columns);
+                     }
+                   });
 }
 
 template <typename T>
@@ -84,13 +88,13 @@ void add_bias(float* y, std::int64_t stride, const T* bias, std::int64_t rows, s
 void project_fp32(const at::Tensor& x, const Projection& projection, at::Tensor& y) {
   const std::int64_t m = x.size(0), k = x.size(1), n = y.size(1);
   float* out = write_pointer<float>(y);
-  gemm(false, true, m, n, k, 1, read_pointer<float>(x), k, read_pointer<float>(projection.weight->weight()), k, 0,
-       out, n);
+  gemm(false, true, m, n, k, 1, read_pointer<float>(x), k, read_pointer<float>(projection.weight->weight()),
+       k, 0, out, n);
   if (projection.bias != nullptr) add_bias(out, n, read_pointer<float>(projection.bias->weight()), m, n);
 }
 
-void project_bf16(const at::Tensor& x, std::span<const Projection> projections, std::vector<at::Tensor>& outputs,
-                  const Tiles& tiles, Operands& operands) {
+void project_bf16(const at::Tensor& x, std::span<const Projection> projections,
+                  std::vector<at::Tensor>& outputs, const Tiles& tiles, Operands& operands) {
   using T = simd::bf16_bits;
   const std::int64_t m = x.size(0), k = x.size(1);
   const auto& kernels = simd::activation_kernels<T>();
@@ -105,12 +109,15 @@ void project_bf16(const at::Tensor& x, std::span<const Projection> projections, 
         widen_rows(weight + column * k, k, operands.w(), columns, k);
         gemm(false, true, rows, columns, k, 1, operands.x(), k, operands.w(), k, 0, operands.y(), columns);
         if (projections[i].bias != nullptr) {
-          add_bias(operands.y(), columns, read_pointer<T>(projections[i].bias->weight()) + column, rows, columns);
+          add_bias(operands.y(), columns, read_pointer<T>(projections[i].bias->weight()) + column, rows,
+                   columns);
         }
         T* out = write_pointer<T>(outputs[i]) + row * n + column;
-        at::parallel_for(0, rows, std::max<std::int64_t>(1, 32768 / columns), [&](std::int64_t begin, std::int64_t end) {
-          for (std::int64_t r = begin; r < end; ++r) kernels.narrow(operands.y() + r * columns, out + r * n, columns);
-        });
+        at::parallel_for(0, rows, std::max<std::int64_t>(1, 32768 / columns),
+                         [&](std::int64_t begin, std::int64_t end) {
+                           for (std::int64_t r = begin; r < end; ++r)
+                             kernels.narrow(operands.y() + r * columns, out + r * n, columns);
+                         });
       }
     }
   }
@@ -136,8 +143,8 @@ void bias_backward(const at::Tensor& dy, Parameter& bias) {
   });
 }
 
-void backward_fp32(std::span<const at::Tensor> dy, const at::Tensor& x, std::span<const Projection> projections,
-                   at::Tensor& dx) {
+void backward_fp32(std::span<const at::Tensor> dy, const at::Tensor& x,
+                   std::span<const Projection> projections, at::Tensor& dx) {
   const std::int64_t m = x.size(0), k = x.size(1);
   for (std::size_t i = 0; i < projections.size(); ++i) {
     const std::int64_t n = dy[i].size(1);
@@ -153,8 +160,9 @@ void backward_fp32(std::span<const at::Tensor> dy, const at::Tensor& x, std::spa
   }
 }
 
-void backward_bf16(std::span<const at::Tensor> dy, const at::Tensor& x, std::span<const Projection> projections,
-                   at::Tensor& dx, const at::Tensor& dx32, const Tiles& tiles, Operands& operands) {
+void backward_bf16(std::span<const at::Tensor> dy, const at::Tensor& x,
+                   std::span<const Projection> projections, at::Tensor& dx, const at::Tensor& dx32,
+                   const Tiles& tiles, Operands& operands) {
   using T = simd::bf16_bits;
   const std::int64_t m = x.size(0), k = x.size(1);
   for (std::int64_t row = 0; row < m; row += tiles.rows) {
@@ -181,10 +189,11 @@ void backward_bf16(std::span<const at::Tensor> dy, const at::Tensor& x, std::spa
     }
     if (dx.defined()) {
       const auto& kernels = simd::activation_kernels<T>();
-      at::parallel_for(0, rows, std::max<std::int64_t>(1, 32768 / k), [&](std::int64_t begin, std::int64_t end) {
-        kernels.narrow(read_pointer<float>(dx32) + begin * k, write_pointer<T>(dx) + (row + begin) * k,
-                       (end - begin) * k);
-      });
+      at::parallel_for(0, rows, std::max<std::int64_t>(1, 32768 / k),
+                       [&](std::int64_t begin, std::int64_t end) {
+                         kernels.narrow(read_pointer<float>(dx32) + begin * k,
+                                        write_pointer<T>(dx) + (row + begin) * k, (end - begin) * k);
+                       });
     }
   }
 }
@@ -202,8 +211,8 @@ void gemm(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, st
   const int rows = size(m), columns = size(n), inner = size(k);
   const int stride_a = size(lda), stride_b = size(ldb), stride_c = size(ldc);
   // A row-major product is the column-major product of the swapped operands.
-  sgemm_(transpose_b ? "T" : "N", transpose_a ? "T" : "N", &columns, &rows, &inner, &alpha, b, &stride_b, a, &stride_a,
-         &beta, c, &stride_c);
+  sgemm_(transpose_b ? "T" : "N", transpose_a ? "T" : "N", &columns, &rows, &inner, &alpha, b, &stride_b, a,
+         &stride_a, &beta, c, &stride_c);
 }
 
 std::vector<at::Tensor> project(const at::Tensor& x_MK, std::span<const Projection> projections) {

@@ -12,8 +12,8 @@ namespace {
 // the activations.
 constexpr std::int64_t kTileRows = 2048;
 
-void sum_of_products(std::span<const at::Tensor> dy, std::span<const Projection> projections, const at::Tensor& dx,
-                     const at::Tensor& sum) {
+void sum_of_products(std::span<const at::Tensor> dy, std::span<const Projection> projections,
+                     const at::Tensor& dx, const at::Tensor& sum) {
   for (std::size_t i = 0; i < projections.size(); ++i) {
     const at::Tensor& weight = projections[i].weight->weight();
     if (i == 0) {
@@ -45,7 +45,8 @@ void input_gradient(std::span<const at::Tensor> dy, std::span<const Projection> 
 
 }  // namespace
 
-void project_cuda(const at::Tensor& x, std::span<const Projection> projections, std::vector<at::Tensor>& outputs) {
+void project_cuda(const at::Tensor& x, std::span<const Projection> projections,
+                  std::vector<at::Tensor>& outputs) {
   for (std::size_t i = 0; i < projections.size(); ++i) {
     const at::Tensor weight = projections[i].weight->weight().t();
     if (projections[i].bias != nullptr) {

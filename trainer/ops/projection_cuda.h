@@ -1,5 +1,5 @@
-// The CUDA route of projection.h, with the same contract; also runs on host tensors. The backward allocates its
-// scratch space on meta tensors too and computes nothing there.
+// The CUDA route of projection.h, with the same contract; also runs on host tensors. The backward allocates
+// its scratch space on meta tensors too and computes nothing there.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -11,7 +11,8 @@
 
 namespace autoglm::ops {
 
-void project_cuda(const at::Tensor& x, std::span<const Projection> projections, std::vector<at::Tensor>& outputs);
+void project_cuda(const at::Tensor& x, std::span<const Projection> projections,
+                  std::vector<at::Tensor>& outputs);
 // dx is undefined when not wanted.
 void project_backward_cuda(std::span<const at::Tensor> dy, const at::Tensor& x,
                            std::span<const Projection> projections, at::Tensor& dx);

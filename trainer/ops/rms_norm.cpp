@@ -88,7 +88,8 @@ at::Tensor rms_norm_again(const at::Tensor& x, const at::Tensor& rstd, const Nor
   return y;
 }
 
-at::Tensor rms_norm_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& rstd, const Norm& norm) {
+at::Tensor rms_norm_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& rstd,
+                             const Norm& norm) {
   at::Tensor dx = at::empty_like(x);
   if (target_of(x) == Target::cuda) {
     const at::Tensor dweight = norm.weight->trainable() ? norm.weight->gradient() : at::Tensor();

@@ -13,7 +13,7 @@ namespace autoglm::ops {
 // `transformers` computes them, and the layout of a pair inside a head.
 struct RotarySpec {
   std::vector<float> inverse_frequencies;
-  bool interleaved = false;  // pairs (2i, 2i + 1) instead of (i, i + pairs)
+  bool interleaved = false;    // pairs (2i, 2i + 1) instead of (i, i + pairs)
   float attention_factor = 1;  // multiplies cosines and sines (YaRN)
 };
 

@@ -7,8 +7,12 @@ thread_local Target target_of_rehearsal = Target::cpu;
 
 }  // namespace
 
-Target rehearsal_target() { return target_of_rehearsal; }
-void set_rehearsal_target(Target target) { target_of_rehearsal = target; }
+Target rehearsal_target() {
+  return target_of_rehearsal;
+}
+void set_rehearsal_target(Target target) {
+  target_of_rehearsal = target;
+}
 
 Target target_of(const at::Tensor& tensor) {
   if (tensor.is_meta()) return target_of_rehearsal;

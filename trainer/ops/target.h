@@ -15,7 +15,9 @@ void set_rehearsal_target(Target target);
 Target target_of(const at::Tensor& tensor);
 
 // True when there are values to compute: false on meta, where only shapes and allocations count.
-inline bool computes(const at::Tensor& tensor) { return !tensor.is_meta(); }
+inline bool computes(const at::Tensor& tensor) {
+  return !tensor.is_meta();
+}
 
 // Dispatches on the storage type of activations: calls f with a value of type float or simd::bf16_bits.
 template <typename F>

@@ -10,7 +10,7 @@
 namespace autoglm {
 
 AdamWFactors adamw_factors(const AdamWSettings& settings, double learning_rate, std::int64_t step,
-                                 double gradient_scale, bool decays) {
+                           double gradient_scale, bool decays) {
   const double bias1 = 1 - std::pow(settings.beta1, static_cast<double>(step));
   const double bias2 = 1 - std::pow(settings.beta2, static_cast<double>(step));
   AdamWFactors factors{};
@@ -59,8 +59,10 @@ void update_piece(const AdamWSlice& slice, const AdamWUpdate& update, std::int64
   math.adamw(master, moment1, moment2, gradient, count, update.factors);
   if (slice.bf16_moments) {
     const std::uint64_t first = slice.first_element + static_cast<std::uint64_t>(at);
-    math.narrow_stochastic(firsts, static_cast<bf16_bits*>(slice.moment1) + at, count, first, update.noise_key);
-    math.narrow_stochastic(seconds, static_cast<bf16_bits*>(slice.moment2) + at, count, first, ~update.noise_key);
+    math.narrow_stochastic(firsts, static_cast<bf16_bits*>(slice.moment1) + at, count, first,
+                           update.noise_key);
+    math.narrow_stochastic(seconds, static_cast<bf16_bits*>(slice.moment2) + at, count, first,
+                           ~update.noise_key);
   }
   if (slice.remainder != nullptr) {
     math.split_master(master, working, slice.remainder + at, count);
@@ -75,7 +77,8 @@ void update_piece(const AdamWSlice& slice, const AdamWUpdate& update, std::int64
 
 void adamw(const AdamWSlice& slice, const AdamWUpdate& update) {
   at::parallel_for(0, slice.count, 1 << 15, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t at = begin; at < end; at += kPiece) update_piece(slice, update, at, std::min(kPiece, end - at));
+    for (std::int64_t at = begin; at < end; at += kPiece)
+      update_piece(slice, update, at, std::min(kPiece, end - at));
   });
 }
 
@@ -88,12 +91,15 @@ std::uint32_t adamw_noise_key(std::uint64_t seed, std::int64_t step) {
 double piece_sum_of_squares(const at::Tensor& flat, std::int64_t begin, std::int64_t count) {
   AUTOGLM_CHECK(flat.is_cpu() && count <= kSquaresPiece);
   const auto& math = simd::float_kernels();
-  if (flat.scalar_type() == at::kFloat) return math.sum_of_squares(ops::read_pointer<float>(flat) + begin, count);
+  if (flat.scalar_type() == at::kFloat)
+    return math.sum_of_squares(ops::read_pointer<float>(flat) + begin, count);
   std::array<float, kSquaresPiece> wide;
   simd::activation_kernels<bf16_bits>().widen(ops::read_pointer<bf16_bits>(flat) + begin, wide.data(), count);
   return math.sum_of_squares(wide.data(), count);
 }
 
-double clip_factor(double norm, double limit) { return limit > 0 ? std::min(1.0, limit / (norm + 1e-6)) : 1.0; }
+double clip_factor(double norm, double limit) {
+  return limit > 0 ? std::min(1.0, limit / (norm + 1e-6)) : 1.0;
+}
 
 }  // namespace autoglm

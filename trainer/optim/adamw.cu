@@ -26,7 +26,8 @@ __global__ void accumulate_kernel(const float* values, void* sum, bool bf16, std
 }
 
 // Block b sums the squares of piece b: threads take every 256th element, then halves are added pairwise.
-__global__ void squares_kernel(const void* values, bool bf16, std::int64_t count, std::int64_t piece, double* sums) {
+__global__ void squares_kernel(const void* values, bool bf16, std::int64_t count, std::int64_t piece,
+                               double* sums) {
   __shared__ double partial[kThreads];
   const std::int64_t begin = blockIdx.x * piece;
   const std::int64_t end = begin + piece < count ? begin + piece : count;
@@ -48,7 +49,9 @@ __global__ void squares_kernel(const void* values, bool bf16, std::int64_t count
 
 namespace {
 
-unsigned blocks_for(std::int64_t count) { return static_cast<unsigned>((count + kThreads - 1) / kThreads); }
+unsigned blocks_for(std::int64_t count) {
+  return static_cast<unsigned>((count + kThreads - 1) / kThreads);
+}
 
 }  // namespace
 
@@ -57,16 +60,19 @@ void adamw_cuda(const AdamWSlice& slice, const AdamWUpdate& update, void* stream
   adamw_kernel<<<blocks_for(slice.count), kThreads, 0, static_cast<cudaStream_t>(stream)>>>(slice, update);
 }
 
-void accumulate_cuda(const float* values, void* sum, bool bf16, std::int64_t count, bool first, void* stream) {
+void accumulate_cuda(const float* values, void* sum, bool bf16, std::int64_t count, bool first,
+                     void* stream) {
   if (count == 0) return;
-  accumulate_kernel<<<blocks_for(count), kThreads, 0, static_cast<cudaStream_t>(stream)>>>(values, sum, bf16, count,
-                                                                                          first);
+  accumulate_kernel<<<blocks_for(count), kThreads, 0, static_cast<cudaStream_t>(stream)>>>(values, sum, bf16,
+                                                                                           count, first);
 }
 
-void squares_cuda(const void* values, bool bf16, std::int64_t count, std::int64_t piece, double* sums, void* stream) {
+void squares_cuda(const void* values, bool bf16, std::int64_t count, std::int64_t piece, double* sums,
+                  void* stream) {
   if (count == 0) return;
   const auto blocks = static_cast<unsigned>((count + piece - 1) / piece);
-  squares_kernel<<<blocks, kThreads, 0, static_cast<cudaStream_t>(stream)>>>(values, bf16, count, piece, sums);
+  squares_kernel<<<blocks, kThreads, 0, static_cast<cudaStream_t>(stream)>>>(values, bf16, count, piece,
+                                                                             sums);
 }
 
 }  // namespace autoglm

@@ -20,8 +20,8 @@ struct AdamWSettings {
 AdamWFactors adamw_factors(const AdamWSettings& settings, double learning_rate, std::int64_t step,
                            double gradient_scale, bool decays);
 
-// Updates a run of elements in host memory with all threads. Nothing is allocated. The bits of an element do not
-// depend on where runs are cut, nor on how the master is stored.
+// Updates a run of elements in host memory with all threads. Nothing is allocated. The bits of an element do
+// not depend on where runs are cut, nor on how the master is stored.
 void adamw(const AdamWSlice& slice, const AdamWUpdate& update);
 
 std::uint32_t adamw_noise_key(std::uint64_t seed, std::int64_t step);

@@ -16,6 +16,7 @@ void accumulate_cuda(const float* values, void* sum, bool bf16, std::int64_t cou
 
 // sums[p] = sum of squares in fp64 of the p-th piece of `piece` elements, in a fixed order;
 // ceil(count / piece) sums.
-void squares_cuda(const void* values, bool bf16, std::int64_t count, std::int64_t piece, double* sums, void* stream);
+void squares_cuda(const void* values, bool bf16, std::int64_t count, std::int64_t piece, double* sums,
+                  void* stream);
 
 }  // namespace autoglm

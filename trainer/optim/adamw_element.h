@@ -9,7 +9,7 @@ namespace autoglm {
 
 // What is the same for all elements of a step; every factor is computed in double precision first.
 struct AdamWFactors {
-  float decay;    // 1 - learning_rate * weight_decay
+  float decay;  // 1 - learning_rate * weight_decay
   float beta1;
   float one_minus_beta1;
   float beta2;
@@ -17,7 +17,7 @@ struct AdamWFactors {
   float step_size;           // learning_rate / (1 - beta1^step)
   float inverse_sqrt_bias2;  // 1 / sqrt(1 - beta2^step)
   float epsilon;
-  float gradient_scale;      // clipping
+  float gradient_scale;  // clipping
 };
 
 // AdamW with decoupled decay (Loshchilov and Hutter, 2019). Products and sums are fused only where std::fma

@@ -12,14 +12,15 @@ struct AdamWSlice {
   std::int64_t count = 0;
   float* master = nullptr;            // the fp32 weights; null when they are split
   std::int16_t* remainder = nullptr;  // when split: what `working` lacks
-  void* working = nullptr;            // receives the rounded weights; null when the master is the working weight
+  void* working = nullptr;  // receives the rounded weights; null when the master is the working weight
   void* moment1 = nullptr;
   void* moment2 = nullptr;
   const void* gradient = nullptr;
   bool bf16_working = true;
   bool bf16_moments = false;
   bool bf16_gradient = false;
-  std::uint64_t first_element = 0;  // place of the first one among all the model's: keys the rounding of moments
+  std::uint64_t first_element =
+      0;  // place of the first one among all the model's: keys the rounding of moments
 };
 
 // What is the same for many runs.
@@ -29,11 +30,13 @@ struct AdamWUpdate {
   std::uint32_t noise_key = 0;  // of seed and step, for moments in bf16
 };
 
-// One element in whatever form its states have: what the CUDA kernel runs per thread, and what the CPU's loops must
-// equal to the bit.
-AUTOGLM_HOST_DEVICE inline void adamw_slice_element(const AdamWSlice& slice, const AdamWUpdate& update, std::int64_t i) {
-  const float gradient = slice.bf16_gradient ? widen_bf16(static_cast<const std::uint16_t*>(slice.gradient)[i])
-                                             : static_cast<const float*>(slice.gradient)[i];
+// One element in whatever form its states have: what the CUDA kernel runs per thread, and what the CPU's
+// loops must equal to the bit.
+AUTOGLM_HOST_DEVICE inline void adamw_slice_element(const AdamWSlice& slice, const AdamWUpdate& update,
+                                                    std::int64_t i) {
+  const float gradient = slice.bf16_gradient
+                             ? widen_bf16(static_cast<const std::uint16_t*>(slice.gradient)[i])
+                             : static_cast<const float*>(slice.gradient)[i];
   auto* working = static_cast<std::uint16_t*>(slice.working);
   float master = slice.remainder != nullptr ? join_weight(working[i], slice.remainder[i]) : slice.master[i];
   float moment1 = 0, moment2 = 0;

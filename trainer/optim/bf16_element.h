@@ -1,5 +1,5 @@
-// bf16 weights and moments of one element: the same functions on the CPU and on CUDA, so that both give the same
-// bits.
+// bf16 weights and moments of one element: the same functions on the CPU and on CUDA, so that both give the
+// same bits.
 #pragma once
 
 #include <cstdint>
@@ -66,7 +66,8 @@ AUTOGLM_HOST_DEVICE constexpr std::uint32_t mix_bits(std::uint32_t x) {
 }
 
 // Up or down at random, so that the expectation is exact; the noise is that of (key, place).
-AUTOGLM_HOST_DEVICE inline std::uint16_t round_stochastically(float value, std::uint64_t place, std::uint32_t key) {
+AUTOGLM_HOST_DEVICE inline std::uint16_t round_stochastically(float value, std::uint64_t place,
+                                                              std::uint32_t key) {
   const std::uint32_t noise =
       mix_bits(static_cast<std::uint32_t>(place) ^ mix_bits(key + static_cast<std::uint32_t>(place >> 32)));
   const std::uint32_t bits = bits_of_float(value);

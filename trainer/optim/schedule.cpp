@@ -28,9 +28,11 @@ double LearningRateSchedule::learning_rate(std::int64_t step) const {
 }
 
 std::int64_t warmup_steps(double warmup, std::int64_t total_steps) {
-  if (!(warmup >= 0)) fail(ExitCode::usage, "--warmup is {}; give a fraction below 1 or a number of steps", warmup);
+  if (!(warmup >= 0))
+    fail(ExitCode::usage, "--warmup is {}; give a fraction below 1 or a number of steps", warmup);
   const double steps = warmup < 1 ? std::round(warmup * static_cast<double>(total_steps)) : warmup;
-  if (steps != std::floor(steps)) fail(ExitCode::usage, "--warmup is {}; a number of steps must be whole", warmup);
+  if (steps != std::floor(steps))
+    fail(ExitCode::usage, "--warmup is {}; a number of steps must be whole", warmup);
   if (steps > static_cast<double>(total_steps)) {
     fail(ExitCode::usage, "--warmup is {} steps, but the run has only {}", steps, total_steps);
   }

@@ -104,7 +104,8 @@ TEST(EngineTest, FrozenParametersKeepTheirBitsAndOthersTheirGradients) {
     AdamWSettings settings;
     settings.weight_decay = 0.1;
     engine.optimizer_step(settings, 1e-2, 1, 1);
-    for (const auto& [name, values] : tiny::weights_of(engine)) EXPECT_FALSE(freezes && is_frozen(name)) << name;
+    for (const auto& [name, values] : tiny::weights_of(engine))
+      EXPECT_FALSE(freezes && is_frozen(name)) << name;
     return std::pair(before, weights());
   };
   const auto [before, free] = trained(false);

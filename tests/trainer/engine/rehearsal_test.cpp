@@ -18,9 +18,9 @@ class RehearsalTest : public ::testing::Test {
     for (int i = 0; i < 2; ++i) {
       const MemoryStatistics real = tiny::measured(shape, *communicator, random_);
       tiny::expect_rehearsal_holds(rehearsal, real);
-      largest_excess_ =
-          std::max(largest_excess_,
-                   static_cast<double>(rehearsal.device.peak.total) / static_cast<double>(real.device.peak.total) - 1);
+      largest_excess_ = std::max(
+          largest_excess_,
+          static_cast<double>(rehearsal.device.peak.total) / static_cast<double>(real.device.peak.total) - 1);
     }
     ++num_steps_;
   }

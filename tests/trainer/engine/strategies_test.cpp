@@ -44,8 +44,8 @@ tiny::Shape model_of(const std::string& family) {
   return shape;
 }
 
-// The rows that a rank sees in a step do not depend on the strategy. In every third step one of its micro-batches
-// has nothing to learn.
+// The rows that a rank sees in a step do not depend on the strategy. In every third step one of its
+// micro-batches has nothing to learn.
 MicroBatch batch_for(std::int64_t step, std::int64_t micro_batch, const Training& training, int rank) {
   std::mt19937 random(static_cast<std::uint32_t>(1000 * step + 100 * micro_batch + rank));
   MicroBatch batch(1, kLength, at::kCPU);
@@ -94,7 +94,8 @@ Curve train(const Training& training, Communicator& communicator) {
 ::testing::AssertionResult same_bits(const Curve& expected, const Curve& actual) {
   if (expected.losses != actual.losses) return ::testing::AssertionFailure() << "losses differ";
   if (expected.norms != actual.norms) return ::testing::AssertionFailure() << "gradient norms differ";
-  if (expected.weights.size() != actual.weights.size()) return ::testing::AssertionFailure() << "other parameters";
+  if (expected.weights.size() != actual.weights.size())
+    return ::testing::AssertionFailure() << "other parameters";
   for (const auto& [name, values] : expected.weights) {
     const std::int64_t count = tiny::differing_bits(values, actual.weights.at(name));
     if (count != 0) return ::testing::AssertionFailure() << count << " values of " << name << " differ";
@@ -111,8 +112,9 @@ struct RecomputeChoice {
 std::vector<Strategy> all_strategies(bool bf16) {
   std::vector<Strategy> all;
   for (const int stage : {0, 1, 2, 3}) {
-    for (const RecomputeChoice recompute : {RecomputeChoice{Recompute::none, -1}, RecomputeChoice{Recompute::cheap, -1},
-                                            RecomputeChoice{Recompute::full, -1}, RecomputeChoice{Recompute::full, 2}}) {
+    for (const RecomputeChoice recompute :
+         {RecomputeChoice{Recompute::none, -1}, RecomputeChoice{Recompute::cheap, -1},
+          RecomputeChoice{Recompute::full, -1}, RecomputeChoice{Recompute::full, 2}}) {
       for (const MasterLayout master : {MasterLayout::plain, MasterLayout::split}) {
         for (const double offload : {0.0, 0.37, 1.0}) {
           for (const WeightSourceKind weights :
@@ -145,8 +147,8 @@ class StrategiesTest : public ::testing::Test {
  protected:
   StrategiesTest() : ranks_(make_mpi_communicator(*session)) {}
 
-  // Trains every strategy, with `change` applied, and compares it with plain training so changed. With `sample`
-  // every fifth one, but on two ranks.
+  // Trains every strategy, with `change` applied, and compares it with plain training so changed. With
+  // `sample` every fifth one, but on two ranks.
   void compare_all(Training training, bool sample, const std::function<void(Strategy&)>& change = {}) {
     const std::vector<Strategy> strategies = all_strategies(training.bf16);
     const std::size_t stride = sample && session->size() != 2 ? 5 : 1;
@@ -157,7 +159,8 @@ class StrategiesTest : public ::testing::Test {
     untrained.steps = 0;
     EXPECT_FALSE(same_bits(expected, train(untrained, *ranks_)));
     if (!expected.norms.empty()) {
-      EXPECT_GT(*std::max_element(expected.norms.begin(), expected.norms.end()), 0.5) << "clipping had nothing to do";
+      EXPECT_GT(*std::max_element(expected.norms.begin(), expected.norms.end()), 0.5)
+          << "clipping had nothing to do";
     }
     int compared = 0;
     for (std::size_t i = 0; i < strategies.size(); i += stride) {
@@ -169,8 +172,9 @@ class StrategiesTest : public ::testing::Test {
       ++compared;
     }
     if (session->rank() == 0) {
-      fmt::print("{} {}, {} ranks: {} strategies compared with plain training over {} steps\n", training.shape.family,
-                 training.bf16 ? "bf16" : "fp32", session->size(), compared, training.steps);
+      fmt::print("{} {}, {} ranks: {} strategies compared with plain training over {} steps\n",
+                 training.shape.family, training.bf16 ? "bf16" : "fp32", session->size(), compared,
+                 training.steps);
     }
   }
 

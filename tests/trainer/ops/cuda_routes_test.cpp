@@ -55,7 +55,8 @@ TEST_P(CudaRoutes, SwigluAgainstItsFormula) {
   for (const bool fused : {false, true}) {
     const std::int64_t rows = 7, width = 301;
     const at::Tensor both = random_tensor({rows, 2 * width}, type()) * 3;
-    const at::Tensor gate = both.narrow(1, 0, width).contiguous(), up = both.narrow(1, width, width).contiguous();
+    const at::Tensor gate = both.narrow(1, 0, width).contiguous(),
+                     up = both.narrow(1, width, width).contiguous();
     const std::vector<at::Tensor> in = fused ? std::vector{both} : std::vector{gate, up};
     const at::Tensor dout = random_tensor({rows, width}, type());
     at::Tensor out = at::empty_like(dout);
@@ -63,7 +64,8 @@ TEST_P(CudaRoutes, SwigluAgainstItsFormula) {
     for (const at::Tensor& tensor : in) gradients.push_back(at::full_like(tensor, 77));
     ops::swiglu_forward_cuda(in, out);
     ops::swiglu_backward_cuda(in, dout, gradients);
-    const at::Tensor g = gate.to(at::kDouble), u = up.to(at::kDouble), d = dout.to(at::kDouble), s = at::sigmoid(g);
+    const at::Tensor g = gate.to(at::kDouble), u = up.to(at::kDouble), d = dout.to(at::kDouble),
+                     s = at::sigmoid(g);
     expect_near(out, g * s * u, tolerance(), "out");
     const at::Tensor all = at::cat(gradients, 1);
     expect_near(all.narrow(1, 0, width), d * u * s * (1 + g * (1 - s)), tolerance(), "dgate");
@@ -75,15 +77,16 @@ TEST_P(CudaRoutes, RotaryGivesTheBitsOfTheCpu) {
   for (const std::int64_t rest : {0, 6}) {
     for (const bool interleaved : {false, true}) {
       const ops::RotaryTable table = ops::make_rotary_table(
-          {.inverse_frequencies = {1.0f, 0.5f, 0.1f}, .interleaved = interleaved, .attention_factor = 1.25f}, 11,
-          at::kCPU);
+          {.inverse_frequencies = {1.0f, 0.5f, 0.1f}, .interleaved = interleaved, .attention_factor = 1.25f},
+          11, at::kCPU);
       const at::Tensor positions = at::tensor({0, 1, 2, 10, 0, 7}, at::kInt);
       const at::Tensor x = random_tensor({2, 3, 5, 6 + rest}, type());
       at::Tensor y = at::empty_like(x), back = at::empty_like(x);
       ops::rotary_cuda(x, positions, table, 1, y);
       EXPECT_TRUE(same_bits(y, ops::rotary(x, positions, table)));
       ops::rotary_cuda(y, positions, table, -1, back);
-      expect_near(back.narrow(-1, 0, 6), x.narrow(-1, 0, 6).to(at::kDouble) * 1.5625, 2 * tolerance(), "turned back");
+      expect_near(back.narrow(-1, 0, 6), x.narrow(-1, 0, 6).to(at::kDouble) * 1.5625, 2 * tolerance(),
+                  "turned back");
       EXPECT_THROW(ops::rotary_cuda(x, positions + 1, table, 1, y), std::logic_error);
     }
   }
@@ -93,8 +96,8 @@ TEST_P(CudaRoutes, EmbeddingGivesTheBitsOfTheCpu) {
   TestParameter table("table", {13, 21}, type());
   const at::Tensor ids = at::tensor({0, 12, 3, 3, 3, 7, 0, 12}, at::kLong).view({2, 4});
   const at::AutoGradMode mode(true);
-  const at::Tensor expected =
-      ops::embedding(ids, table.handle, at::empty({0}, at::TensorOptions().dtype(type())).requires_grad_(true));
+  const at::Tensor expected = ops::embedding(
+      ids, table.handle, at::empty({0}, at::TensorOptions().dtype(type())).requires_grad_(true));
   at::Tensor y = at::empty_like(expected.detach());
   ops::embedding_forward_cuda(ids, table.handle.weight(), y);
   EXPECT_TRUE(same_bits(y, expected.detach()));
@@ -134,7 +137,8 @@ TEST_P(CudaRoutes, ProjectionsAsOnTheCpu) {
     ops::project_backward_cuda(dy, x, projections, dx);
     expect_near(dx, expected_dx, tolerance(), "dx");
     std::size_t next = 0;
-    for (TestParameter* p : {&a, &b, &bias}) expect_near(p->handle.gradient(), gradients[next++], 1e-5, p->handle.name());
+    for (TestParameter* p : {&a, &b, &bias})
+      expect_near(p->handle.gradient(), gradients[next++], 1e-5, p->handle.name());
     ops::project_backward_cuda(dy, x, projections, unwanted);
     EXPECT_FALSE(unwanted.defined());
   }
@@ -176,7 +180,8 @@ TEST_P(CudaRoutes, AttentionWithCacheAsOnTheCpu) {
   ops::KeyValueCache cache{at::zeros({1, 200, 2, 8}, type()), at::zeros({1, 200, 2, 8}, type())};
   std::int64_t past = 0;
   for (const std::int64_t tokens : {140, 1, 3}) {
-    const at::Tensor q = random_tensor({1, tokens, 4, 8}, type()), k = random_tensor({1, tokens, 2, 8}, type()),
+    const at::Tensor q = random_tensor({1, tokens, 4, 8}, type()),
+                     k = random_tensor({1, tokens, 2, 8}, type()),
                      v = random_tensor({1, tokens, 2, 8}, type());
     const at::Tensor expected = ops::attention_with_cache(q, k, v, cache, past, 0.3f);
     at::Tensor out = at::empty_like(q);
@@ -213,8 +218,8 @@ TEST_P(CudaRoutes, HeadAsOnTheCpu) {
       const ops::HeadResult evaluated = ops::head_loss_cuda(x, targets, norm, weight.handle, 7, 1, false);
       EXPECT_NEAR(evaluated.loss_sum, expected.loss_sum, 1e-5 * expected.loss_sum);
       EXPECT_FALSE(evaluated.dx.defined());
-      expect_near(ops::head_logits_cuda(x, norm, weight.handle), ops::head_logits(x, norm, weight.handle), 1e-5,
-                  "logits");
+      expect_near(ops::head_logits_cuda(x, norm, weight.handle), ops::head_logits(x, norm, weight.handle),
+                  1e-5, "logits");
     }
   }
 }
@@ -230,8 +235,9 @@ std::int64_t largest_use(at::Device device) {
     parameter.bind_weight(empty(parameter.spec().shape));
     parameter.bind_gradient(empty(parameter.spec().shape));
   };
-  Parameter norm_weight(ParameterSpec{"norm", {64}}), a(ParameterSpec{"a", {48, 64}}), b(ParameterSpec{"b", {32, 64}}),
-      bias(ParameterSpec{"bias", {32}}), head(ParameterSpec{"head", {500, 64}});
+  Parameter norm_weight(ParameterSpec{"norm", {64}}), a(ParameterSpec{"a", {48, 64}}),
+      b(ParameterSpec{"b", {32, 64}}), bias(ParameterSpec{"bias", {32}}),
+      head(ParameterSpec{"head", {500, 64}});
   for (Parameter* parameter : {&norm_weight, &a, &b, &bias, &head}) bind(*parameter);
   const std::vector<ops::Projection> projections{{&a, nullptr}, {&b, &bias}};
   const at::Tensor x = empty({300, 64}), rstd = empty({300});

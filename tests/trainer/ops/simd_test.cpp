@@ -172,7 +172,8 @@ void expect_split_is_lossless(const Set& set, std::uint32_t first_bits, std::siz
   std::vector<float> master(count), joined(count);
   std::vector<bf16_bits> working(count), rounded(count);
   std::vector<std::int16_t> remainder(count);
-  for (std::size_t i = 0; i < count; ++i) master[i] = std::bit_cast<float>(first_bits + static_cast<std::uint32_t>(i));
+  for (std::size_t i = 0; i < count; ++i)
+    master[i] = std::bit_cast<float>(first_bits + static_cast<std::uint32_t>(i));
   const auto n = static_cast<std::int64_t>(count);
   set.floats->split_master(master.data(), working.data(), remainder.data(), n);
   set.floats->join_master(working.data(), remainder.data(), joined.data(), n);
@@ -181,13 +182,14 @@ void expect_split_is_lossless(const Set& set, std::uint32_t first_bits, std::siz
   if (std::memcmp(master.data(), joined.data(), count * sizeof(float)) == 0) return;
   for (std::size_t i = 0; i < count; ++i) {
     const bool same = std::isnan(master[i]) ? std::isnan(joined[i])
-                                            : std::bit_cast<std::uint32_t>(master[i]) == std::bit_cast<std::uint32_t>(joined[i]);
+                                            : std::bit_cast<std::uint32_t>(master[i]) ==
+                                                  std::bit_cast<std::uint32_t>(joined[i]);
     ASSERT_TRUE(same) << set.name << ": bits " << std::hex << std::bit_cast<std::uint32_t>(master[i]);
   }
 }
 
-// All 2^32 bit patterns with the fastest set: subnormals, signed zeros, carries into the exponent, infinities. The
-// others take every 41st run.
+// All 2^32 bit patterns with the fastest set: subnormals, signed zeros, carries into the exponent,
+// infinities. The others take every 41st run.
 TEST(SimdTest, TheSplitMasterLosesNothing) {
   constexpr std::uint64_t kRun = 1 << 12;
 #ifdef __SANITIZE_ADDRESS__
@@ -199,7 +201,8 @@ TEST(SimdTest, TheSplitMasterLosesNothing) {
   for (std::uint64_t run = 0; run < (std::uint64_t{1} << 32) / kRun; run += kStep) {
     expect_split_is_lossless(sets.back(), static_cast<std::uint32_t>(run * kRun), kRun);
     if (run % 41 == 0) {
-      for (const Set& set : sets) expect_split_is_lossless(set, static_cast<std::uint32_t>(run * kRun), kRun - 3);
+      for (const Set& set : sets)
+        expect_split_is_lossless(set, static_cast<std::uint32_t>(run * kRun), kRun - 3);
     }
     if (HasFatalFailure()) return;
   }
@@ -214,7 +217,8 @@ TEST(SimdTest, StochasticRoundingIsExactOnAverageAndKeyedByPlace) {
     set.floats->narrow_stochastic(same.data(), all.data(), kCount, 7, 11);
     double sum = 0;
     for (const bf16_bits bits : all) sum += std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
-    EXPECT_NEAR(sum / kCount, static_cast<double>(value), 4 * 0.46 / 128 / std::sqrt(static_cast<double>(kCount)));
+    EXPECT_NEAR(sum / kCount, static_cast<double>(value),
+                4 * 0.46 / 128 / std::sqrt(static_cast<double>(kCount)));
     set.floats->narrow_stochastic(same.data(), part.data(), 1000, 7 + 501, 11);
     EXPECT_TRUE(std::equal(part.begin(), part.end(), all.begin() + 501)) << set.name;
     set.floats->narrow_stochastic(same.data(), other.data(), kCount, 7, 12);

@@ -11,8 +11,8 @@
 namespace autoglm {
 namespace {
 
-AdamWSlice slice_of(const at::Tensor& master, const at::Tensor& m1, const at::Tensor& m2, const at::Tensor& gradient,
-                    std::int64_t offset, std::int64_t count) {
+AdamWSlice slice_of(const at::Tensor& master, const at::Tensor& m1, const at::Tensor& m2,
+                    const at::Tensor& gradient, std::int64_t offset, std::int64_t count) {
   AdamWSlice slice;
   slice.count = count;
   slice.master = master.mutable_data_ptr<float>() + offset;
@@ -60,7 +60,7 @@ TEST(AdamWTest, DecaysOnlyWhatDecaysAndScalesGradients) {
   const auto one_step = [&](bool decays, double scale, float gradient) {
     at::Tensor master = at::full({3}, 2.0f), m1 = at::zeros({3}), m2 = at::zeros({3});
     update(master, m1, m2, at::full({3}, gradient), 0, 3, adamw_factors(settings, 0.01, 1, scale, decays),
-          false);
+           false);
     return std::pair(master[0].item<float>(), m1[0].item<float>());
   };
   // The first step moves by the learning rate, whatever the gradient.
@@ -123,8 +123,10 @@ TEST(AdamWTest, NarrowStatesStayClose) {
   constexpr std::int64_t kCount = 4099;
   const at::Tensor start = at::randn({kCount});
   at::Tensor exact = start.clone(), m1 = at::empty({kCount}), m2 = at::empty({kCount});
-  at::Tensor narrow = start.clone(), n1 = at::empty({kCount}, at::kBFloat16), n2 = at::empty({kCount}, at::kBFloat16);
-  at::Tensor cut = start.clone(), c1 = at::empty({kCount}, at::kBFloat16), c2 = at::empty({kCount}, at::kBFloat16);
+  at::Tensor narrow = start.clone(), n1 = at::empty({kCount}, at::kBFloat16),
+             n2 = at::empty({kCount}, at::kBFloat16);
+  at::Tensor cut = start.clone(), c1 = at::empty({kCount}, at::kBFloat16),
+             c2 = at::empty({kCount}, at::kBFloat16);
   const auto run = [](const at::Tensor& master, const at::Tensor& first, const at::Tensor& second,
                       const at::Tensor& gradient, std::int64_t begin, std::int64_t end, AdamWUpdate update) {
     AdamWSlice slice;

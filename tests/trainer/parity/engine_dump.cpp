@@ -1,10 +1,11 @@
 // Runs the engine on given rows and writes what came out, for comparison with another implementation.
 //
-// engine_dump REQUEST.json: {"model": DIR, "precision": "fp32"|"bf16", "length": T, "rows": [{"ids", "targets",
-// "positions", "starts"}...], "steps": N, "learning_rate", "weight_decay", "clip", "recompute", "micro_batch",
-// "out": PREFIX, "stage", "offload", "weights"}. Writes PREFIX.json (losses, norms, and a table of tensors) and
-// PREFIX.bin (their fp32 values): the logits of the first micro-batch, every parameter's gradient of the first step,
-// and every parameter at the end. Under mpirun the micro-batches are dealt to the ranks in turns, and rank 0 writes.
+// engine_dump REQUEST.json: {"model": DIR, "precision": "fp32"|"bf16", "length": T, "rows": [{"ids",
+// "targets", "positions", "starts"}...], "steps": N, "learning_rate", "weight_decay", "clip", "recompute",
+// "micro_batch", "out": PREFIX, "stage", "offload", "weights"}. Writes PREFIX.json (losses, norms, and a
+// table of tensors) and PREFIX.bin (their fp32 values): the logits of the first micro-batch, every
+// parameter's gradient of the first step, and every parameter at the end. Under mpirun the micro-batches are
+// dealt to the ranks in turns, and rank 0 writes.
 #include <fmt/core.h>
 
 #include <fstream>
@@ -73,7 +74,8 @@ std::vector<MicroBatch> make_batches(const json& request, std::int64_t micro_bat
 std::int64_t count_supervised(const json& request) {
   std::int64_t supervised = 0;
   for (const json& row : request.at("rows")) {
-    for (const std::int32_t target : row.at("targets").get<Values>()) supervised += target != ops::kIgnoredTarget;
+    for (const std::int32_t target : row.at("targets").get<Values>())
+      supervised += target != ops::kIgnoredTarget;
   }
   return supervised;
 }
@@ -82,7 +84,9 @@ Strategy strategy_of(const json& request) {
   Strategy strategy;
   strategy.micro_batch = request.value("micro_batch", 1);
   const std::string level = request.value("recompute", "none");
-  strategy.recompute = level == "full" ? Recompute::full : level == "cheap" ? Recompute::cheap : Recompute::none;
+  strategy.recompute = level == "full"    ? Recompute::full
+                       : level == "cheap" ? Recompute::cheap
+                                          : Recompute::none;
   strategy.stage = request.value("stage", 0);
   strategy.offload_optimizer = request.value("offload", 0.0);
   if (strategy.stage == 3) strategy.weights = WeightSourceKind::peers;
@@ -122,9 +126,10 @@ void run(const json& request, Communicator& communicator) {
     losses.push_back(sums.loss_sum / static_cast<double>(supervised));
     norms.push_back(sums.gradient_norm);
     if (step == 1) {
-      engine.export_gradients([&](const std::string& name, std::int64_t offset, std::span<const float> values) {
-        dump.add("grad." + name, offset, values);
-      });
+      engine.export_gradients(
+          [&](const std::string& name, std::int64_t offset, std::span<const float> values) {
+            dump.add("grad." + name, offset, values);
+          });
     }
     engine.optimizer_step(adamw, request.value("learning_rate", 1e-3), step,
                           clip_factor(sums.gradient_norm, request.value("clip", 1.0)));

@@ -40,8 +40,8 @@ class Tokenizer {
   // With the post-processor's tokens: like encode(text, add_special_tokens=True).
   std::vector<std::int32_t> encode_with_special_tokens(std::string_view text) const;
 
-  // Text of `ids`, like decode(ids, skip_special_tokens). Bytes that form no valid UTF-8 become U+FFFD; unknown
-  // ids are left out.
+  // Text of `ids`, like decode(ids, skip_special_tokens). Bytes that form no valid UTF-8 become U+FFFD;
+  // unknown ids are left out.
   std::string decode(std::span<const std::int32_t> ids, bool skip_special_tokens) const;
 
   // Id of a token by its content, added tokens included.

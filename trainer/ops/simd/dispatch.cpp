@@ -2,11 +2,11 @@
 
 namespace autoglm::simd {
 
-#define AUTOGLM_DECLARE_KERNELS(name)                       \
-  namespace name {                                          \
-  extern const ActivationKernels<float> kFp32Kernels;       \
-  extern const ActivationKernels<bf16_bits> kBf16Kernels;   \
-  extern const FloatKernels kFloatKernels;                  \
+#define AUTOGLM_DECLARE_KERNELS(name)                     \
+  namespace name {                                        \
+  extern const ActivationKernels<float> kFp32Kernels;     \
+  extern const ActivationKernels<bf16_bits> kBf16Kernels; \
+  extern const FloatKernels kFloatKernels;                \
   }
 AUTOGLM_DECLARE_KERNELS(baseline)
 #ifdef __x86_64__
@@ -51,7 +51,11 @@ template <>
 const ActivationKernels<bf16_bits>& activation_kernels<bf16_bits>() {
   return *choice().bf16;
 }
-const FloatKernels& float_kernels() { return *choice().floats; }
-const char* instruction_set() { return choice().name; }
+const FloatKernels& float_kernels() {
+  return *choice().floats;
+}
+const char* instruction_set() {
+  return choice().name;
+}
 
 }  // namespace autoglm::simd

@@ -43,8 +43,9 @@ struct FloatKernels {
   float (*maximum)(const float* x, std::int64_t n);
   // x *= factor.
   void (*scale)(float* x, std::int64_t n, float factor);
-  // Softmax's backward of attention, for one query: probabilities p = exp(score * scale - shift) * inverse_sum
-  // over score, and dscore = p * (dprobability - sum of p * dprobability) * scale over dprobability.
+  // Softmax's backward of attention, for one query: probabilities p = exp(score * scale - shift) *
+  // inverse_sum over score, and dscore = p * (dprobability - sum of p * dprobability) * scale over
+  // dprobability.
   void (*attention_backward)(float* score, float* dprobability, std::int64_t n, float scale, float shift,
                              float inverse_sum);
   float (*dot)(const float* a, const float* b, std::int64_t n);
@@ -59,13 +60,14 @@ struct FloatKernels {
                 const AdamWFactors& factors);
   // fp32 to bf16, to nearest, halves away from zero: how master weights become working weights.
   void (*round_weights)(const float* master, bf16_bits* working, std::int64_t n);
-  // The same rounding, and what it leaves over: working << 16 plus the remainder is the master's bits, but for
-  // NaNs, which stay some NaN. Half the master's bytes are in the working weight already.
+  // The same rounding, and what it leaves over: working << 16 plus the remainder is the master's bits, but
+  // for NaNs, which stay some NaN. Half the master's bytes are in the working weight already.
   void (*split_master)(const float* master, bf16_bits* working, std::int16_t* remainder, std::int64_t n);
   void (*join_master)(const bf16_bits* working, const std::int16_t* remainder, float* master, std::int64_t n);
   // fp32 to bf16, up or down at random so that the expectation is exact; element i takes the noise of
   // (key, first + i), whatever the range.
-  void (*narrow_stochastic)(const float* from, bf16_bits* to, std::int64_t n, std::uint64_t first, std::uint32_t key);
+  void (*narrow_stochastic)(const float* from, bf16_bits* to, std::int64_t n, std::uint64_t first,
+                            std::uint32_t key);
 };
 
 template <typename T>

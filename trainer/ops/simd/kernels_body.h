@@ -23,10 +23,18 @@ inline float multiply_add(float a, float b, float c) {
 #endif
 }
 
-inline float load(const float* x, std::int64_t i) { return x[i]; }
-inline float load(const bf16_bits* x, std::int64_t i) { return widen_bf16(x[i]); }
-inline void store(float* x, std::int64_t i, float value) { x[i] = value; }
-inline void store(bf16_bits* x, std::int64_t i, float value) { x[i] = round_bf16(value); }
+inline float load(const float* x, std::int64_t i) {
+  return x[i];
+}
+inline float load(const bf16_bits* x, std::int64_t i) {
+  return widen_bf16(x[i]);
+}
+inline void store(float* x, std::int64_t i, float value) {
+  x[i] = value;
+}
+inline void store(bf16_bits* x, std::int64_t i, float value) {
+  x[i] = round_bf16(value);
+}
 
 // exp by range reduction to [-ln2/2, ln2/2] and a polynomial of degree 7 (Moshier's Cephes; relative
 // error below 1e-7).
@@ -55,7 +63,9 @@ inline float fast_exp(float x) {
   return x < -87.3f ? 0.0f : (x > 88.3f ? std::numeric_limits<float>::infinity() : result + (x - x));
 }
 
-inline float silu_sigmoid(float x) { return 1.0f / (1.0f + fast_exp(-x)); }
+inline float silu_sigmoid(float x) {
+  return 1.0f / (1.0f + fast_exp(-x));
+}
 
 // Sum of term(i) over [0, n): 16 running sums in fp64, then the tail, in a fixed order. fp32 sums would lose
 // what little is left where a few huge activations stand among small ones.
@@ -88,7 +98,8 @@ float rms_norm(const T* x, const T* weight, T* y, std::int64_t n, float eps) {
 template <typename T>
 void rms_norm_backward(const T* x, const T* weight, const T* dy, float rstd, T* dx, float* dweight,
                        std::int64_t n) {
-  const float dot = ordered_sum(n, [=](std::int64_t i) { return load(dy, i) * load(weight, i) * load(x, i); });
+  const float dot =
+      ordered_sum(n, [=](std::int64_t i) { return load(dy, i) * load(weight, i) * load(x, i); });
   const float shrink = dot * rstd * rstd / static_cast<float>(n);
   for (std::int64_t i = 0; i < n; ++i) {
     store(dx, i, rstd * (load(dy, i) * load(weight, i) - load(x, i) * shrink));
@@ -175,7 +186,8 @@ void scale(float* x, std::int64_t n, float factor) {
 // The sum is over the very products whose difference is taken: for a saturated softmax they cancel exactly.
 void attention_backward(float* __restrict score, float* __restrict dprobability, std::int64_t n, float scale,
                         float shift, float inverse_sum) {
-  for (std::int64_t i = 0; i < n; ++i) score[i] = fast_exp(multiply_add(score[i], scale, -shift)) * inverse_sum;
+  for (std::int64_t i = 0; i < n; ++i)
+    score[i] = fast_exp(multiply_add(score[i], scale, -shift)) * inverse_sum;
   const float delta = ordered_sum(n, [=](std::int64_t i) { return score[i] * dprobability[i]; });
   for (std::int64_t i = 0; i < n; ++i) dprobability[i] = score[i] * (dprobability[i] - delta) * scale;
 }
@@ -219,8 +231,8 @@ void round_weights(const float* __restrict master, bf16_bits* __restrict working
   for (std::int64_t i = 0; i < n; ++i) working[i] = round_weight(master[i]);
 }
 
-void split_master(const float* __restrict master, bf16_bits* __restrict working, std::int16_t* __restrict remainder,
-                  std::int64_t n) {
+void split_master(const float* __restrict master, bf16_bits* __restrict working,
+                  std::int16_t* __restrict remainder, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) {
     working[i] = round_weight(master[i]);
     remainder[i] = weight_remainder(master[i]);
@@ -232,15 +244,17 @@ void join_master(const bf16_bits* __restrict working, const std::int16_t* __rest
   for (std::int64_t i = 0; i < n; ++i) master[i] = join_weight(working[i], remainder[i]);
 }
 
-void narrow_stochastic(const float* __restrict from, bf16_bits* __restrict to, std::int64_t n, std::uint64_t first,
-                       std::uint32_t key) {
-  for (std::int64_t i = 0; i < n; ++i) to[i] = round_stochastically(from[i], first + static_cast<std::uint64_t>(i), key);
+void narrow_stochastic(const float* __restrict from, bf16_bits* __restrict to, std::int64_t n,
+                       std::uint64_t first, std::uint32_t key) {
+  for (std::int64_t i = 0; i < n; ++i)
+    to[i] = round_stochastically(from[i], first + static_cast<std::uint64_t>(i), key);
 }
 
 template <typename T>
 constexpr ActivationKernels<T> make_activation_kernels() {
-  return {&rms_norm<T>,         &rms_norm_again<T>, &rms_norm_backward<T>, &swiglu<T>, &swiglu_backward<T>,
-          &rotate<T>, &widen<T>, &narrow<T>, &add<T>};
+  return {&rms_norm<T>, &rms_norm_again<T>,  &rms_norm_backward<T>,
+          &swiglu<T>,   &swiglu_backward<T>, &rotate<T>,
+          &widen<T>,    &narrow<T>,          &add<T>};
 }
 
 }  // namespace
@@ -248,8 +262,8 @@ constexpr ActivationKernels<T> make_activation_kernels() {
 extern const ActivationKernels<float> kFp32Kernels = make_activation_kernels<float>();
 extern const ActivationKernels<bf16_bits> kBf16Kernels = make_activation_kernels<bf16_bits>();
 extern const FloatKernels kFloatKernels = {
-    &exp_and_sum,     &maximum,        &scale, &attention_backward, &dot,          &accumulate,
-    &accumulate_bf16, &sum_of_squares, &adamw, &round_weights,      &split_master, &join_master,
+    &exp_and_sum,      &maximum,        &scale, &attention_backward, &dot,          &accumulate,
+    &accumulate_bf16,  &sum_of_squares, &adamw, &round_weights,      &split_master, &join_master,
     &narrow_stochastic};
 
 }  // namespace autoglm::simd::AUTOGLM_SIMD
