@@ -30,4 +30,9 @@ if(AUTOGLM_INSTALL_LIBTORCH)
     POST_EXCLUDE_REGEXES "^/lib" "^/usr/lib"
     LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}")
 endif()
+# Commands look for their settings in share/autoglm-train/configs above them (launcher/configs_folder.h), which
+# is why these paths follow no variable.
+install(DIRECTORY configs/ DESTINATION share/autoglm-train/configs)
+file(MAKE_DIRECTORY "${PROJECT_BINARY_DIR}/share/autoglm-train")
+file(CREATE_LINK "${PROJECT_SOURCE_DIR}/configs" "${PROJECT_BINARY_DIR}/share/autoglm-train/configs" SYMBOLIC)
 install(FILES LICENSE README.md CHANGELOG.md DESTINATION "${CMAKE_INSTALL_DOCDIR}" OPTIONAL)

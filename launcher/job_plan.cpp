@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
+#include "launcher/planner/changes.h"
 #include "launcher/planner/plan_text.h"
 #include "sharding/agree.h"
 #include "sharding/base/units.h"
@@ -47,75 +48,9 @@ MemoryBudget agree_on_budget(Communicator& communicator, const MemoryBudget& min
   return least;
 }
 
-struct Change {
-  std::string option;  // what to write
-  StrategyPins pins;
-  MemoryQuestion question;
-};
-
-// What a person could change, the cheapest first.
-std::vector<Change> changes(const StrategyPins& pins, const MemoryQuestion& question) {
-  std::vector<Change> list;
-  const auto add = [&](std::string option, auto edit) {
-    Change change{std::move(option), pins, question};
-    edit(change);
-    list.push_back(std::move(change));
-  };
-  StrategyPins open;
-  open.bf16_gradients = pins.bf16_gradients;
-  open.bf16_moments = pins.bf16_moments;
-  open.reduce = pins.reduce;
-  add("leaving the strategy to auto", [&](Change& change) { change.pins = open; });
-  if (pins.reduce == ReduceMode::micro_batch && !pins.bf16_gradients)
-    add("--gradient-dtype bf16", [](Change& change) { change.pins.bf16_gradients = true; });
-  if (pins.reduce == ReduceMode::micro_batch && !pins.bf16_moments)
-    add("--gradient-dtype bf16 --moment-dtype bf16",
-        [](Change& change) { change.pins.bf16_gradients = change.pins.bf16_moments = true; });
-  for (std::int64_t length = question.row_length / 2; length >= 256; length /= 2) {
-    add(fmt::format("--sequence-length {}", length), [&](Change& change) {
-      change.question.max_positions -= change.question.row_length - length;
-      change.question.row_length = length;
-    });
-  }
-  for (int ranks = 2 * question.world_size; ranks <= 64 && ranks <= 8 * question.world_size; ranks *= 2)
-    add(fmt::format("{} ranks", ranks), [&](Change& change) { change.question.world_size = ranks; });
-  return list;
-}
-
-// "; it would fit with --gradient-dtype bf16", or what is missing at least.
-std::string cheapest_change(const StrategyPins& pins, const MemoryQuestion& question, const Rates& rates,
-                            std::int64_t global_batch, const MemoryBudget& budget) {
-  for (const Change& change : changes(pins, question)) {
-    MemoryModel memory(change.question);
-    Search search(memory, rates, change.pins, global_batch, budget);
-    if (const std::optional<Plan> plan = search.run())
-      return fmt::format("it would fit with {} ({})", change.option,
-                         describe_strategy(plan->chosen.strategy));
-  }
-  return "no other setting of one option would make it fit; use a larger device or a smaller model";
-}
-
-[[noreturn]] void nothing_fits(const Search& search, const StrategyPins& pins, const MemoryQuestion& question,
-                               const Rates& rates, std::int64_t global_batch, const MemoryBudget& budget) {
-  std::string what = "no strategy is possible with these settings";
-  if (search.nearest()) {
-    const Candidate& nearest = *search.nearest();
-    std::size_t largest = 0;
-    for (std::size_t i = 0; i < kNumMemoryCategories; ++i) {
-      if (nearest.price.device.by_category[i] > nearest.price.device.by_category[largest]) largest = i;
-    }
-    what = fmt::format(
-        "nothing fits: each rank has {} of device memory{}, and the least that a step needs ({}, micro-batch "
-        "{}) is "
-        "{} on the device and {} on the host, {} too many; most of it in the {} phase is {}",
-        format_bytes(budget.device),
-        budget.host ? fmt::format(" and {} on the host", format_bytes(*budget.host)) : "",
-        describe_strategy(nearest.strategy), nearest.strategy.micro_batch,
-        format_bytes(nearest.price.device.total), format_bytes(nearest.price.host.total),
-        format_bytes(nearest.device_missing + nearest.host_missing), phase_name(nearest.price.device_phase),
-        category_name(static_cast<MemoryCategory>(largest)));
-  }
-  fail(ExitCode::does_not_fit, "{}; {}", what, cheapest_change(pins, question, rates, global_batch, budget));
+PlanWish wish_of(const TrainOptions& options, const JobPlan& job) {
+  const MemoryBudget budget = job.budget;
+  return {job.question, job.probe.rates, options.training.global_batch, [budget](int) { return budget; }};
 }
 
 }  // namespace
@@ -149,8 +84,7 @@ JobPlan plan_job(const TrainOptions& options, const Model& model, std::int64_t m
     Search search(memory, job.probe.rates, options.strategy.pins, options.training.global_batch, job.budget);
     std::optional<Plan> plan = search.run();
     if (!plan)
-      nothing_fits(search, options.strategy.pins, job.question, job.probe.rates,
-                   options.training.global_batch, job.budget);
+      fail(ExitCode::does_not_fit, "{}", why_nothing_fits(search, options.strategy.pins, wish_of(options, job)));
     job.plan = std::move(*plan);
   });
   check_same(communicator, "the plan", to_json(job.strategy()).dump());
@@ -179,9 +113,10 @@ Plan plan_again(const TrainOptions& options, const JobPlan& job, const Strategy&
     if (std::optional<Plan> plan = search.run()) return std::move(*plan);
     if (pinned.micro_batch) break;
   }
+  PlanWish wish = wish_of(options, job);
+  wish.budget = [&](int) { return budget; };
   fail(ExitCode::does_not_fit, "nothing that needs less than {} on the device is left to try after {}; {}",
-       format_bytes(limit), describe_strategy(failed),
-       cheapest_change(pinned, job.question, job.probe.rates, options.training.global_batch, budget));
+       format_bytes(limit), describe_strategy(failed), cheapest_change(pinned, wish));
 }
 
 nlohmann::ordered_json to_json(const JobPlan& job) {

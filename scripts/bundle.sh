@@ -19,6 +19,7 @@ In the bundle:
               OUT_DIR/bin/mpirun -np 2 OUT_DIR/bin/autoglm-train --help
   libexec/  the programs
   lib/      the libraries that neither torch nor any Linux system with glibc and libstdc++ brings
+  share/    hardware profiles, models by name and ready-made settings
   openmpi/  Open MPI's daemons, plugins, settings and messages, without those for InfiniBand and Omni-Path:
             messages between hosts go over TCP
 The folder may be moved and shared by hosts, and is never written to.
@@ -224,6 +225,8 @@ for file in "${extra[@]}"; do
 done
 add_openmpi
 strip_files
+mkdir -p "$out/share/autoglm-train"
+cp -R "$repository/configs" "$out/share/autoglm-train/configs"
 for file in LICENSE README.md; do
   [ ! -e "$repository/$file" ] || install -m 644 "$repository/$file" "$out/"
 done

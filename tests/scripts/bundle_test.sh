@@ -28,6 +28,7 @@ bytes=$(du -s --apparent-size --block-size=1 "$bundle" | cut -f 1)
 echo "$bytes bytes"
 [ "$bytes" -lt 60000000 ] || wrong "the bundle has $bytes bytes"
 [ -e "$bundle/$(basename "$0")" ] || wrong "the file that --with names is not in the bundle"
+diff -r "$repository/configs" "$bundle/share/autoglm-train/configs" || wrong "the bundle holds other settings"
 [ -z "$(find "$bundle" -xtype l)" ] || wrong "dangling links"
 
 # Where every library of every program and plugin comes from.

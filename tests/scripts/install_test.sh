@@ -11,6 +11,7 @@ cmake --install "$build" --prefix "$scratch/first" >"$scratch/log" || { cat "$sc
 mv "$scratch/first" "$scratch/moved"
 
 status=0
+diff -r "$(dirname "$0")/../../configs" "$scratch/moved/share/autoglm-train/configs" || status=1
 for command in "$@"; do
   program=$scratch/moved/bin/$command
   echo "== $command"
