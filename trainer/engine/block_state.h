@@ -107,6 +107,8 @@ class BlockState {
 
   // Throws Error(bug) naming a trainable parameter whose gradient no op has asked for since the last call.
   void check_gradients_written() const;
+  // The same for one of them.
+  void check_gradient_written(const Parameter& parameter) const;
 
  private:
   StatePlacement placement_;

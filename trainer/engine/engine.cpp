@@ -119,8 +119,8 @@ ops::HeadResult Engine::run_head(const at::Tensor& x, const MicroBatch& batch, f
                                  bool training) {
   const std::int64_t tokens = batch.num_tokens();
   const std::int64_t chunks = std::min(options_.strategy.head_chunks, tokens);
-  return ops::head_loss(x.view({tokens, x.size(-1)}), batch.targets, model_.head->norm(),
-                        model_.head->weight(), (tokens + chunks - 1) / chunks, gradient_scale, training);
+  return ops::head_loss(x.view({tokens, x.size(-1)}), batch.targets, model_.head->head(),
+                        (tokens + chunks - 1) / chunks, gradient_scale, training);
 }
 
 void Engine::acquire_head() {
@@ -136,7 +136,7 @@ void Engine::release_head() {
 // Tied embeddings: the matrix's gradient is reduced twice, the head's part first.
 void Engine::reduce_head() {
   if (tied()) {
-    states_.front().check_gradients_written();
+    states_.front().check_gradient_written(*model_.head->head().weight);
     reducer_->reduce(0);
   }
   states_.back().check_gradients_written();
@@ -235,8 +235,7 @@ at::Tensor Engine::logits(const MicroBatch& batch) {
   const at::NoGradGuard no_grad;
   const at::Tensor x = forward_layers(embed(batch), batch, false);
   acquire_head();
-  at::Tensor logits =
-      ops::head_logits(x.view({batch.num_tokens(), x.size(-1)}), model_.head->norm(), model_.head->weight());
+  at::Tensor logits = ops::head_logits(x.view({batch.num_tokens(), x.size(-1)}), model_.head->head());
   release_head();
   return logits;
 }
