@@ -114,9 +114,10 @@ void settle_length(const OptionTable& table, TrainingOptions& training) {
 }
 
 void check_batch(const OptionTable& table, const TrainOptions& options) {
-  if (options.strategy.micro_batch > options.training.global_batch)
+  const std::int64_t rows = options.strategy.pins.micro_batch.value_or(1);
+  if (rows > options.training.global_batch)
     fail(ExitCode::usage, "{} {} is larger than --global-batch {}, so every pass would compute empty rows",
-         table.spelled("micro-batch"), options.strategy.micro_batch, options.training.global_batch);
+         table.spelled("micro-batch"), rows, options.training.global_batch);
 }
 
 void check_watching(const OptionTable& table, const TrainOptions& options) {
@@ -164,7 +165,7 @@ OptionRequest TrainCommandLine::parse(const std::vector<std::string>& arguments)
   const OptionRequest request = table_.parse(arguments);
   if (request != OptionRequest::run) return request;
   settle_length(table_, options_.training);
-  settle_strategy(table_, options_.strategy, options_.training.precision == Precision::bf16);
+  settle_pins(table_, options_.strategy.pins, options_.training.precision == Precision::bf16);
   check_batch(table_, options_);
   check_watching(table_, options_);
   check_folders(table_, options_);

@@ -9,6 +9,7 @@
 
 #include "checkpoint/output_directory.h"
 #include "launcher/data_report.h"
+#include "launcher/job_plan.h"
 #include "launcher/model_files.h"
 #include "launcher/progress.h"
 #include "launcher/run_record.h"
@@ -16,7 +17,6 @@
 #include "sharding/agree.h"
 #include "sharding/base/units.h"
 #include "sharding/memory/arena.h"
-#include "trainer/engine/rehearsal.h"
 #include "trainer/training_loop.h"
 #ifdef AUTOGLM_WITH_CUDA
 #include "sharding/cuda/cuda_devices.h"
@@ -102,7 +102,6 @@ EngineOptions engine_options(const TrainOptions& options) {
   engine.bf16 = options.training.precision == Precision::bf16;
   engine.row_length = options.data.sequence_length;
   engine.max_positions = options.data.sequence_length + kSampleTokens;
-  engine.strategy = strategy_of(options.strategy, engine.bf16);
   engine.seed = options.training.seed;
   return engine;
 }
@@ -137,79 +136,42 @@ struct Decisions {
   LoopOptions loop;
   BatchPlan batches;
   LearningRateSchedule schedule;
-  MemoryStatistics predicted;
+  JobPlan job;
 
   nlohmann::ordered_json to_json() const {
-    const Strategy& strategy = engine.strategy;
-    return {{"steps", batches.num_steps()},
-            {"warmup_steps", schedule.warmup_steps},
-            {"strategy", stage_name(strategy.stage)},
-            {"micro_batch", strategy.micro_batch},
-            {"recompute", recompute_name(strategy.recompute)},
-            {"recompute_layers", strategy.recompute_layers},
-            {"offload_optimizer", strategy.offload_optimizer},
-            {"offload_activations", strategy.offload_activations},
-            {"weights", weights_name(strategy.weights)},
-            {"master", master_name(strategy.master)},
-            {"head_chunks", strategy.head_chunks},
-            {"predicted_device_peak_bytes", predicted.device.peak.total},
-            {"predicted_device_bytes_at_peak", bytes_by_category(predicted.device.peak)},
-            {"predicted_host_peak_bytes", predicted.host.peak.total},
-            {"predicted_host_bytes_at_peak", bytes_by_category(predicted.host.peak)}};
+    nlohmann::ordered_json plan = {{"steps", batches.num_steps()}, {"warmup_steps", schedule.warmup_steps}};
+    plan.update(autoglm::to_json(job));
+    return plan;
   }
 };
 
-MemoryStatistics rehearse_job(const TrainOptions& options, const Model& model, const EngineOptions& engine,
-                              std::int64_t micro_batches, Communicator& communicator) {
-  RehearsalRequest request;
-  request.model = model.config;
-  request.options = engine;
-  request.rank = communicator.rank();
-  request.world_size = communicator.size();
-  request.micro_batches = std::min<std::int64_t>(micro_batches, 2);
-  for (const Parameter* parameter : model.parameters()) {
-    if (!parameter->trainable()) request.frozen.push_back(parameter->name());
-  }
-  const MemoryStatistics predicted = rehearse(request);
-  if (options.strategy.memory_limit && predicted.device.extent > *options.strategy.memory_limit) {
-    fail(ExitCode::does_not_fit,
-         "a step needs {} per rank, {} more than --memory-limit {} allows; lower --micro-batch or "
-         "--sequence-length, or "
-         "set --recompute full, --strategy zero3 or --offload-optimizer 1",
-         format_bytes(predicted.device.extent),
-         format_bytes(predicted.device.extent - *options.strategy.memory_limit),
-         format_bytes(*options.strategy.memory_limit));
-  }
-  return predicted;
-}
-
+// Collective.
 Decisions decide(const TrainOptions& options, const Inputs& inputs, const Dataset& dataset,
-                 Communicator& communicator) {
-  const EngineOptions engine = engine_options(options);
+                 Communicator& communicator, const LocalRank& local) {
+  EngineOptions engine = engine_options(options);
   const LoopOptions loop = loop_options(options);
-  BatchPlan batches(count_rows(dataset, loop), loop.global_batch, communicator.size(),
-                    engine.strategy.micro_batch, loop.steps);
-  const LearningRateSchedule schedule = make_schedule(options.training, batches.num_steps());
-  const std::int64_t micro_batches = batches.step(0).num_micro_batches;
-  const MemoryStatistics predicted = rehearse_job(options, inputs.model, engine, micro_batches, communicator);
-  return {engine, loop, std::move(batches), schedule, predicted};
+  JobPlan job = plan_job(options, inputs.model, engine.max_positions, engine.device, communicator, local);
+  engine.strategy = job.strategy();
+  return run_agreed(communicator, [&] {
+    BatchPlan batches(count_rows(dataset, loop), loop.global_batch, communicator.size(),
+                      engine.strategy.micro_batch, loop.steps);
+    const LearningRateSchedule schedule = make_schedule(options.training, batches.num_steps());
+    return Decisions{engine, loop, std::move(batches), schedule, std::move(job)};
+  });
 }
 
 std::string describe(const TrainOptions& options, const Inputs& inputs, const Dataset& dataset,
                      const Decisions& decisions, int world_size) {
   const StepRows first = decisions.batches.step(0);
-  const std::int64_t on_host = decisions.predicted.host.peak.total;
   return fmt::format(
       "{}\nmodel: {}, {} parameters, {} on {} {}\nplan: {} steps of up to {} rows of {} tokens, {} micro-{} "
-      "of {} {} "
-      "per rank; {}; {} per rank foreseen{}",
+      "of {} {} per rank; {}",
       format_data_summary(dataset), inputs.model.config.model_type, inputs.model.num_parameters(),
       decisions.engine.bf16 ? "bf16" : "fp32", world_size, world_size == 1 ? "CPU rank" : "CPU ranks",
       decisions.batches.num_steps(), decisions.loop.global_batch, options.data.sequence_length,
       first.num_micro_batches, first.num_micro_batches == 1 ? "batch" : "batches",
       decisions.engine.strategy.micro_batch, decisions.engine.strategy.micro_batch == 1 ? "row" : "rows",
-      describe_strategy(decisions.engine.strategy), format_bytes(decisions.predicted.device.peak.total),
-      on_host == 0 ? "" : fmt::format(", and {} on the host", format_bytes(on_host)));
+      describe(decisions.job));
 }
 
 // Answers every prompt of --sample; all ranks generate, rank 0 shows.
@@ -259,7 +221,7 @@ void train(const TrainOptions& options, Inputs& inputs, const Dataset& dataset, 
     output->begin();
     report = std::make_unique<TrainingReport>(options, decisions.to_json(), ranks, local.mpi_version, *output,
                                               decisions.batches.num_steps(),
-                                              decisions.predicted.device.peak.total);
+                                              decisions.job.plan.predicted.device.peak.total);
   });
   auto engine = run_agreed(communicator, [&] {
     auto made = std::make_unique<Engine>(inputs.model, decisions.engine, communicator);
@@ -323,8 +285,7 @@ void run_training_job(const TrainOptions& options, Communicator& communicator, c
     output->require_space(ModelWriter::bytes_needed(inputs.directory, options.saving.save_dtype));
   });
   const Dataset dataset = load_data(options, inputs, communicator);
-  const Decisions decisions =
-      run_agreed(communicator, [&] { return decide(options, inputs, dataset, communicator); });
+  const Decisions decisions = decide(options, inputs, dataset, communicator, local);
   if (writes) stderr_console().print(describe(options, inputs, dataset, decisions, communicator.size()));
   if (options.watching.dry_run) return;
   try {

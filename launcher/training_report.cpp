@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "launcher/planner/plan_text.h"
 #include "sharding/memory/arena.h"
 
 namespace autoglm {
@@ -55,15 +56,6 @@ RankExtremes largest_of_ranks(Communicator& communicator, const StepReport& step
   for (std::size_t i = 0; i < all.size(); ++i)
     largest[i % mine.size()] = std::max(largest[i % mine.size()], all[i]);
   return {static_cast<std::int64_t>(largest[0]), static_cast<std::int64_t>(largest[1]), largest[2]};
-}
-
-nlohmann::ordered_json bytes_by_category(const MemoryUse& use) {
-  nlohmann::ordered_json bytes = nlohmann::ordered_json::object();
-  for (std::size_t i = 0; i < kNumMemoryCategories; ++i) {
-    const auto category = static_cast<MemoryCategory>(i);
-    if (use[category] > 0) bytes[std::string(category_name(category))] = use[category];
-  }
-  return bytes;
 }
 
 nlohmann::ordered_json describe_ranks(Communicator& communicator, int local_rank) {

@@ -34,9 +34,6 @@ std::int64_t take_resident_peak(Communicator& communicator);
 // Collective.
 RankExtremes largest_of_ranks(Communicator& communicator, const StepReport& step);
 
-// What a peak consisted of, for run.json: categories that hold nothing are left out.
-nlohmann::ordered_json bytes_by_category(const MemoryUse& use);
-
 // One object per rank for run.json: its host, its number there, and its device. Collective.
 nlohmann::ordered_json describe_ranks(Communicator& communicator, int local_rank);
 

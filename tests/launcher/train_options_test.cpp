@@ -148,9 +148,9 @@ TEST(TrainOptions, EveryOptionReachesItsField) {
   EXPECT_EQ(options.training.clip, 0);
   EXPECT_EQ(options.training.precision, Precision::fp32);
   EXPECT_EQ(options.strategy.device, DeviceRequest::cpu);
-  EXPECT_EQ(options.strategy.recompute, Recompute::cheap);
-  EXPECT_EQ(options.strategy.recompute_layers, 3);
-  EXPECT_EQ(options.strategy.head_chunks, 4);
+  EXPECT_EQ(options.strategy.pins.recompute, Recompute::cheap);
+  EXPECT_EQ(options.strategy.pins.recompute_layers, 3);
+  EXPECT_EQ(options.strategy.pins.head_chunks, 4);
   EXPECT_EQ(options.strategy.memory_limit, std::int64_t{1} << 30);
   EXPECT_TRUE(options.saving.overwrite);
   EXPECT_EQ(options.saving.save_dtype, DType::float32);
@@ -158,10 +158,20 @@ TEST(TrainOptions, EveryOptionReachesItsField) {
   EXPECT_TRUE(options.watching.dry_run);
 }
 
+TEST(TrainOptions, WhatIsNotSetIsThePlannersToChoose) {
+  EXPECT_FALSE(parsed({}).strategy.pins.stage || parsed({}).strategy.pins.micro_batch);
+  EXPECT_EQ(parsed({"--strategy", "auto"}).strategy.pins.stage, std::nullopt);
+  EXPECT_EQ(parsed({"--strategy", "ddp"}).strategy.pins.stage, 0);
+  EXPECT_EQ(parsed({"--offload-optimizer", "0"}).strategy.pins.offload_optimizer, 0.0);
+  EXPECT_EQ(parsed({"--offload-optimizer", "auto"}).strategy.pins.offload_optimizer, std::nullopt);
+  EXPECT_THAT(refusal({"--offload-optimizer", "1.5"}), HasSubstr("--offload-optimizer"));
+  EXPECT_FALSE(parsed({"--strategy", "ddp", "--micro-batch", "1"}).strategy.pins.complete());
+}
+
 TEST(TrainOptions, TheStrategyFollowsFromItsParts) {
   const auto strategy = [](const std::vector<std::string>& more) {
     const TrainOptions options = parsed(more);
-    return strategy_of(options.strategy, options.training.precision == Precision::bf16);
+    return pinned_strategy(options.strategy.pins, options.training.precision == Precision::bf16);
   };
   EXPECT_EQ(strategy({}).stage, 0);
   EXPECT_EQ(strategy({}).weights, WeightSourceKind::resident);
@@ -180,8 +190,9 @@ TEST(TrainOptions, TheStrategyFollowsFromItsParts) {
 TEST_F(TrainOptionsFile, AStageOnTheCommandLineOutranksWhatTheFileSaysOfParts) {
   const TrainOptions options =
       parsed(with_file("weights = peers\nstrategy = zero3\n", {"--strategy", "zero2"}));
-  EXPECT_EQ(options.strategy.weights, std::nullopt);
-  EXPECT_EQ(parsed(with_file("master = split\n", {"--precision", "fp32"})).strategy.master, std::nullopt);
+  EXPECT_EQ(options.strategy.pins.weights, std::nullopt);
+  EXPECT_EQ(parsed(with_file("master = split\n", {"--precision", "fp32"})).strategy.pins.master,
+            std::nullopt);
 }
 
 // run.json says everything, in a spelling that the command line and the settings file take back.
@@ -222,8 +233,7 @@ TEST_F(TrainOptionsFile, CommandLinesLengthReplacesTheFiles) {
 }
 
 TEST_F(TrainOptionsFile, RecomputeLayersNeedRecompute) {
-  EXPECT_EQ(refusal({"--recompute-layers", "3"}),
-            "--recompute-layers 3 needs --recompute cheap or full; recompute is none");
+  EXPECT_EQ(parsed({"--recompute-layers", "3"}).strategy.pins.recompute, std::nullopt);
   EXPECT_THAT(refusal({"--strategy", "zero3", "--weights", "resident"}), HasSubstr("use peers or host"));
   EXPECT_THAT(refusal({"--strategy", "zero2", "--weights", "peers"}), HasSubstr("use --strategy zero3"));
   EXPECT_THAT(refusal({"--precision", "fp32", "--master", "split"}), HasSubstr("needs --precision bf16"));
@@ -235,13 +245,13 @@ TEST_F(TrainOptionsFile, RecomputeLayersNeedRecompute) {
             "--recompute-layers 3 needs --recompute cheap or full; recompute is none");
   const TrainOptions options =
       parsed(with_file("recompute = full\nrecompute-layers = 3\n", {"--recompute", "none"}));
-  EXPECT_EQ(options.strategy.recompute_layers, std::nullopt);
+  EXPECT_EQ(options.strategy.pins.recompute_layers, std::nullopt);
 }
 
 TEST(TrainOptions, MicroBatchFitsIntoTheGlobalBatch) {
   EXPECT_EQ(refusal({"--micro-batch", "32"}),
             "--micro-batch 32 is larger than --global-batch 16, so every pass would compute empty rows");
-  EXPECT_EQ(parsed({"--micro-batch", "16"}).strategy.micro_batch, 16);
+  EXPECT_EQ(parsed({"--micro-batch", "16"}).strategy.pins.micro_batch, 16);
 }
 
 TEST(TrainOptions, EvaluationsNeedSomethingToEvaluate) {

@@ -52,6 +52,14 @@ void ActivationStore::prefetch(std::int64_t layer) {
   saved.loaded = stream.record();
 }
 
+void ActivationStore::clear() {
+  for (Entry& entry : entries_) {
+    entry.saved.synchronize();
+    entry.loaded.synchronize();
+    entry.on_device.reset();
+  }
+}
+
 at::Tensor ActivationStore::take(std::int64_t layer) {
   prefetch(layer);
   Entry& saved = entry(layer);

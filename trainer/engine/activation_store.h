@@ -34,6 +34,9 @@ class ActivationStore {
   // Allocates the input on the device again and starts copying it back, unless that has begun.
   void prefetch(std::int64_t layer);
 
+  // Waits until nothing is on its way and forgets what was saved: a forward pass may begin anew.
+  void clear();
+
   // The input, ready for compute.
   at::Tensor take(std::int64_t layer);
 

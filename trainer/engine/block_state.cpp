@@ -53,7 +53,7 @@ ElementRange BlockState::optimizer_range() const {
   return placement_.strategy.shards_optimizer() ? shard() : ElementRange{0, layout.total_elements()};
 }
 
-void BlockState::allocate(std::int64_t host_elements) {
+void BlockState::allocate(std::int64_t host_elements, const at::Tensor& kept) {
   const Strategy& strategy = placement_.strategy;
   const at::Device device = placement_.device;
   const at::ScalarType working_type = placement_.bf16 ? at::kBFloat16 : at::kFloat;
@@ -61,12 +61,16 @@ void BlockState::allocate(std::int64_t host_elements) {
   const at::ScalarType gradient_type = strategy.bf16_gradients ? at::kBFloat16 : at::kFloat;
   const bool sharded = strategy.shards_weights();
   working_pool = strategy.weights == WeightSourceKind::host ? MemoryPool::host : MemoryPool::device;
-  working = allocate_flat(sharded ? shard_elements() : whole_elements(), working_type, device,
-                          MemoryCategory::weights, working_pool);
-  const std::int64_t trainable = sharded ? layout.shard_elements() : layout.total_elements();
-  clear_padding(working.narrow(0, 0, trainable), layout, sharded ? shard().begin : 0);
-  clear_padding(working.narrow(0, trainable, working.numel() - trainable), frozen,
-                sharded ? rank_ * frozen.shard_elements() : 0);
+  if (kept.defined()) {
+    working = kept;
+  } else {
+    working = allocate_flat(sharded ? shard_elements() : whole_elements(), working_type, device,
+                            MemoryCategory::weights, working_pool);
+    const std::int64_t trainable = sharded ? layout.shard_elements() : layout.total_elements();
+    clear_padding(working.narrow(0, 0, trainable), layout, sharded ? shard().begin : 0);
+    clear_padding(working.narrow(0, trainable, working.numel() - trainable), frozen,
+                  sharded ? rank_ * frozen.shard_elements() : 0);
+  }
   const ElementRange all = optimizer_range();
   const std::int64_t cut = all.end - host_elements;
   const auto each_pool = [&](auto visit) {

@@ -72,6 +72,7 @@ class BlockState {
   // Only the layouts; allocate() must follow.
   BlockState(Block& owner, const StatePlacement& placement);
   BlockState(BlockState&&) = default;
+  BlockState& operator=(BlockState&&) = default;
 
   // Elements that this rank optimizes: all trainable ones in stage 0, else its shard.
   ElementRange optimizer_range() const;
@@ -83,7 +84,14 @@ class BlockState {
   // FlatLayout::kAlignment, lie on the host, and so do the accumulators of what this rank sums of them.
   // Weights are to be loaded; moments have no values before the first step of AdamW, which takes them as
   // zero.
-  void allocate(std::int64_t host_elements);
+  //
+  // `kept`, when defined, is taken for the working weights instead of a new tensor.
+  void allocate(std::int64_t host_elements, const at::Tensor& kept = {});
+
+  // Moves the states to where another strategy puts them, with the same bits; gradients are dropped. States
+  // may be sharded further or go to the host, not come back together. The block's slots must be unbound, and
+  // nothing may be under way. Where nothing changes, nothing is touched.
+  void relocate(const Strategy& strategy, std::int64_t host_elements);
 
   std::int64_t whole_elements() const { return layout.total_elements() + frozen.total_elements(); }
   std::int64_t shard_elements() const { return layout.shard_elements() + frozen.shard_elements(); }
@@ -111,6 +119,9 @@ class BlockState {
   void check_gradient_written(const Parameter& parameter) const;
 
  private:
+  void copy_working(const BlockState& from);
+  void copy_optimizer(const BlockState& from);
+
   StatePlacement placement_;
   int rank_ = 0;
 };

@@ -35,24 +35,32 @@ Engine::Engine(Model& model, const EngineOptions& options, Communicator& communi
   AUTOGLM_CHECK(conflict.empty(), "{}", conflict);
   options_.max_positions = std::max(options_.max_positions, options_.row_length);
   rotary_ = ops::make_rotary_table(model.config.rotary, options_.max_positions, options_.device);
-  const StatePlacement placement{communicator.rank(), communicator.size(), options_.strategy, options_.bf16,
-                                 options_.device};
-  for (Block* block : model.blocks()) states_.emplace_back(*block, placement);
+  for (Block* block : model.blocks()) states_.emplace_back(*block, placement());
   const std::vector<std::int64_t> on_host = host_elements(states_, options_.strategy.offload_optimizer);
   for (std::size_t i = 0; i < states_.size(); ++i) states_[i].allocate(on_host[i]);
   while (lowest_trainable_ < states_.size() && !states_[lowest_trainable_].trainable()) ++lowest_trainable_;
   AUTOGLM_CHECK(lowest_trainable_ < states_.size(), "nothing is trainable");
-  reducer_.emplace(states_, placement, communicator, streams_);
-  weights_.emplace(states_, placement, communicator, streams_);
-  optimizer_.emplace(states_, placement, communicator, streams_, *reducer_, *weights_, options_.seed);
+  allocate_buffers();
+  anchor_ = at::empty({0}, at::TensorOptions().dtype(working_type(options_)).device(options_.device));
+  anchor_.requires_grad_(true);
+  saved_.resize(model.layers.size());
+  end_phase(EnginePhase::construction);
+}
+
+StatePlacement Engine::placement() const {
+  return {communicator_.rank(), communicator_.size(), options_.strategy, options_.bf16, options_.device};
+}
+
+// Everything that is no state: slots and staging buffers.
+void Engine::allocate_buffers() {
+  reducer_.emplace(states_, placement(), communicator_, streams_);
+  weights_.emplace(states_, placement(), communicator_, streams_);
+  optimizer_.emplace(states_, placement(), communicator_, streams_, *reducer_, *weights_, options_.seed);
   offload_activations();
   if (options_.strategy.offload_optimizer > 0) {
     squares_piece_ =
         allocate_flat(kSquaresPiece, at::kFloat, options_.device, MemoryCategory::staging, MemoryPool::host);
   }
-  anchor_ = at::empty({0}, at::TensorOptions().dtype(working_type(options_)).device(options_.device));
-  anchor_.requires_grad_(true);
-  saved_.resize(model.layers.size());
 }
 
 // The first layers that are recomputed fully and reached by a backward pass.
@@ -73,6 +81,24 @@ void Engine::offload_activations() {
                        working_type(options_), options_.device, streams_);
 }
 
+template <typename Piece>
+void Engine::attempt(Piece&& piece) {
+  if (failed_) return;
+  try {
+    piece();
+  } catch (const OutOfMemory& error) {
+    run_out_of_memory(error);
+  }
+}
+
+// Frees what the step holds, so that nothing of it is in the way of what comes next.
+void Engine::run_out_of_memory(const OutOfMemory& error) {
+  failed_ = true;
+  last_out_of_memory_ = error;
+  if (activations_) activations_->clear();
+  for (SavedLayer& saved : saved_) saved = {};
+}
+
 ForwardContext Engine::context_for(const MicroBatch& batch, std::int64_t layer) const {
   ForwardContext context;
   context.rows = batch.rows;
@@ -87,7 +113,8 @@ ForwardContext Engine::context_for(const MicroBatch& batch, std::int64_t layer) 
 at::Tensor Engine::embed(const MicroBatch& batch) {
   weights_->acquire(0);
   weights_->prefetch(1);
-  at::Tensor x = model_.embedding->forward(anchor_, context_for(batch, 0));
+  at::Tensor x;
+  attempt([&] { x = model_.embedding->forward(anchor_, context_for(batch, 0)); });
   weights_->release(0);
   return x;
 }
@@ -97,20 +124,31 @@ at::Tensor Engine::forward_layers(at::Tensor x, const MicroBatch& batch, bool tr
     const auto layer = static_cast<std::int64_t>(i);
     weights_->acquire(i + 1);
     weights_->prefetch(i + 2);
-    const ForwardContext context = context_for(batch, layer);
     const bool saves = training && needs_backward(i + 1);
     const bool records = saves && options_.strategy.level_of(layer) != Recompute::full;
     const bool offloads = saves && activations_ && activations_->holds(layer);
-    const at::AutoGradMode mode(records);
-    SavedLayer saved{x.detach().requires_grad_(records), {}};
-    if (offloads) activations_->save(layer, saved.input);
-    at::Tensor y = model_.layers[i]->forward(saved.input, context);
+    SavedLayer saved;
+    at::Tensor y;
+    attempt([&] {
+      const ForwardContext context = context_for(batch, layer);
+      const at::AutoGradMode mode(records);
+      saved.input = x.detach().requires_grad_(records);
+      if (offloads) activations_->save(layer, saved.input);
+      y = model_.layers[i]->forward(saved.input, context);
+    });
     weights_->release(i + 1);
+    if (failed_) {
+      x.reset();
+      continue;
+    }
     if (offloads) activations_->settle(layer);
     x = y.detach();
     if (records) saved.root = gradient_edge(y);
     if (offloads) saved.input.reset();
     if (saves) saved_[i] = std::move(saved);
+    y.reset();
+    saved = {};
+    end_phase(training ? EnginePhase::forward : EnginePhase::evaluation, i + 1);
   }
   return x;
 }
@@ -136,36 +174,47 @@ void Engine::release_head() {
 // Tied embeddings: the matrix's gradient is reduced twice, the head's part first.
 void Engine::reduce_head() {
   if (tied()) {
-    states_.front().check_gradient_written(*model_.head->head().weight);
+    if (!failed_) states_.front().check_gradient_written(*model_.head->head().weight);
     reducer_->reduce(0);
   }
-  states_.back().check_gradients_written();
-  reducer_->reduce(head_index());
+  reduce_block(head_index());
 }
 
 void Engine::backward_layer(std::size_t layer, const MicroBatch& batch, at::Tensor& gradient) {
   SavedLayer saved = std::exchange(saved_[layer], {});
   const auto number = static_cast<std::int64_t>(layer);
   const std::size_t index = layer + 1;
-  const bool offloads = activations_ && activations_->holds(number);
-  if (offloads) saved.input = activations_->take(number);
-  if (layer > 0 && needs_backward(index - 1)) {
-    weights_->acquire(index);
+  const bool continues = layer > 0 && needs_backward(index - 1);
+  attempt([&] {
+    if (activations_ && activations_->holds(number)) saved.input = activations_->take(number);
+  });
+  weights_->acquire(index);
+  if (continues) {
     weights_->prefetch(index - 1);
-    if (activations_ && activations_->holds(number - 1)) activations_->prefetch(number - 1);
-  } else {
-    weights_->acquire(index);
+    attempt([&] {
+      if (activations_ && activations_->holds(number - 1)) activations_->prefetch(number - 1);
+    });
   }
   reducer_->acquire(index);
-  if (!saved.root.is_valid()) {
-    const at::AutoGradMode mode(true);
-    saved.input.requires_grad_(true);
-    const ForwardContext context = context_for(batch, number);
-    saved.root = gradient_edge(model_.layers[layer]->forward(saved.input, context));
-  }
-  gradient = backward(std::move(saved.root), std::move(gradient), saved.input);
+  attempt([&] {
+    if (!saved.root.is_valid()) {
+      const at::AutoGradMode mode(true);
+      saved.input.requires_grad_(true);
+      const ForwardContext context = context_for(batch, number);
+      saved.root = gradient_edge(model_.layers[layer]->forward(saved.input, context));
+    }
+    gradient = backward(std::move(saved.root), std::move(gradient), saved.input);
+  });
+  if (failed_) gradient.reset();
   weights_->release(index);
-  states_[index].check_gradients_written();
+  reduce_block(index);
+  saved = {};
+  end_phase(EnginePhase::backward, index);
+}
+
+// A rank that is out of memory hands over whatever lies in the buffer: the step is void.
+void Engine::reduce_block(std::size_t index) {
+  if (!failed_) states_[index].check_gradients_written();
   reducer_->reduce(index);
 }
 
@@ -176,29 +225,35 @@ double Engine::train_micro_batch(const MicroBatch& batch, float gradient_scale) 
   {
     const at::AutoGradMode mode(needs_backward(0));
     const at::Tensor embedded = embed(batch);
-    if (needs_backward(0)) embedding_root = gradient_edge(embedded);
-    x = embedded.detach();
+    attempt([&] {
+      if (needs_backward(0)) embedding_root = gradient_edge(embedded);
+      x = embedded.detach();
+    });
   }
   x = forward_layers(std::move(x), batch, true);
 
   if (tied()) reducer_->acquire(0);
   reducer_->acquire(head_index());
   acquire_head();
-  ops::HeadResult head = run_head(x, batch, gradient_scale, true);
+  ops::HeadResult head;
+  attempt([&] { head = run_head(x, batch, gradient_scale, true); });
   release_head();
   x.reset();
   reduce_head();
+  end_phase(EnginePhase::head, head_index());
 
-  at::Tensor gradient = head.dx.view({batch.rows.batch, batch.rows.length, head.dx.size(1)});
+  at::Tensor gradient;
+  attempt([&] { gradient = head.dx.view({batch.rows.batch, batch.rows.length, head.dx.size(1)}); });
   head.dx.reset();
   for (std::size_t i = model_.layers.size(); i-- > 0 && needs_backward(i + 1);)
     backward_layer(i, batch, gradient);
-  if (!needs_backward(0)) return head.loss_sum;
-  reducer_->acquire(0);
-  backward(std::move(embedding_root), std::move(gradient), anchor_);
-  states_.front().check_gradients_written();
-  reducer_->reduce(0);
-  return head.loss_sum;
+  if (needs_backward(0)) {
+    reducer_->acquire(0);
+    attempt([&] { backward(std::move(embedding_root), std::move(gradient), anchor_); });
+    reduce_block(0);
+    end_phase(EnginePhase::backward, 0);
+  }
+  return failed_ ? 0 : head.loss_sum;
 }
 
 double Engine::evaluate_micro_batch(const MicroBatch& batch) {
@@ -206,8 +261,10 @@ double Engine::evaluate_micro_batch(const MicroBatch& batch) {
   const at::NoGradGuard no_grad;
   const at::Tensor x = forward_layers(embed(batch), batch, false);
   acquire_head();
-  const double loss_sum = run_head(x, batch, 1, false).loss_sum;
+  double loss_sum = 0;
+  attempt([&] { loss_sum = run_head(x, batch, 1, false).loss_sum; });
   release_head();
+  end_phase(EnginePhase::evaluation, head_index());
   return loss_sum;
 }
 
@@ -215,16 +272,23 @@ StepSums Engine::finish_accumulation(double loss_sum) {
   reducer_->finish();
   double squares = 0;
   for (const BlockState& state : states_) squares += sum_of_squares(state, squares_piece_);
-  std::array<double, 2> sums{loss_sum, squares};
+  std::array<double, 3> sums{loss_sum, squares, std::exchange(failed_, false) ? 1.0 : 0.0};
   const Event summed = communicator_.all_reduce(sums, streams_.compute().record());
   streams_.wait_exposed(summed);
   summed.synchronize();
-  return {sums[0], std::sqrt(sums[1]), streams_.take_exposed_seconds()};
+  return {sums[0], std::sqrt(sums[1]), streams_.take_exposed_seconds(), std::llround(sums[2])};
+}
+
+std::int64_t Engine::agree_on_memory() {
+  std::array<double, 1> failures{std::exchange(failed_, false) ? 1.0 : 0.0};
+  communicator_.all_reduce(failures, streams_.compute().record()).synchronize();
+  return std::llround(failures[0]);
 }
 
 void Engine::optimizer_step(const AdamWSettings& settings, double learning_rate, std::int64_t step,
                             double gradient_scale) {
   optimizer_->run(settings, learning_rate, step, gradient_scale);
+  end_phase(EnginePhase::optimizer);
 }
 
 void Engine::discard_gradients() {

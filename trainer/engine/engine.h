@@ -13,10 +13,12 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "sharding/base/dtype.h"
 #include "sharding/communicator.h"
+#include "sharding/memory/arena.h"
 #include "sharding/strategy.h"
 #include "sharding/stream.h"
 #include "trainer/engine/activation_store.h"
@@ -32,6 +34,15 @@
 
 namespace autoglm {
 
+// Pieces of a step between which memory and time are looked at.
+enum class EnginePhase { construction, forward, head, backward, optimizer, evaluation };
+
+constexpr std::string_view phase_name(EnginePhase phase) {
+  constexpr std::string_view names[] = {"construction", "forward",   "head",
+                                        "backward",     "optimizer", "evaluation"};
+  return names[static_cast<std::size_t>(phase)];
+}
+
 struct EngineOptions {
   at::Device device = at::kCPU;
   bool bf16 = true;  // working weights and activations in bf16; otherwise everything in fp32
@@ -41,6 +52,9 @@ struct EngineOptions {
   std::int64_t max_positions = 0;
   // Keys the rounding of bf16 moments.
   std::uint64_t seed = 42;
+  // Called on the calling thread when a phase has ended: for every block of a forward and backward pass, with
+  // its index, and with index 0 otherwise. For the planner.
+  std::function<void(EnginePhase phase, std::size_t block)> on_phase = {};
 };
 
 // What all ranks know at the end of a step.
@@ -49,6 +63,9 @@ struct StepSums {
   double gradient_norm = 0;  // before clipping
   // How long this rank's compute has waited for communication and transfers since the last step's sums.
   double exposed_seconds = 0;
+  // How many ranks ran out of memory since the last step's sums: if any did, the sums and gradients mean
+  // nothing, and the step is void.
+  std::int64_t ranks_out_of_memory = 0;
 };
 
 class Engine {
@@ -68,14 +85,32 @@ class Engine {
 
   // Forward and backward of one micro-batch. Gradients of loss_sum * gradient_scale are added to the ranks'
   // accumulators. Returns this rank's sum of the loss over supervised tokens.
+  //
+  // A rank that runs out of memory frees its activations and goes on with the collectives alone, so that no
+  // other waits for it; finish_accumulation() tells all of them.
   double train_micro_batch(const MicroBatch& batch, float gradient_scale);
 
-  // Forward only. Returns this rank's sum of the loss over supervised tokens.
+  // Forward only. Returns this rank's sum of the loss over supervised tokens. Out of memory as above: the
+  // next agree_on_memory() tells.
   double evaluate_micro_batch(const MicroBatch& batch);
 
   // Ends the accumulation of a step: sums `loss_sum` and the squared gradients over all ranks, in a fixed
   // order. Collective.
   StepSums finish_accumulation(double loss_sum);
+
+  // How many ranks have run out of memory since the last call of this or of finish_accumulation().
+  // Collective.
+  std::int64_t agree_on_memory();
+
+  // What this rank's allocator said when it last ran out of memory; none if it did not since
+  // change_strategy().
+  const std::optional<OutOfMemory>& out_of_memory() const { return last_out_of_memory_; }
+
+  // From now on `strategy`, between steps: what was accumulated is dropped, weights and optimizer states stay
+  // what they are, to the bit. States may move to the host and be sharded further, never back, and keep their
+  // dtypes and layout: Error(bug) otherwise. Only this rank's memory is touched; all ranks call it.
+  // OutOfMemory when the states do not fit on the way: then the engine cannot be used any more.
+  void change_strategy(const Strategy& strategy);
 
   // AdamW with every gradient multiplied by `gradient_scale`; `step` counts from 1. At the first
   // call the moments begin at zero. Allocates nothing on the device. The accumulators are empty afterwards.
@@ -131,7 +166,17 @@ class Engine {
   void acquire_head();
   void release_head();
   void reduce_head();
+  void reduce_block(std::size_t index);
   void offload_activations();
+  void allocate_buffers();
+  StatePlacement placement() const;
+  void end_phase(EnginePhase phase, std::size_t block = 0) const {
+    if (options_.on_phase) options_.on_phase(phase, block);
+  }
+  // Runs a piece of compute, unless this rank has run out of memory: then only the collectives go on.
+  template <typename Piece>
+  void attempt(Piece&& piece);
+  void run_out_of_memory(const OutOfMemory& error);
   at::Tensor next_token_logits(std::span<const std::int32_t> ids, std::vector<ops::KeyValueCache>& caches,
                                std::int64_t past);
   void load_piece(BlockState& state, std::size_t parameter, std::int64_t begin,
@@ -162,6 +207,8 @@ class Engine {
   at::Tensor squares_piece_;
   at::Tensor anchor_;
   std::vector<SavedLayer> saved_;
+  bool failed_ = false;  // out of memory since the ranks last agreed
+  std::optional<OutOfMemory> last_out_of_memory_;
 };
 
 }  // namespace autoglm

@@ -3,25 +3,87 @@
 #include <algorithm>
 
 namespace autoglm {
+namespace {
 
-MemoryStatistics rehearse(const RehearsalRequest& request) {
-  const RehearsalArena arena(request.device_limit);
+// What cudaMalloc and the arena on it round to.
+constexpr std::int64_t kCudaAlignment = 512;
+
+std::int64_t alignment_of(ops::Target target) {
+  return target == ops::Target::cuda ? kCudaAlignment : RehearsalArena::kCpuAlignment;
+}
+
+class TargetScope {
+ public:
+  explicit TargetScope(ops::Target target) : before_(ops::rehearsal_target()) {
+    ops::set_rehearsal_target(target);
+  }
+  ~TargetScope() { ops::set_rehearsal_target(before_); }
+  TargetScope(const TargetScope&) = delete;
+  TargetScope& operator=(const TargetScope&) = delete;
+
+ private:
+  ops::Target before_;
+};
+
+Model make_frozen_model(const RehearsalRequest& request) {
   Model model = make_model(request.model);
   for (Parameter* parameter : model.parameters()) {
     const bool is_frozen =
         std::find(request.frozen.begin(), request.frozen.end(), parameter->name()) != request.frozen.end();
     parameter->set_trainable(!is_frozen);
   }
-  EngineOptions options = request.options;
-  options.device = at::Device(at::kMeta);
-  const auto communicator = make_rehearsal_communicator(request.rank, request.world_size);
-  Engine engine(model, options, *communicator);
-  const MicroBatch batch(options.strategy.micro_batch, options.row_length, options.device);
+  return model;
+}
+
+void run_step(Engine& engine, const RehearsalRequest& request) {
+  const MicroBatch batch(engine.options().strategy.micro_batch, engine.options().row_length,
+                         engine.options().device);
   for (std::int64_t i = 0; i < request.micro_batches; ++i) engine.train_micro_batch(batch, 1);
   engine.finish_accumulation(0);
   engine.optimizer_step({}, 0, 1, 1);
   engine.evaluate_micro_batch(batch);
+}
+
+void rehearse_engine(const RehearsalRequest& request, EngineOptions options, bool only_construction) {
+  Model model = make_frozen_model(request);
+  options.device = at::Device(at::kMeta);
+  const auto communicator = make_rehearsal_communicator(request.rank, request.world_size);
+  Engine engine(model, options, *communicator);
+  if (!only_construction) run_step(engine, request);
+}
+
+void keep_larger(MemoryUse& largest, const MemoryUse& use) {
+  if (use.total > largest.total) largest = use;
+}
+
+}  // namespace
+
+MemoryStatistics rehearse(const RehearsalRequest& request) {
+  const TargetScope target(request.target);
+  const RehearsalArena arena(request.device_limit, alignment_of(request.target));
+  rehearse_engine(request, request.options, false);
   return arena.statistics();
+}
+
+std::vector<PhaseMemory> rehearse_phases(const RehearsalRequest& request, bool only_construction) {
+  const TargetScope target(request.target);
+  RehearsalArena arena(request.device_limit, alignment_of(request.target));
+  std::vector<PhaseMemory> phases;
+  EngineOptions options = request.options;
+  options.on_phase = [&](EnginePhase phase, std::size_t block) {
+    const MemoryStatistics now = arena.statistics();
+    arena.reset_peak();
+    auto seen = std::find_if(phases.begin(), phases.end(), [&](const PhaseMemory& one) {
+      return one.phase == phase && one.block == block;
+    });
+    if (seen == phases.end()) seen = phases.insert(phases.end(), PhaseMemory{phase, block, {}, {}, {}, {}});
+    keep_larger(seen->device_peak, now.device.peak);
+    keep_larger(seen->host_peak, now.host.peak);
+    keep_larger(seen->device_after, now.device.use);
+    keep_larger(seen->host_after, now.host.use);
+  };
+  rehearse_engine(request, options, only_construction);
+  return phases;
 }
 
 }  // namespace autoglm

@@ -7,6 +7,7 @@
 
 #include "sharding/memory/arena.h"
 #include "trainer/engine/engine.h"
+#include "trainer/ops/target.h"
 
 namespace autoglm {
 
@@ -18,11 +19,24 @@ struct RehearsalRequest {
   std::int64_t micro_batches = 1;                     // of one step
   std::vector<std::string> frozen;                    // names of parameters that are not trained
   std::int64_t device_limit = std::int64_t{1} << 50;  // bytes; OutOfMemory beyond
+  ops::Target target = ops::Target::cpu;              // whose allocations are rehearsed
+};
+
+// What the arenas held in one phase of one block, the largest over all its occurrences.
+struct PhaseMemory {
+  EnginePhase phase = EnginePhase::construction;
+  std::size_t block = 0;
+  MemoryUse device_peak, host_peak;    // within the phase
+  MemoryUse device_after, host_after;  // when it had ended
 };
 
 // Builds the engine, runs one whole step (micro-batches, norm, optimizer) and an evaluation of one
 // micro-batch on meta tensors, and returns what the arenas of device and host would have counted. `peak`
 // covers the whole run from construction on.
 MemoryStatistics rehearse(const RehearsalRequest& request);
+
+// The same phase by phase, in the order in which phases first end. With `only_construction` nothing runs:
+// what states, slots and staging buffers hold.
+std::vector<PhaseMemory> rehearse_phases(const RehearsalRequest& request, bool only_construction = false);
 
 }  // namespace autoglm

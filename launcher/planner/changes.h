@@ -1,0 +1,36 @@
+// What a person could change where nothing fits, or to go faster.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "launcher/planner/search.h"
+
+namespace autoglm {
+
+// What a plan is made for, so that it can be made again with one thing changed.
+struct PlanWish {
+  MemoryQuestion question;
+  Rates rates;
+  std::int64_t global_batch = 16;
+  std::function<MemoryBudget(int ranks)> budget;  // of one rank among so many
+};
+
+// "it would fit with --gradient-dtype bf16 (zero3, ...)": the first of these that does: pins given up, opt-ins
+// that change last bits, shorter rows, more ranks. A sentence that says so when none does.
+std::string cheapest_change(const StrategyPins& pins, const PlanWish& wish);
+
+// One sentence after a search that found nothing: what is missing, in which phase and category, and the cheapest
+// change.
+std::string why_nothing_fits(const Search& search, const StrategyPins& pins, const PlanWish& wish);
+
+// What an opt-in that changes last bits would bring beside a plan that fits.
+struct OptIn {
+  std::string option;
+  Plan plan;
+};
+std::vector<OptIn> opt_ins(const StrategyPins& pins, const PlanWish& wish);
+
+}  // namespace autoglm

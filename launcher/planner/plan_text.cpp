@@ -1,0 +1,115 @@
+#include "launcher/planner/plan_text.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <vector>
+
+#include "sharding/base/units.h"
+
+namespace autoglm {
+namespace {
+
+// The kind of time in which `other` loses most.
+std::string_view slowest_part(const StepTime& other, const StepTime& chosen) {
+  const std::pair<double, std::string_view> parts[] = {
+      {other.compute - chosen.compute, "smaller micro-batches"},
+      {other.recompute - chosen.recompute, "recompute"},
+      {other.exposed - chosen.exposed, "communication and transfers"},
+      {other.optimizer - chosen.optimizer, "the optimizer's step"}};
+  return std::max_element(std::begin(parts), std::end(parts))->second;
+}
+
+// "micro-batch 4, recompute full in the first 12 layers"
+std::string describe_schedule(const Strategy& strategy) {
+  std::string text = fmt::format("micro-batch {}", strategy.micro_batch);
+  if (strategy.recompute != Recompute::none) {
+    text += fmt::format(", recompute {}", recompute_name(strategy.recompute));
+    if (strategy.recompute_layers >= 0) text += fmt::format(" {}", strategy.recompute_layers);
+  }
+  if (strategy.offload_activations > 0) text += ", inputs on the host";
+  if (strategy.head_chunks != kDefaultHeadChunks)
+    text += fmt::format(", {} head chunks", strategy.head_chunks);
+  return text;
+}
+
+}  // namespace
+
+double tokens_per_second(const Candidate& candidate, const MemoryQuestion& question,
+                         std::int64_t global_batch) {
+  return static_cast<double>(global_batch * question.row_length) / candidate.time.total();
+}
+
+nlohmann::ordered_json bytes_by_category(const MemoryUse& use) {
+  nlohmann::ordered_json bytes = nlohmann::ordered_json::object();
+  for (std::size_t i = 0; i < kNumMemoryCategories; ++i) {
+    const auto category = static_cast<MemoryCategory>(i);
+    if (use[category] > 0) bytes[std::string(category_name(category))] = use[category];
+  }
+  return bytes;
+}
+
+nlohmann::ordered_json to_json(const Strategy& strategy) {
+  return {{"strategy", stage_name(strategy.stage)},
+          {"micro_batch", strategy.micro_batch},
+          {"recompute", recompute_name(strategy.recompute)},
+          {"recompute_layers", strategy.recompute_layers},
+          {"offload_optimizer", strategy.offload_optimizer},
+          {"offload_activations", strategy.offload_activations},
+          {"weights", weights_name(strategy.weights)},
+          {"master", master_name(strategy.master)},
+          {"head_chunks", strategy.head_chunks},
+          {"gradient_dtype", strategy.bf16_gradients ? "bf16" : "fp32"},
+          {"moment_dtype", strategy.bf16_moments ? "bf16" : "fp32"},
+          {"reduce", strategy.reduce == ReduceMode::step ? "step" : "micro-batch"}};
+}
+
+nlohmann::ordered_json to_json(const Candidate& candidate, const MemoryQuestion& question,
+                               std::int64_t global_batch) {
+  nlohmann::ordered_json object = to_json(candidate.strategy);
+  object["fits"] = candidate.fits();
+  object["device_bytes"] = candidate.price.device.total;
+  object["device_bytes_by_category"] = bytes_by_category(candidate.price.device);
+  object["device_peak_phase"] = phase_name(candidate.price.device_phase);
+  object["host_bytes"] = candidate.price.host.total;
+  object["host_bytes_by_category"] = bytes_by_category(candidate.price.host);
+  object["device_bytes_missing"] = candidate.device_missing;
+  object["host_bytes_missing"] = candidate.host_missing;
+  object["micro_batches"] = candidate.num_micro_batches;
+  object["estimated_step_seconds"] = candidate.time.total();
+  object["estimated_seconds"] = {{"compute", candidate.time.compute},
+                                 {"recompute", candidate.time.recompute},
+                                 {"exposed", candidate.time.exposed},
+                                 {"optimizer", candidate.time.optimizer}};
+  object["estimated_tokens_per_second"] = tokens_per_second(candidate, question, global_batch);
+  return object;
+}
+
+std::string reason_lost(const Candidate& other, const Candidate& chosen) {
+  if (other.device_missing > 0)
+    return fmt::format("needs {} more on the device ({})", format_bytes(other.device_missing),
+                       phase_name(other.price.device_phase));
+  if (other.host_missing > 0)
+    return fmt::format("needs {} more on the host", format_bytes(other.host_missing));
+  const double slower = other.time.total() / chosen.time.total() - 1;
+  if (slower < 0.005) return "as fast, and needs more memory";
+  return fmt::format("{:.0f} % slower: {}", std::max(1.0, 100 * slower),
+                     slowest_part(other.time, chosen.time));
+}
+
+std::string format_alternatives(const Plan& plan, const MemoryQuestion& question, std::int64_t global_batch) {
+  std::string text;
+  for (const Candidate& one : plan.alternatives) {
+    const bool is_chosen = &one == &plan.alternatives.front() ||
+                           describe_strategy(one.strategy) == describe_strategy(plan.chosen.strategy);
+    text += fmt::format("  {} {:<44} {:<38} {:>10} {:>10} {:>9.0f}  {}\n", is_chosen ? "*" : " ",
+                        describe_layout(one.strategy), describe_schedule(one.strategy),
+                        format_bytes(one.price.device.total), format_bytes(one.price.host.total),
+                        tokens_per_second(one, question, global_batch),
+                        is_chosen ? "chosen" : reason_lost(one, plan.chosen));
+  }
+  return text;
+}
+
+}  // namespace autoglm

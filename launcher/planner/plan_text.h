@@ -1,0 +1,31 @@
+// Plans as a person and a program read them.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+
+#include "launcher/planner/search.h"
+
+namespace autoglm {
+
+// Tokens per second over all ranks that a candidate should reach.
+double tokens_per_second(const Candidate& candidate, const MemoryQuestion& question,
+                         std::int64_t global_batch);
+
+// "{"strategy": "zero2", "recompute": "full", ...}": every part of a strategy, spelled as the options are.
+nlohmann::ordered_json to_json(const Strategy& strategy);
+
+// Strategy, bytes by category and phase, estimated seconds by kind, what is missing.
+nlohmann::ordered_json to_json(const Candidate& candidate, const MemoryQuestion& question,
+                               std::int64_t global_batch);
+
+// What a peak consisted of: categories that hold nothing are left out.
+nlohmann::ordered_json bytes_by_category(const MemoryUse& use);
+
+// Why `other` lost against the choice: "needs 3.1 GiB more", "7 % slower: recompute", ...
+std::string reason_lost(const Candidate& other, const Candidate& chosen);
+
+// A line per alternative: layout, schedule, bytes on device and host, speed, and why it lost.
+std::string format_alternatives(const Plan& plan, const MemoryQuestion& question, std::int64_t global_batch);
+
+}  // namespace autoglm

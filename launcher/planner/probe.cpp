@@ -1,0 +1,173 @@
+#include "launcher/planner/probe.h"
+
+#include <ATen/ops/zeros.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <fstream>
+#include <vector>
+
+#include "sharding/memory/arena.h"
+
+namespace autoglm {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// A layer's passes should take a second or two at most on a slow device.
+constexpr double kProbeFlops = 2e11;
+constexpr std::int64_t kMostProbeTokens = 512;
+constexpr std::int64_t kProbeVocabulary = 64;
+constexpr std::int64_t kMessageElements = std::int64_t{2} << 20;
+constexpr int kMessages = 4;
+
+// One layer behind a vocabulary that weighs nothing.
+ModelConfig one_layer(ModelConfig config) {
+  config.num_layers = 1;
+  config.vocabulary_size = std::min(config.vocabulary_size, kProbeVocabulary);
+  return config;
+}
+
+struct LayerTimes {
+  double forward = 0, backward = 0, optimizer = 0;
+};
+
+std::int64_t probe_tokens(const ModelWork& work, std::int64_t row_length) {
+  const auto tokens = static_cast<std::int64_t>(kProbeFlops / (6 * work.layer_elements));
+  return std::clamp<std::int64_t>(tokens, std::min<std::int64_t>(row_length, 16),
+                                  std::min(row_length, kMostProbeTokens));
+}
+
+// The first micro-batch touches memory and fills caches; the second one counts.
+LayerTimes time_layer(const MemoryQuestion& question, at::Device device, std::int64_t tokens) {
+  Model model = make_model(one_layer(question.model));
+  const auto alone = make_self_communicator();
+  LayerTimes times;
+  Clock::time_point last = Clock::now();
+  EngineOptions options;
+  options.device = device;
+  options.bf16 = question.bf16;
+  options.strategy.master = question.bf16 ? MasterLayout::split : MasterLayout::plain;
+  options.row_length = tokens;
+  options.on_phase = [&](EnginePhase phase, std::size_t block) {
+    const double seconds = since(last);
+    if (phase == EnginePhase::forward && block == 1) times.forward = seconds;
+    if (phase == EnginePhase::backward && block == 1) times.backward = seconds;
+    if (phase == EnginePhase::optimizer) times.optimizer = seconds;
+    last = Clock::now();
+  };
+  Engine engine(model, options, *alone);
+  engine.load([](const std::string&, std::int64_t, std::span<float> values) {
+    std::fill(values.begin(), values.end(), 0.01F);
+  });
+  const MicroBatch batch(1, tokens, device);
+  for (int i = 1; i <= 2; ++i) {
+    last = Clock::now();
+    engine.train_micro_batch(batch, 1);
+    engine.finish_accumulation(0);
+    last = Clock::now();
+    engine.optimizer_step({}, 1e-5, i, 1);
+  }
+  if (engine.out_of_memory()) throw *engine.out_of_memory();
+  return times;
+}
+
+double time_ring(Communicator& communicator, at::Device device) {
+  if (communicator.size() == 1) return 0;
+  const std::int64_t count = kMessageElements / communicator.size();
+  at::Tensor whole =
+      at::zeros({count * communicator.size()}, at::TensorOptions().dtype(at::kFloat).device(device));
+  auto* values = static_cast<float*>(whole.mutable_data_ptr());
+  const auto reduce = [&] {
+    communicator.reduce_scatter(values, values + count * communicator.rank(), count, Event()).synchronize();
+  };
+  reduce();
+  communicator.barrier().synchronize();
+  const Clock::time_point start = Clock::now();
+  for (int i = 0; i < kMessages; ++i) reduce();
+  return since(start) / kMessages;
+}
+
+// The largest of every value over all ranks.
+template <std::size_t N>
+std::array<double, N> largest(Communicator& communicator, const std::array<double, N>& mine) {
+  std::vector<double> all(N * static_cast<std::size_t>(communicator.size()), 0.0);
+  std::copy(mine.begin(), mine.end(), all.begin() + static_cast<std::ptrdiff_t>(N) * communicator.rank());
+  communicator.all_reduce(all, Event()).synchronize();
+  std::array<double, N> result{};
+  for (std::size_t i = 0; i < all.size(); ++i) result[i % N] = std::max(result[i % N], all[i]);
+  return result;
+}
+
+}  // namespace
+
+ProbeResult probe_rates(const MemoryQuestion& question, at::Device device, const Rates& guess,
+                        Communicator& communicator) {
+  const Clock::time_point start = Clock::now();
+  ProbeResult result;
+  result.rates = guess;
+  const ModelWork work = work_of(question);
+  const std::int64_t tokens = probe_tokens(work, question.row_length);
+  LayerTimes layer;
+  double ring = 0;
+  std::int64_t failed = 0;
+  try {
+    layer = time_layer(question, device, tokens);
+  } catch (const OutOfMemory&) {
+    failed = 1;
+  }
+  ring = time_ring(communicator, device);
+  const std::array<double, 5> slowest = largest<5>(
+      communicator, {layer.forward, layer.backward, layer.optimizer, ring, static_cast<double>(failed)});
+  result.seconds = since(start);
+  if (slowest[4] > 0) {
+    result.complete = false;
+    return result;
+  }
+  // One rank's work of one layer with a short row and no head to speak of.
+  const auto parameters = work.layer_parameters;
+  const double optimizer_bytes = 28 * parameters;
+  result.rates.memory_bandwidth = optimizer_bytes / std::max(slowest[2], 1e-9);
+  result.rates.host_memory_bandwidth =
+      device.is_cpu() ? result.rates.memory_bandwidth : guess.host_memory_bandwidth;
+  const double shorter = static_cast<double>(tokens) / static_cast<double>(question.row_length);
+  const double flops =
+      3 * static_cast<double>(tokens) * (2 * work.layer_elements + shorter * work.attention_flops_per_token);
+  result.rates.matrix_flops = flops / std::max(slowest[0] + slowest[1], 1e-9);
+  if (ring > 0) {
+    const double bytes =
+        4.0 * static_cast<double>(kMessageElements) * (communicator.size() - 1) / communicator.size();
+    result.rates.link_bandwidth = bytes / std::max(slowest[3] - guess.link_latency, 1e-9);
+  }
+  return result;
+}
+
+Rates guessed_cpu_rates() {
+  Rates rates;
+  rates.matrix_flops = 7e10;
+  rates.peak_flops = 1e11;
+  rates.memory_bandwidth = 1e10;
+  rates.host_link_bandwidth = 5e9;
+  rates.host_memory_bandwidth = 1e10;
+  rates.link_bandwidth = 3e9;
+  rates.link_latency = 5e-5;
+  // Communication runs on the cores that compute.
+  rates.overlap = 0;
+  rates.block_overhead = 1e-4;
+  return rates;
+}
+
+std::int64_t resident_bytes() {
+  std::ifstream statm("/proc/self/statm");
+  std::int64_t size = 0, resident = 0;
+  statm >> size >> resident;
+  return resident * sysconf(_SC_PAGESIZE);
+}
+
+}  // namespace autoglm

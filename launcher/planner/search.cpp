@@ -1,0 +1,172 @@
+#include "launcher/planner/search.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <tuple>
+
+#include "sharding/base/units.h"
+
+namespace autoglm {
+namespace {
+
+// Offloaded fractions are whole hundredths.
+constexpr double kOffloadSteps = 100;
+// The head's chunks change last bits, so more of them are tried only when nothing else fits.
+constexpr std::int64_t kMostHeadChunks = 128;
+// Rehearsals of a plan cost a tenth of a second each.
+constexpr int kMostRehearsals = 16;
+// Of estimates that differ by less, the one that needs less memory is taken.
+constexpr double kTie = 1.005;
+
+std::int64_t bytes_missing(const Candidate& candidate) {
+  return candidate.device_missing + candidate.host_missing;
+}
+
+bool faster(const Candidate& a, const Candidate& b) {
+  return std::tuple(!a.fits(), a.fits() ? 0 : bytes_missing(a), a.time.total()) <
+         std::tuple(!b.fits(), b.fits() ? 0 : bytes_missing(b), b.time.total());
+}
+
+std::tuple<int, WeightSourceKind, bool> layout_of(const Strategy& strategy) {
+  return {strategy.stage, strategy.weights, strategy.offload_optimizer > 0};
+}
+
+bool same_schedule(const Strategy& a, const Strategy& b) {
+  return a.micro_batch == b.micro_batch && a.recompute == b.recompute &&
+         a.recompute_layers == b.recompute_layers && a.offload_activations == b.offload_activations;
+}
+
+// Among layouts as fast as the fastest with the same schedule, the one that leaves most memory.
+const Candidate& leanest(const std::vector<Candidate>& sorted, const Candidate& fastest) {
+  const Candidate* best = &fastest;
+  for (const Candidate& one : sorted) {
+    if (one.fits() && same_schedule(one.strategy, fastest.strategy) &&
+        one.time.total() <= kTie * fastest.time.total() &&
+        one.price.device.total + one.price.host.total < best->price.device.total + best->price.host.total)
+      best = &one;
+  }
+  return *best;
+}
+
+std::vector<Candidate> best_of_layouts(const std::vector<Candidate>& sorted) {
+  std::vector<Candidate> best;
+  for (const Candidate& one : sorted) {
+    const bool seen = std::any_of(best.begin(), best.end(), [&](const Candidate& other) {
+      return layout_of(other.strategy) == layout_of(one.strategy);
+    });
+    if (!seen) best.push_back(one);
+  }
+  return best;
+}
+
+}  // namespace
+
+Search::Search(MemoryModel& memory, const Rates& rates, const StrategyPins& pins, std::int64_t global_batch,
+               const MemoryBudget& budget)
+    : memory_(memory), times_(memory, rates), global_batch_(global_batch), budget_(budget) {
+  const MemoryQuestion& question = memory.question();
+  space_.pins = pins;
+  space_.bf16 = question.bf16;
+  space_.world_size = question.world_size;
+  space_.num_layers = question.model.num_layers;
+  space_.rows_per_rank = (global_batch + question.world_size - 1) / question.world_size;
+  space_.may_offload = !budget.shared;
+}
+
+Candidate Search::judge(const Strategy& strategy) {
+  Candidate candidate;
+  candidate.strategy = strategy;
+  candidate.price = memory_.price(strategy);
+  const std::int64_t rows = strategy.micro_batch * space_.world_size;
+  candidate.num_micro_batches = (global_batch_ + rows - 1) / rows;
+  candidate.time = times_.step(strategy, candidate.num_micro_batches);
+  const std::int64_t device =
+      candidate.price.device.total + (budget_.shared ? candidate.price.host.total : 0);
+  candidate.device_missing = std::max<std::int64_t>(0, device - budget_.device);
+  if (!budget_.shared && budget_.host)
+    candidate.host_missing = std::max<std::int64_t>(0, candidate.price.host.total - *budget_.host);
+  return candidate;
+}
+
+// As little as fits, by interpolation: beyond its buffers, offloading moves bytes in proportion.
+void Search::add_with_offload(const Strategy& base, std::vector<Candidate>& to) {
+  Strategy strategy = base;
+  strategy.offload_optimizer = 1;
+  const Candidate all = judge(strategy);
+  strategy.offload_optimizer = 1 / kOffloadSteps;
+  const Candidate least = judge(strategy);
+  const auto moved = static_cast<double>(least.price.device.total - all.price.device.total);
+  if (all.device_missing > 0 || moved <= 0) {
+    to.push_back(all);
+    return;
+  }
+  const double share = static_cast<double>(least.device_missing) / moved;
+  double steps = std::clamp(std::ceil((1 / kOffloadSteps + share * (1 - 1 / kOffloadSteps)) * kOffloadSteps),
+                            1.0, kOffloadSteps);
+  for (; steps <= kOffloadSteps; ++steps) {
+    strategy.offload_optimizer = steps / kOffloadSteps;
+    const Candidate candidate = judge(strategy);
+    if (candidate.device_missing > 0 && steps < kOffloadSteps) continue;
+    to.push_back(candidate);
+    return;
+  }
+}
+
+std::vector<Candidate> Search::candidates(std::int64_t head_chunks) {
+  std::vector<Candidate> all;
+  for (const Strategy& strategy : enumerate_strategies(space_, head_chunks)) {
+    all.push_back(judge(strategy));
+    const bool may_move = space_.may_offload && !space_.pins.offload_optimizer;
+    if (all.back().device_missing > 0 && may_move) add_with_offload(strategy, all);
+  }
+  if (admits_) std::erase_if(all, [&](const Candidate& one) { return !admits_(one.strategy); });
+  return all;
+}
+
+std::optional<Plan> Search::choose(std::vector<Candidate> all) {
+  std::stable_sort(all.begin(), all.end(), faster);
+  Plan plan;
+  plan.num_priced = static_cast<std::int64_t>(all.size());
+  for (int tries = 0; tries < kMostRehearsals && !all.empty() && all.front().fits(); ++tries) {
+    const Candidate chosen = leanest(all, all.front());
+    const MemoryStatistics predicted = memory_.rehearse(chosen.strategy, chosen.num_micro_batches);
+    const std::int64_t device = predicted.device.extent + (budget_.shared ? predicted.host.extent : 0);
+    const bool host_fits = budget_.shared || !budget_.host || predicted.host.extent <= *budget_.host;
+    if (device <= budget_.device && host_fits) {
+      plan.chosen = chosen;
+      plan.predicted = predicted;
+      plan.alternatives = best_of_layouts(all);
+      for (Candidate& one : plan.alternatives) {
+        if (layout_of(one.strategy) == layout_of(chosen.strategy)) one = chosen;
+      }
+      return plan;
+    }
+    plan.overruns.push_back(fmt::format("{}: priced {}, rehearsed {}", describe_strategy(chosen.strategy),
+                                        format_bytes(chosen.price.device.total), format_bytes(device)));
+    // Only what needs less by as much as this one was too large can still fit.
+    const std::int64_t bound = chosen.price.device.total - std::max<std::int64_t>(0, device - budget_.device);
+    std::erase_if(all, [&](const Candidate& one) { return one.fits() && one.price.device.total >= bound; });
+  }
+  if (!all.empty() && (!nearest_ || faster(all.front(), *nearest_))) nearest_ = all.front();
+  return std::nullopt;
+}
+
+std::optional<Plan> Search::run() {
+  for (std::int64_t chunks = kDefaultHeadChunks; chunks <= kMostHeadChunks; chunks *= 2) {
+    if (std::optional<Plan> plan = choose(candidates(chunks))) return plan;
+    if (space_.pins.head_chunks) break;
+  }
+  return std::nullopt;
+}
+
+std::string describe_layout(const Strategy& strategy) {
+  std::string text(stage_name(strategy.stage));
+  if (strategy.offload_optimizer > 0)
+    text += fmt::format(", {:.0f} % of the optimizer on the host", 100 * strategy.offload_optimizer);
+  if (strategy.weights == WeightSourceKind::host) text += ", weights on the host";
+  return text;
+}
+
+}  // namespace autoglm

@@ -1,0 +1,85 @@
+// The fastest strategy that fits, and what became of the others.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "launcher/planner/memory_model.h"
+#include "launcher/planner/strategy_space.h"
+#include "launcher/planner/time_model.h"
+
+namespace autoglm {
+
+// Bytes that one rank may use.
+struct MemoryBudget {
+  std::int64_t device = 0;
+  std::optional<std::int64_t> host;  // none: unknown, taken as enough
+  bool shared = false;               // both pools come out of `device`, as on a CPU
+};
+
+struct Candidate {
+  Strategy strategy;
+  MemoryPrice price;
+  StepTime time;
+  std::int64_t num_micro_batches = 1;
+  // Bytes that are missing on the device and on the host; 0 where it fits.
+  std::int64_t device_missing = 0;
+  std::int64_t host_missing = 0;
+
+  bool fits() const { return device_missing == 0 && host_missing == 0; }
+};
+
+// A plan that was rehearsed from end to end.
+struct Plan {
+  Candidate chosen;
+  MemoryStatistics predicted;
+  // The best of every way to lay out memory (stage, source of weights, offloading), the chosen one included,
+  // by time; those that do not fit last, by what is missing.
+  std::vector<Candidate> alternatives;
+  // Candidates that fitted by their price and not in the rehearsal, with both figures.
+  std::vector<std::string> overruns;
+  std::int64_t num_priced = 0;
+};
+
+class Search {
+ public:
+  // `memory` must outlive the search. `global_batch` in rows over all ranks.
+  Search(MemoryModel& memory, const Rates& rates, const StrategyPins& pins, std::int64_t global_batch,
+         const MemoryBudget& budget);
+
+  // Only strategies that `admits` accepts are considered: for a plan that must follow from an earlier one.
+  void restrict_to(std::function<bool(const Strategy&)> admits) { admits_ = std::move(admits); }
+
+  // The plan, or none when nothing fits.
+  std::optional<Plan> run();
+
+  // Prices one strategy against the budget.
+  Candidate judge(const Strategy& strategy);
+
+  // The strategy that misses the budget by least, after run() has found none; none when nothing was admitted.
+  const std::optional<Candidate>& nearest() const { return nearest_; }
+
+  TimeModel& times() { return times_; }
+
+ private:
+  std::vector<Candidate> candidates(std::int64_t head_chunks);
+  void add_with_offload(const Strategy& base, std::vector<Candidate>& to);
+  std::optional<Plan> choose(std::vector<Candidate> all);
+
+  MemoryModel& memory_;
+  TimeModel times_;
+  StrategySpace space_;
+  std::int64_t global_batch_;
+  MemoryBudget budget_;
+  std::optional<Candidate> nearest_;
+  std::function<bool(const Strategy&)> admits_;
+};
+
+// "zero2", "zero3, optimizer 12 % on the host, weights on the host": the layout that alternatives differ by.
+std::string describe_layout(const Strategy& strategy);
+
+}  // namespace autoglm

@@ -1,0 +1,114 @@
+#include "launcher/planner/strategy_space.h"
+
+#include <algorithm>
+
+namespace autoglm {
+namespace {
+
+// zero1 and zero2 are the same here (gradients are always sharded); what shards nothing needs one rank.
+std::vector<int> stages(const StrategySpace& space) {
+  if (space.pins.stage) return {*space.pins.stage};
+  if (space.world_size == 1) return {0};
+  return {0, 2, 3};
+}
+
+// Powers of two, and the whole share of a rank.
+std::vector<std::int64_t> micro_batches(const StrategySpace& space) {
+  if (space.pins.micro_batch) return {*space.pins.micro_batch};
+  std::vector<std::int64_t> sizes;
+  for (std::int64_t size = 1; size < space.rows_per_rank; size *= 2) sizes.push_back(size);
+  sizes.push_back(space.rows_per_rank);
+  return sizes;
+}
+
+struct RecomputeChoice {
+  Recompute level;
+  std::int64_t layers;
+};
+
+std::vector<RecomputeChoice> recompute_choices(const StrategySpace& space) {
+  std::vector<RecomputeChoice> choices;
+  for (const Recompute level : {Recompute::none, Recompute::cheap, Recompute::full}) {
+    if (space.pins.recompute && *space.pins.recompute != level) continue;
+    if (level == Recompute::none) {
+      if (!space.pins.recompute_layers) choices.push_back({level, -1});
+      continue;
+    }
+    if (space.pins.recompute_layers) {
+      choices.push_back({level, *space.pins.recompute_layers});
+      continue;
+    }
+    choices.push_back({level, -1});
+    if (space.pins.recompute) continue;
+    for (std::int64_t layers = 1; layers < space.num_layers; ++layers) choices.push_back({level, layers});
+  }
+  return choices;
+}
+
+std::vector<WeightSourceKind> sources(const StrategySpace& space, int stage) {
+  if (space.pins.weights) return {*space.pins.weights};
+  std::vector<WeightSourceKind> kinds{stage == 3 ? WeightSourceKind::peers : WeightSourceKind::resident};
+  if (space.may_offload) kinds.push_back(WeightSourceKind::host);
+  return kinds;
+}
+
+std::vector<double> activation_shares(const StrategySpace& space, Recompute level) {
+  if (space.pins.offload_activations) return {*space.pins.offload_activations};
+  if (space.may_offload && level == Recompute::full) return {0, 1};
+  return {0};
+}
+
+}  // namespace
+
+Strategy pinned_strategy(const StrategyPins& pins, bool bf16) {
+  Strategy strategy;
+  strategy.stage = pins.stage.value_or(0);
+  strategy.recompute = pins.recompute.value_or(Recompute::none);
+  strategy.recompute_layers = pins.recompute_layers.value_or(-1);
+  if (pins.recompute_layers && !pins.recompute) strategy.recompute = Recompute::full;
+  strategy.micro_batch = pins.micro_batch.value_or(1);
+  strategy.head_chunks = pins.head_chunks.value_or(kDefaultHeadChunks);
+  if (pins.weights == WeightSourceKind::peers && !pins.stage) strategy.stage = 3;
+  strategy.weights =
+      pins.weights.value_or(strategy.stage == 3 ? WeightSourceKind::peers : WeightSourceKind::resident);
+  strategy.master = pins.master.value_or(bf16 ? MasterLayout::split : MasterLayout::plain);
+  strategy.offload_optimizer = pins.offload_optimizer.value_or(0);
+  strategy.offload_activations = pins.offload_activations.value_or(0);
+  if (strategy.offload_activations > 0 && !pins.recompute) strategy.recompute = Recompute::full;
+  strategy.bf16_gradients = pins.bf16_gradients;
+  strategy.bf16_moments = pins.bf16_moments;
+  strategy.reduce = pins.reduce;
+  return strategy;
+}
+
+std::vector<Strategy> enumerate_strategies(const StrategySpace& space, std::int64_t head_chunks) {
+  std::vector<Strategy> strategies;
+  std::vector<MasterLayout> masters{MasterLayout::plain};
+  if (space.bf16) masters = {MasterLayout::split, MasterLayout::plain};
+  if (space.pins.master) masters = {*space.pins.master};
+  Strategy strategy = pinned_strategy(space.pins, space.bf16);
+  strategy.head_chunks = space.pins.head_chunks.value_or(head_chunks);
+  for (const int stage : stages(space)) {
+    strategy.stage = stage;
+    for (const WeightSourceKind source : sources(space, stage)) {
+      strategy.weights = source;
+      for (const MasterLayout master : masters) {
+        strategy.master = master;
+        for (const std::int64_t rows : micro_batches(space)) {
+          strategy.micro_batch = rows;
+          for (const RecomputeChoice& choice : recompute_choices(space)) {
+            strategy.recompute = choice.level;
+            strategy.recompute_layers = choice.layers;
+            for (const double share : activation_shares(space, choice.level)) {
+              strategy.offload_activations = share;
+              if (strategy_conflict(strategy, space.bf16).empty()) strategies.push_back(strategy);
+            }
+          }
+        }
+      }
+    }
+  }
+  return strategies;
+}
+
+}  // namespace autoglm

@@ -1,0 +1,172 @@
+#include "launcher/planner/time_model.h"
+
+#include <algorithm>
+
+namespace autoglm {
+namespace {
+
+// Elementwise passes over what a layer saves: written and read in the forward pass, read and answered with
+// gradients in the backward pass.
+constexpr double kForwardPasses = 2;
+constexpr double kBackwardPasses = 3;
+// Bytes per parameter that AdamW reads and writes: gradient 4, master or remainder and weight 4, moments 8,
+// all but the gradient twice.
+constexpr double kOptimizerBytes = 28;
+// Logits are written, read for the maximum and the sum, and replaced by their gradient, in fp32.
+constexpr double kHeadBytesPerLogit = 16;
+
+}  // namespace
+
+ModelWork work_of(const MemoryQuestion& question) {
+  const Model model = make_model(question.model);
+  ModelWork work;
+  const auto matrices = [](const Block& block) {
+    double elements = 0;
+    for (const Parameter& parameter : block.parameters()) {
+      if (parameter.spec().shape.size() == 2)
+        elements += static_cast<double>(parameter.spec().num_elements());
+    }
+    return elements;
+  };
+  const ModelConfig& config = question.model;
+  work.num_layers = config.num_layers;
+  work.layer_elements = matrices(*model.layers.front());
+  for (const Parameter& parameter : model.layers.front()->parameters())
+    work.layer_parameters += static_cast<double>(parameter.spec().num_elements());
+  work.embedding_elements = matrices(*model.embedding);
+  work.tied = config.tied_embeddings;
+  work.head_elements = static_cast<double>(config.vocabulary_size) * static_cast<double>(config.hidden_size);
+  // Scores and their product with the values, each 2 operations, over half a row on average.
+  work.attention_flops_per_token = 2.0 * static_cast<double>(question.row_length) *
+                                   static_cast<double>(config.num_heads) *
+                                   static_cast<double>(config.head_dim);
+  work.num_parameters = static_cast<double>(model.num_parameters());
+  return work;
+}
+
+double ModelWork::flops_per_token() const {
+  const auto layers = static_cast<double>(num_layers);
+  return 6 * (layers * layer_elements + head_elements) + 3 * layers * attention_flops_per_token;
+}
+
+TimeModel::TimeModel(MemoryModel& memory, const Rates& rates)
+    : memory_(memory), rates_(rates), work_(work_of(memory.question())) {}
+
+TimeModel::Pass TimeModel::layer_pass(std::int64_t micro_batch) {
+  const auto tokens = static_cast<double>(micro_batch * memory_.question().row_length);
+  const double flops = tokens * (2 * work_.layer_elements + work_.attention_flops_per_token);
+  const double speed = rates_.matrix_flops * tokens / (tokens + rates_.matrix_half_tokens);
+  const double products = flops / speed;
+  const auto saved = static_cast<double>(memory_.saved_bytes(micro_batch, Recompute::none));
+  const double width = memory_.question().bf16 ? 2 : 4;
+  const double weights = work_.layer_parameters * width / rates_.memory_bandwidth;
+  const double gradients = work_.layer_parameters * 8 / rates_.memory_bandwidth;
+  Pass pass;
+  pass.forward =
+      products + kForwardPasses * saved / rates_.memory_bandwidth + weights + rates_.block_overhead;
+  pass.backward = 2 * products + kBackwardPasses * saved / rates_.memory_bandwidth + weights + gradients +
+                  rates_.block_overhead;
+  return pass;
+}
+
+double TimeModel::layer_seconds(std::int64_t micro_batch) {
+  const Pass pass = layer_pass(micro_batch);
+  return pass.forward + pass.backward;
+}
+
+double TimeModel::head_seconds(std::int64_t micro_batch) {
+  const auto tokens = static_cast<double>(micro_batch * memory_.question().row_length);
+  const double speed = rates_.matrix_flops * tokens / (tokens + rates_.matrix_half_tokens);
+  const double logits = tokens * static_cast<double>(memory_.question().model.vocabulary_size);
+  return 6 * tokens * work_.head_elements / speed +
+         (kHeadBytesPerLogit * logits + 10 * work_.head_elements) / rates_.memory_bandwidth;
+}
+
+double TimeModel::recompute_seconds(const Strategy& strategy, const Pass& layer) {
+  if (strategy.recompute == Recompute::none) return 0;
+  const std::int64_t layers = strategy.recompute_layers < 0
+                                  ? work_.num_layers
+                                  : std::min(strategy.recompute_layers, work_.num_layers);
+  if (strategy.recompute == Recompute::full) return static_cast<double>(layers) * layer.forward;
+  // What is not kept is read for and written again, one elementwise pass.
+  const auto dropped = static_cast<double>(memory_.saved_bytes(strategy.micro_batch, Recompute::none) -
+                                           memory_.saved_bytes(strategy.micro_batch, Recompute::cheap));
+  return static_cast<double>(layers) * 3 * dropped / rates_.memory_bandwidth;
+}
+
+double TimeModel::ring_seconds(double bytes) const {
+  const int ranks = memory_.question().world_size;
+  if (ranks == 1) return 0;
+  return rates_.link_latency + bytes * (ranks - 1) / ranks / rates_.link_bandwidth;
+}
+
+// What is left of a movement that goes on beside compute.
+double TimeModel::hidden(double moved, double compute) const {
+  return moved - rates_.overlap * std::min(moved, compute);
+}
+
+// Block by block: what a layer moves hides behind the layer beside it. The first gather and the last
+// reduction have nothing to hide behind.
+double TimeModel::exposed_per_micro_batch(const Strategy& strategy, const Pass& layer, double head) {
+  const double width = memory_.question().bf16 ? 2 : 4;
+  const auto layers = static_cast<double>(work_.num_layers);
+  const bool uploads = strategy.weights == WeightSourceKind::host;
+  const double share = strategy.shards_weights() ? 1.0 / memory_.question().world_size : 1.0;
+  const auto fetch = [&](double elements) {
+    const double uploaded = uploads ? share * width * elements / rates_.host_link_bandwidth : 0;
+    const double gathered = strategy.shards_weights() ? ring_seconds(width * elements) : 0;
+    return uploaded + gathered;
+  };
+  const auto reduce = [&](double elements) {
+    if (strategy.reduce == ReduceMode::step) return 0.0;
+    const double host_share = strategy.offload_optimizer / memory_.question().world_size;
+    return ring_seconds(4 * elements) + host_share * 4 * elements / rates_.host_link_bandwidth;
+  };
+  const double outer = work_.embedding_elements + (work_.tied ? 0 : work_.head_elements);
+  const auto activations = static_cast<double>(memory_.saved_bytes(strategy.micro_batch, Recompute::full)) *
+                           strategy.offload_activations / rates_.host_link_bandwidth;
+  const double again = strategy.recompute == Recompute::full ? layer.forward : 0;
+  double seconds = layers * hidden(fetch(work_.layer_parameters) + activations, layer.forward);
+  seconds += layers * hidden(fetch(work_.layer_parameters) + reduce(work_.layer_parameters) + activations,
+                             layer.backward + again);
+  const double head_moves = fetch(outer) * (work_.tied ? 2 : 1) + reduce(work_.head_elements);
+  seconds += hidden(head_moves, head) + reduce(work_.embedding_elements);
+  return seconds;
+}
+
+double TimeModel::optimizer_seconds(const Strategy& strategy) const {
+  const auto ranks = static_cast<double>(memory_.question().world_size);
+  const double mine = work_.num_parameters / (strategy.shards_optimizer() ? ranks : 1);
+  const double on_host = mine * strategy.offload_optimizer;
+  const double width = memory_.question().bf16 ? 2 : 4;
+  const bool weights_on_host = strategy.weights == WeightSourceKind::host;
+  const double device = (mine - on_host) * kOptimizerBytes / rates_.memory_bandwidth;
+  const double host = on_host * kOptimizerBytes / rates_.host_memory_bandwidth;
+  // Where weight and state lie apart, the weight travels both ways.
+  const double crossing = weights_on_host ? mine - on_host : on_host;
+  const double link = crossing * width / rates_.host_link_bandwidth;
+  double exchanged = 0;
+  if (!strategy.shards_optimizer()) exchanged = ring_seconds(4 * work_.num_parameters);
+  if (strategy.shards_optimizer() && !strategy.shards_weights())
+    exchanged = ring_seconds(width * work_.num_parameters);
+  if (strategy.reduce == ReduceMode::step) exchanged += ring_seconds(4 * work_.num_parameters);
+  return device + std::max(host, link) + exchanged;
+}
+
+StepTime TimeModel::step(const Strategy& strategy, std::int64_t num_micro_batches) {
+  const Pass layer = layer_pass(strategy.micro_batch);
+  const double head = head_seconds(strategy.micro_batch);
+  const auto count = static_cast<double>(num_micro_batches);
+  StepTime time;
+  time.compute = count * (static_cast<double>(work_.num_layers) * (layer.forward + layer.backward) + head);
+  time.recompute = count * recompute_seconds(strategy, layer);
+  time.exposed = count * exposed_per_micro_batch(strategy, layer, head);
+  time.optimizer = optimizer_seconds(strategy);
+  return time;
+}
+
+double TimeModel::model_flops_utilization(double tokens_per_second_per_rank) const {
+  return tokens_per_second_per_rank * work_.flops_per_token() / rates_.peak_flops;
+}
+
+}  // namespace autoglm

@@ -1,0 +1,102 @@
+// Changing where bytes live between two steps.
+#include <ATen/ops/empty.h>
+
+#include "trainer/engine/engine.h"
+
+namespace autoglm {
+namespace {
+
+std::int64_t host_part(const BlockState& state) {
+  std::int64_t elements = 0;
+  for (const OptimizerPart& part : state.optimizer) {
+    if (part.pool == MemoryPool::host) elements += part.range.size();
+  }
+  return elements;
+}
+
+void copy_range(const at::Tensor& to, std::int64_t to_first, const at::Tensor& from, std::int64_t from_first,
+                std::int64_t count) {
+  if (!to.defined() || !from.defined() || count == 0) return;
+  to.narrow(0, to_first, count).copy_(from.narrow(0, from_first, count));
+}
+
+}  // namespace
+
+void BlockState::copy_working(const BlockState& from) {
+  if (working.is_same(from.working)) return;
+  if (working.numel() == from.working.numel()) {
+    working.copy_(from.working);
+    return;
+  }
+  copy_range(working, 0, from.working, shard().begin, shard().size());
+  const std::int64_t piece = frozen.shard_elements();
+  copy_range(working, shard().size(), from.working, from.layout.total_elements() + rank_ * piece, piece);
+}
+
+void BlockState::copy_optimizer(const BlockState& from) {
+  for (OptimizerPart& to : optimizer) {
+    for (const OptimizerPart& part : from.optimizer) {
+      const ElementRange range = to.range.within(part.range);
+      const std::int64_t to_first = range.begin - to.range.begin, from_first = range.begin - part.range.begin;
+      if (range.size() == 0) continue;
+      copy_range(to.master, to_first, part.master, from_first, range.size());
+      copy_range(to.remainder, to_first, part.remainder, from_first, range.size());
+      copy_range(to.moment1, to_first, part.moment1, from_first, range.size());
+      copy_range(to.moment2, to_first, part.moment2, from_first, range.size());
+    }
+  }
+}
+
+void BlockState::relocate(const Strategy& strategy, std::int64_t host_elements) {
+  const Strategy& before = placement_.strategy;
+  AUTOGLM_CHECK(strategy.stage >= before.stage && strategy.master == before.master &&
+                    strategy.bf16_gradients == before.bf16_gradients &&
+                    strategy.bf16_moments == before.bf16_moments && strategy.reduce == before.reduce,
+                "{} cannot become {}", describe_strategy(before), describe_strategy(strategy));
+  accumulated = false;
+  const bool same_optimizer =
+      strategy.shards_optimizer() == before.shards_optimizer() && host_part(*this) == host_elements;
+  const bool same_pool =
+      (strategy.weights == WeightSourceKind::host) == (before.weights == WeightSourceKind::host);
+  const bool same_working = strategy.shards_weights() == before.shards_weights() && same_pool;
+  if (same_optimizer && same_working) {
+    placement_.strategy = strategy;
+    return;
+  }
+  bind_weights({});
+  gradients.clear();
+  StatePlacement placement = placement_;
+  placement.strategy = strategy;
+  BlockState next(*block, placement);
+  next.stepped = stepped;
+  next.allocate(host_elements, same_working ? working : at::Tensor());
+  next.copy_working(*this);
+  next.copy_optimizer(*this);
+  *this = std::move(next);
+}
+
+void Engine::change_strategy(const Strategy& strategy) {
+  const std::string conflict = strategy_conflict(strategy, options_.bf16);
+  AUTOGLM_CHECK(conflict.empty(), "{}", conflict);
+  reducer_->finish();
+  reducer_->discard();
+  streams_.compute().record().synchronize();
+  activations_.reset();
+  optimizer_.reset();
+  weights_.reset();
+  reducer_.reset();
+  squares_piece_.reset();
+  for (SavedLayer& saved : saved_) saved = {};
+  options_.strategy = strategy;
+  const StatePlacement next = placement();
+  std::vector<BlockState> layouts;
+  for (Block* block : model_.blocks()) layouts.emplace_back(*block, next);
+  const std::vector<std::int64_t> on_host = host_elements(layouts, strategy.offload_optimizer);
+  // Gradients mean nothing any more; what they held makes room for what moves.
+  for (std::size_t i = 0; i < states_.size(); ++i) states_[i].relocate(strategy, on_host[i]);
+  allocate_buffers();
+  failed_ = false;
+  last_out_of_memory_.reset();
+}
+
+}  // namespace autoglm
