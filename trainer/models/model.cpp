@@ -1,5 +1,7 @@
 #include "trainer/models/model.h"
 
+#include <algorithm>
+
 #include "trainer/ops/embedding.h"
 
 namespace autoglm {
@@ -12,6 +14,11 @@ HeadBlock::HeadBlock(const ModelConfig& config, std::string norm_name, Parameter
 
 at::Tensor HeadBlock::forward(const at::Tensor&, const ForwardContext&) {
   AUTOGLM_CHECK(false, "the head runs through head_loss");
+}
+
+bool HeadBlock::reads_table() const {
+  return std::none_of(parameters().begin(), parameters().end(),
+                      [&](const Parameter& own) { return &own == head_.weight; });
 }
 
 EmbeddingBlock::EmbeddingBlock(std::string table_name, std::int64_t vocabulary, std::int64_t width)

@@ -22,6 +22,8 @@ class HeadBlock : public Block {
   // Not used: the engine runs the head through ops::head_loss.
   at::Tensor forward(const at::Tensor& x, const ForwardContext& context) final;
 
+  bool reads_table() const final;
+
   const ops::Head& head() const { return head_; }
 
  protected:
