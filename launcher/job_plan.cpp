@@ -84,7 +84,8 @@ JobPlan plan_job(const TrainOptions& options, const Model& model, std::int64_t m
     Search search(memory, job.probe.rates, options.strategy.pins, options.training.global_batch, job.budget);
     std::optional<Plan> plan = search.run();
     if (!plan)
-      fail(ExitCode::does_not_fit, "{}", why_nothing_fits(search, options.strategy.pins, wish_of(options, job)));
+      fail(ExitCode::does_not_fit, "{}",
+           why_nothing_fits(search, options.strategy.pins, wish_of(options, job)));
     job.plan = std::move(*plan);
   });
   check_same(communicator, "the plan", to_json(job.strategy()).dump());

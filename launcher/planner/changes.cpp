@@ -29,7 +29,8 @@ std::vector<std::pair<std::string, StrategyPins>> inexact_pins(const StrategyPin
   }
   if (!pins.bf16_moments) {
     next.bf16_moments = true;
-    list.emplace_back(pins.bf16_gradients ? "--moment-dtype bf16" : "--gradient-dtype bf16 --moment-dtype bf16", next);
+    list.emplace_back(
+        pins.bf16_gradients ? "--moment-dtype bf16" : "--gradient-dtype bf16 --moment-dtype bf16", next);
   }
   return list;
 }
@@ -70,7 +71,8 @@ MemoryCategory largest_category(const MemoryUse& use) {
   return static_cast<MemoryCategory>(largest);
 }
 
-std::optional<Plan> plan_with(const StrategyPins& pins, const MemoryQuestion& question, const PlanWish& wish) {
+std::optional<Plan> plan_with(const StrategyPins& pins, const MemoryQuestion& question,
+                              const PlanWish& wish) {
   MemoryModel memory(question);
   Search search(memory, wish.rates, pins, wish.global_batch, wish.budget(question.world_size));
   return search.run();
@@ -81,7 +83,8 @@ std::optional<Plan> plan_with(const StrategyPins& pins, const MemoryQuestion& qu
 std::string cheapest_change(const StrategyPins& pins, const PlanWish& wish) {
   for (const Change& change : changes(pins, wish.question)) {
     if (const std::optional<Plan> plan = plan_with(change.pins, change.question, wish))
-      return fmt::format("it would fit with {} ({})", change.option, describe_strategy(plan->chosen.strategy));
+      return fmt::format("it would fit with {} ({})", change.option,
+                         describe_strategy(plan->chosen.strategy));
   }
   return "no single change would make it fit; use a larger device or a smaller model";
 }
@@ -93,7 +96,8 @@ std::string why_nothing_fits(const Search& search, const StrategyPins& pins, con
   const bool on_device = nearest.device_missing > 0;
   const MemoryUse& short_of = on_device ? nearest.price.device : nearest.price.host;
   return fmt::format(
-      "nothing fits: a rank may use {} of the device{}, and the least that a step needs is {} and {} on the host "
+      "nothing fits: a rank may use {} of the device{}, and the least that a step needs is {} and {} on the "
+      "host "
       "({}, micro-batch {}): {} too much {}, most of it for {}{}; {}",
       format_bytes(budget.device),
       budget.host ? fmt::format(" and {} of the host's memory", format_bytes(*budget.host)) : "",
@@ -108,7 +112,8 @@ std::string why_nothing_fits(const Search& search, const StrategyPins& pins, con
 std::vector<OptIn> opt_ins(const StrategyPins& pins, const PlanWish& wish) {
   std::vector<OptIn> list;
   for (const auto& [option, next] : inexact_pins(pins)) {
-    if (std::optional<Plan> plan = plan_with(next, wish.question, wish)) list.push_back({option, std::move(*plan)});
+    if (std::optional<Plan> plan = plan_with(next, wish.question, wish))
+      list.push_back({option, std::move(*plan)});
   }
   return list;
 }

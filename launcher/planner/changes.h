@@ -18,12 +18,12 @@ struct PlanWish {
   std::function<MemoryBudget(int ranks)> budget;  // of one rank among so many
 };
 
-// "it would fit with --gradient-dtype bf16 (zero3, ...)": the first of these that does: pins given up, opt-ins
-// that change last bits, shorter rows, more ranks. A sentence that says so when none does.
+// "it would fit with --gradient-dtype bf16 (zero3, ...)": the first of these that does: pins given up,
+// opt-ins that change last bits, shorter rows, more ranks. A sentence that says so when none does.
 std::string cheapest_change(const StrategyPins& pins, const PlanWish& wish);
 
-// One sentence after a search that found nothing: what is missing, in which phase and category, and the cheapest
-// change.
+// One sentence after a search that found nothing: what is missing, in which phase and category, and the
+// cheapest change.
 std::string why_nothing_fits(const Search& search, const StrategyPins& pins, const PlanWish& wish);
 
 // What an opt-in that changes last bits would bring beside a plan that fits.

@@ -12,9 +12,9 @@ constexpr double kQuantizedBytes = 4.127 / 8;
 constexpr double kScaleBytes = 2.0 / 128;
 
 struct Sizes {
-  double layer_matrices = 0;   // elements of all layers' matrices
-  double largest_layer = 0;    // of one layer's
-  double adapters = 0;         // parameters of adapters of rank 16
+  double layer_matrices = 0;  // elements of all layers' matrices
+  double largest_layer = 0;   // of one layer's
+  double adapters = 0;        // parameters of adapters of rank 16
   double everything = 0;
 };
 
@@ -53,8 +53,9 @@ AdapterEstimate estimate_adapters(MemoryModel& memory) {
   const double adapters = kAdapterBytes * sizes.adapters;
   AdapterEstimate estimate;
   estimate.lora = rounded(2 * sizes.everything + adapters + activations);
-  estimate.qlora = rounded(kQuantizedBytes * sizes.layer_matrices + 2 * (sizes.everything - sizes.layer_matrices) +
-                           2 * sizes.largest_layer + adapters + activations);
+  estimate.qlora =
+      rounded(kQuantizedBytes * sizes.layer_matrices + 2 * (sizes.everything - sizes.layer_matrices) +
+              2 * sizes.largest_layer + adapters + activations);
   return estimate;
 }
 
@@ -71,7 +72,8 @@ std::vector<InferenceEstimate> estimate_inference(const ModelConfig& config, std
                                  {"INT4", 0.5 + kScaleBytes, 2}};
   const Sizes sizes = sizes_of(config);
   const double tokens = static_cast<double>(batch) * static_cast<double>(context);
-  const double entries = 2.0 * static_cast<double>(config.num_layers * config.num_key_heads * config.head_dim);
+  const double entries =
+      2.0 * static_cast<double>(config.num_layers * config.num_key_heads * config.head_dim);
   const double widest = static_cast<double>(4 * config.hidden_size + 3 * config.intermediate_size);
   std::vector<InferenceEstimate> estimates;
   for (const Format& format : kFormats) {

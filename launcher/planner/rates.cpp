@@ -46,7 +46,8 @@ MemoryBudget budget_of(const HardwareProfile& profile, const ClusterShape& shape
   MemoryBudget budget;
   budget.device = profile.memory_bytes - fixed_bytes(profile, shape.ranks);
   if (host_memory) {
-    budget.host = std::max<std::int64_t>(0, (*host_memory - kSystemBytes) / shape.ranks_per_node() - kProcessBytes);
+    budget.host =
+        std::max<std::int64_t>(0, (*host_memory - kSystemBytes) / shape.ranks_per_node() - kProcessBytes);
   }
   return budget;
 }

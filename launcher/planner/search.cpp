@@ -17,7 +17,9 @@ constexpr double kOffloadSteps = 100;
 constexpr std::int64_t kMostHeadChunks = 128;
 // Rehearsals of a plan cost a tenth of a second each.
 constexpr int kMostRehearsals = 16;
-// Of estimates that differ by less, the one that needs less memory is taken.
+// Estimates that differ by less count as equal: then the plan that leans least on the host is taken, and of
+// those that keep the schedule the one that needs the least memory.
+constexpr double kCloseEstimates = 1.03;
 constexpr double kTie = 1.005;
 
 std::int64_t bytes_missing(const Candidate& candidate) {
@@ -38,13 +40,24 @@ bool same_schedule(const Strategy& a, const Strategy& b) {
          a.recompute_layers == b.recompute_layers && a.offload_activations == b.offload_activations;
 }
 
-// Among layouts as fast as the fastest with the same schedule, the one that leaves most memory.
-const Candidate& leanest(const std::vector<Candidate>& sorted, const Candidate& fastest) {
-  const Candidate* best = &fastest;
+// Laid out alike but for how much is recomputed and offloaded.
+bool same_family(const Strategy& a, const Strategy& b) {
+  return a.stage == b.stage && a.weights == b.weights && a.master == b.master &&
+         a.micro_batch == b.micro_batch && a.recompute == b.recompute && a.head_chunks == b.head_chunks;
+}
+
+const Candidate& preferred(const std::vector<Candidate>& sorted) {
+  const Candidate& fastest = sorted.front();
+  const Candidate* simplest = &fastest;
   for (const Candidate& one : sorted) {
-    if (one.fits() && same_schedule(one.strategy, fastest.strategy) &&
-        one.time.total() <= kTie * fastest.time.total() &&
-        one.price.device.total + one.price.host.total < best->price.device.total + best->price.host.total)
+    if (!one.fits() || one.time.total() > kCloseEstimates * fastest.time.total()) break;
+    if (one.price.host.total < simplest->price.host.total) simplest = &one;
+  }
+  const Candidate* best = simplest;
+  for (const Candidate& one : sorted) {
+    if (one.fits() && same_schedule(one.strategy, simplest->strategy) &&
+        one.time.total() <= kTie * simplest->time.total() && one.price.host.total <= best->price.host.total &&
+        one.price.device.total < best->price.device.total)
       best = &one;
   }
   return *best;
@@ -91,24 +104,25 @@ Candidate Search::judge(const Strategy& strategy) {
 }
 
 // As little as fits, by interpolation: beyond its buffers, offloading moves bytes in proportion.
-void Search::add_with_offload(const Strategy& base, std::vector<Candidate>& to) {
+void Search::add_with_offload(const Strategy& base, std::vector<Candidate>& to, std::int64_t spare) {
   Strategy strategy = base;
   strategy.offload_optimizer = 1;
   const Candidate all = judge(strategy);
   strategy.offload_optimizer = 1 / kOffloadSteps;
   const Candidate least = judge(strategy);
   const auto moved = static_cast<double>(least.price.device.total - all.price.device.total);
-  if (all.device_missing > 0 || moved <= 0) {
-    to.push_back(all);
+  const auto excess = [&](const Candidate& one) { return one.price.device.total + spare - budget_.device; };
+  if (excess(all) > 0 || moved <= 0) {
+    if (spare == 0) to.push_back(all);
     return;
   }
-  const double share = static_cast<double>(least.device_missing) / moved;
+  const double share = static_cast<double>(std::max<std::int64_t>(0, excess(least))) / moved;
   double steps = std::clamp(std::ceil((1 / kOffloadSteps + share * (1 - 1 / kOffloadSteps)) * kOffloadSteps),
                             1.0, kOffloadSteps);
   for (; steps <= kOffloadSteps; ++steps) {
     strategy.offload_optimizer = steps / kOffloadSteps;
     const Candidate candidate = judge(strategy);
-    if (candidate.device_missing > 0 && steps < kOffloadSteps) continue;
+    if (excess(candidate) > 0 && steps < kOffloadSteps) continue;
     to.push_back(candidate);
     return;
   }
@@ -130,7 +144,7 @@ std::optional<Plan> Search::choose(std::vector<Candidate> all) {
   Plan plan;
   plan.num_priced = static_cast<std::int64_t>(all.size());
   for (int tries = 0; tries < kMostRehearsals && !all.empty() && all.front().fits(); ++tries) {
-    const Candidate chosen = leanest(all, all.front());
+    const Candidate chosen = preferred(all);
     const MemoryStatistics predicted = memory_.rehearse(chosen.strategy, chosen.num_micro_batches);
     const std::int64_t device = predicted.device.extent + (budget_.shared ? predicted.host.extent : 0);
     const bool host_fits = budget_.shared || !budget_.host || predicted.host.extent <= *budget_.host;
@@ -145,9 +159,19 @@ std::optional<Plan> Search::choose(std::vector<Candidate> all) {
     }
     plan.overruns.push_back(fmt::format("{}: priced {}, rehearsed {}", describe_strategy(chosen.strategy),
                                         format_bytes(chosen.price.device.total), format_bytes(device)));
-    // Only what needs less by as much as this one was too large can still fit.
-    const std::int64_t bound = chosen.price.device.total - std::max<std::int64_t>(0, device - budget_.device);
-    std::erase_if(all, [&](const Candidate& one) { return one.fits() && one.price.device.total >= bound; });
+    // What is laid out alike and needs about as much would not fit either; a little more on the host may
+    // help.
+    const std::int64_t excess = std::max<std::int64_t>(0, device - budget_.device);
+    std::erase_if(all, [&](const Candidate& one) {
+      return one.fits() && same_family(one.strategy, chosen.strategy) &&
+             one.price.device.total > chosen.price.device.total - excess;
+    });
+    if (chosen.strategy.offload_optimizer > 0 && !space_.pins.offload_optimizer && excess > 0) {
+      const std::size_t before = all.size();
+      add_with_offload(chosen.strategy, all, excess);
+      if (all.size() > before && admits_ && !admits_(all.back().strategy)) all.pop_back();
+      std::stable_sort(all.begin(), all.end(), faster);
+    }
   }
   if (!all.empty() && (!nearest_ || faster(all.front(), *nearest_))) nearest_ = all.front();
   return std::nullopt;

@@ -1,4 +1,5 @@
-// The fastest strategy that fits, and what became of the others.
+// The fastest strategy that fits, and what became of the others. Of those whose estimates are within 3 % of
+// the fastest, the one that moves the least to the host is taken: estimates are no better than that.
 #pragma once
 
 #include <cstdint>
@@ -67,7 +68,8 @@ class Search {
 
  private:
   std::vector<Candidate> candidates(std::int64_t head_chunks);
-  void add_with_offload(const Strategy& base, std::vector<Candidate>& to);
+  // Leaves `spare` bytes of the device free.
+  void add_with_offload(const Strategy& base, std::vector<Candidate>& to, std::int64_t spare = 0);
   std::optional<Plan> choose(std::vector<Candidate> all);
 
   MemoryModel& memory_;
