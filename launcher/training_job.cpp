@@ -54,19 +54,10 @@ void set_threads(const LocalRank& local) {
   at::set_num_threads(std::max(1, cores / local.size));
 }
 
-// Rotary embeddings reach as far as one likes, learned positions do not.
-void check_sequence_length(const TrainOptions& options, const ModelConfig& config) {
-  const std::optional<std::int64_t> limit = config.position_limit();
-  if (!limit || options.data.sequence_length <= *limit) return;
-  fail(ExitCode::usage,
-       "--sequence-length {} is more than the {} positions that the model in {} has; set it to {}",
-       options.data.sequence_length, *limit, options.model.string(), *limit);
-}
-
 Inputs read_inputs(const TrainOptions& options) {
   ModelDirectory directory = ModelDirectory::open(options.model);
   Model model = make_model(model_config_of(directory));
-  check_sequence_length(options, model.config);
+  check_positions(model.config, "--sequence-length", options.data.sequence_length);
   check_model_files(directory, model);
   freeze_parameters(model, options.training.freeze);
   Tokenizer tokenizer = Tokenizer::load(options.model);

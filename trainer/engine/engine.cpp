@@ -248,8 +248,11 @@ double Engine::train_micro_batch(const MicroBatch& batch, float gradient_scale) 
   for (std::size_t i = model_.layers.size(); i-- > 0 && needs_backward(i + 1);)
     backward_layer(i, batch, gradient);
   if (needs_backward(0)) {
+    const bool reads_weights = model_.embedding->backward_reads_weights();
+    if (reads_weights) weights_->acquire(0);
     reducer_->acquire(0);
     attempt([&] { backward(std::move(embedding_root), std::move(gradient), anchor_); });
+    if (reads_weights) weights_->release(0);
     reduce_block(0);
     end_phase(EnginePhase::backward, 0);
   }

@@ -215,6 +215,13 @@ std::optional<std::int64_t> ModelConfig::position_limit() const {
   return max_positions;
 }
 
+void check_positions(const ModelConfig& config, const char* option, std::int64_t positions) {
+  const std::optional<std::int64_t> limit = config.position_limit();
+  if (!limit || positions <= *limit) return;
+  fail(ExitCode::usage, "{} {} is more than the {} positions that the model has; set it to {} or less",
+       option, positions, *limit, *limit);
+}
+
 ModelConfig parse_model_config(const json& object, const std::string& where) {
   if (!object.is_object()) fail(ExitCode::bad_data, "{} does not hold a JSON object", where);
   if (object.contains("quantization_config") && !object.at("quantization_config").is_null()) {

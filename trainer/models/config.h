@@ -48,6 +48,9 @@ struct ModelConfig {
 // file in messages.
 ModelConfig parse_model_config(const nlohmann::json& config, const std::string& where);
 
+// Throws Error(usage) that names the option when it asks for more positions than the model has.
+void check_positions(const ModelConfig& config, const char* option, std::int64_t positions);
+
 // Inverse frequencies of `rotated` dimensions as transformers computes them in fp32: plain, or scaled as the
 // rope parameters say (types default, linear, llama3, yarn). Formulas: Su et al. 2021; the llama3 type is the
 // one of Llama 3.1's release; YaRN: Peng et al. 2023.

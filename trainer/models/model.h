@@ -37,6 +37,7 @@ class EmbeddingBlock : public Block {
  public:
   EmbeddingBlock(std::string table_name, std::int64_t vocabulary, std::int64_t width);
   at::Tensor forward(const at::Tensor& anchor, const ForwardContext& context) override;
+  bool backward_reads_weights() const override { return false; }
   // The vocabulary matrix, the first of the parameters.
   Parameter& table() { return parameters().front(); }
 };

@@ -35,11 +35,13 @@ class OptEmbedding final : public EmbeddingBlock {
     }
   }
 
+  bool backward_reads_weights() const override { return project_in_.weight != nullptr; }
+
   at::Tensor forward(const at::Tensor& anchor, const ForwardContext& context) override {
     at::Tensor tokens = EmbeddingBlock::forward(anchor, context);
     if (project_in_.weight != nullptr) tokens = ops::linear(tokens, project_in_);
-    const at::Tensor rows = at::add(context.positions, kPositionOffset).to(at::kLong);
-    return at::add(tokens, ops::embedding(rows.view(context.ids.sizes()), *positions_, anchor));
+    const at::Tensor places = context.positions.to(at::kLong).view(context.ids.sizes());
+    return at::add(tokens, ops::embedding(places, *positions_, anchor, kPositionOffset));
   }
 
  private:

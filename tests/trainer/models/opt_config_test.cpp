@@ -85,8 +85,9 @@ TEST(OptConfig, NamesTensorsAsItsFilesDo) {
   ModelConfig config = parse_model_config(norms_last(), "config.json");
   for (const char* prefix : {"model.", ""}) {
     config.tensor_prefix = prefix;
+    const Model model = make_model(config);
     std::vector<std::string> names;
-    for (const Parameter* parameter : make_model(config).parameters()) {
+    for (const Parameter* parameter : model.parameters()) {
       EXPECT_TRUE(parameter->name().starts_with(config.tensor_prefix + "decoder.")) << parameter->name();
       // Weight decay is for matrices and tables.
       EXPECT_EQ(parameter->spec().decays, parameter->spec().shape.size() == 2) << parameter->name();

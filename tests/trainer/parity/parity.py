@@ -48,7 +48,8 @@ GLM4_VARIANTS = {
                                       rope_theta=1e4, partial_rotary_factor=0.5)),
 }
 
-OPT = dict(hidden_size=64, ffn_dim=96, num_hidden_layers=3, num_attention_heads=4, vocab_size=260,
+# Few rectifiers and small steps: where an input is nearly 0, rounding decides on the side, and curves part.
+OPT = dict(hidden_size=64, ffn_dim=40, num_hidden_layers=2, num_attention_heads=4, vocab_size=260,
            max_position_embeddings=64, dropout=0.0, init_std=0.2)
 OPT_VARIANTS = {
     "norms_first": {},
@@ -118,7 +119,8 @@ def loss_sum(model, documents, autocast):
     for ids, labels in documents:
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
             logits = model(input_ids=torch.tensor(ids)[None]).logits[0]
-        total = total + torch.nn.functional.cross_entropy(logits.float()[:-1], torch.tensor(labels[1:]),
+        exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        total = total + torch.nn.functional.cross_entropy(exact[:-1], torch.tensor(labels[1:]),
                                                           ignore_index=IGNORED, reduction="sum")
     return total
 
@@ -173,7 +175,8 @@ def check(label, value, bound, failures):
         failures.append(label)
 
 
-def compare(tool, name, model_dir, length, num_documents, steps, failures, learning_rate=1e-3):
+def compare(tool, name, model_dir, length, num_documents, steps, failures, learning_rate=1e-3, in_fp64=False):
+    """With `in_fp64` transformers computes in fp64, so that only one side rounds."""
     print(name, flush=True)
     model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32, attn_implementation="eager")
     model.train()
@@ -181,7 +184,8 @@ def compare(tool, name, model_dir, length, num_documents, steps, failures, learn
     documents = make_documents(rng, model.config.vocab_size, length, num_documents)
     packed, rows = pack(documents, length)
     training = dict(steps=steps, learning_rate=learning_rate, weight_decay=0.1, clip=1.0)
-    theirs = reference(model, documents, rows, length, **training)
+    theirs = reference(model.double() if in_fp64 else model, documents, rows, length, **training)
+    model.float()
     with tempfile.TemporaryDirectory() as folder:
         ours = run_engine(tool, model_dir, packed, length, folder, precision="fp32", **training)
         check("fp32 logits", relative(logits_of(ours, theirs["values"]["logits"]), theirs["values"]["logits"]), 1e-4,
@@ -246,7 +250,10 @@ def main():
         for name, changes in variants.items():
             with tempfile.TemporaryDirectory() as folder:
                 save_tiny(kind(**{**base, **changes}), folder)
-                compare(tool, f"{case} {name}", folder, 48, 7, 20, failures)
+                if case == "opt":
+                    compare(tool, f"{case} {name}", folder, 48, 4, 20, failures, learning_rate=2e-4, in_fp64=True)
+                else:
+                    compare(tool, f"{case} {name}", folder, 48, 7, 20, failures)
     else:
         compare(tool, case, sys.argv[3], 64, 2, 3, failures, learning_rate=1e-4)
     if failures:
