@@ -58,8 +58,8 @@ void set_threads(const LocalRank& local) {
 
 Inputs read_inputs(const TrainOptions& options) {
   ModelDirectory directory = ModelDirectory::open(options.model);
-  Model model =
-      make_model(parse_model_config(directory.config().json, (options.model / kConfigName).string()));
+  Model model = make_model(model_config_of(directory));
+  check_positions(model.config, "--sequence-length", options.data.sequence_length);
   check_model_files(directory, model);
   freeze_parameters(model, options.training.freeze);
   Tokenizer tokenizer = Tokenizer::load(options.model);
@@ -99,11 +99,13 @@ Dataset load_data(const TrainOptions& options, const Inputs& inputs, Communicato
   return dataset;
 }
 
-EngineOptions engine_options(const TrainOptions& options) {
+EngineOptions engine_options(const TrainOptions& options, const ModelConfig& config) {
   EngineOptions engine;
   engine.bf16 = options.training.precision == Precision::bf16;
   engine.row_length = options.data.sequence_length;
   engine.max_positions = options.data.sequence_length + kSampleTokens;
+  if (const auto limit = config.position_limit())
+    engine.max_positions = std::min(engine.max_positions, *limit);
   engine.seed = options.training.seed;
   return engine;
 }
@@ -150,7 +152,7 @@ struct Decisions {
 // Collective.
 Decisions decide(const TrainOptions& options, const Inputs& inputs, const Dataset& dataset,
                  Communicator& communicator, const LocalRank& local) {
-  EngineOptions engine = engine_options(options);
+  EngineOptions engine = engine_options(options, inputs.model.config);
   const LoopOptions loop = loop_options(options);
   JobPlan job = plan_job(options, inputs.model, engine.max_positions, engine.device, communicator, local);
   engine.strategy = job.strategy();
@@ -166,10 +168,14 @@ std::string describe(const TrainOptions& options, const Inputs& inputs, const Da
                      const Decisions& decisions, int world_size) {
   const StepRows first = decisions.batches.step(0);
   return fmt::format(
-      "{}\nmodel: {}, {} parameters, {} on {} {}\nplan: {} steps of up to {} rows of {} tokens, {} micro-{} "
+      "{}\nmodel: {}, {} parameters, {} on {} {}{}\nplan: {} steps of up to {} rows of {} tokens, {} "
+      "micro-{} "
       "of {} {} per rank; {}",
       format_data_summary(dataset), inputs.model.config.model_type, inputs.model.num_parameters(),
       decisions.engine.bf16 ? "bf16" : "fp32", world_size, world_size == 1 ? "CPU rank" : "CPU ranks",
+      inputs.model.config.dropout > 0
+          ? fmt::format(", without its dropout of {}", inputs.model.config.dropout)
+          : "",
       decisions.batches.num_steps(), decisions.loop.global_batch, options.data.sequence_length,
       first.num_micro_batches, first.num_micro_batches == 1 ? "batch" : "batches",
       decisions.engine.strategy.micro_batch, decisions.engine.strategy.micro_batch == 1 ? "row" : "rows",
@@ -180,10 +186,11 @@ std::string describe(const TrainOptions& options, const Inputs& inputs, const Da
 void show_samples(const TrainOptions& options, const Inputs& inputs, Engine& engine, TrainingReport* report) {
   for (const std::string& prompt : options.watching.samples) {
     std::vector<std::int32_t> ids = inputs.chat_template.encode_prompt(prompt, inputs.tokenizer);
-    const auto room = static_cast<std::size_t>(engine.options().max_positions - kSampleTokens);
-    if (ids.size() > room) {
+    const std::int64_t room = engine.options().max_positions - kSampleTokens;
+    if (static_cast<std::int64_t>(ids.size()) > room) {
       if (report != nullptr)
-        spdlog::warn("--sample \"{}\" is longer than --sequence-length; it is left out", prompt);
+        spdlog::warn("--sample \"{}\" is longer than --sequence-length leaves room for; it is left out",
+                     prompt);
       continue;
     }
     const std::vector<std::int32_t> answer =

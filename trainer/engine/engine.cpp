@@ -158,8 +158,8 @@ ops::HeadResult Engine::run_head(const at::Tensor& x, const MicroBatch& batch, f
                                  bool training) {
   const std::int64_t tokens = batch.num_tokens();
   const std::int64_t chunks = std::min(options_.strategy.head_chunks, tokens);
-  return ops::head_loss(x.view({tokens, x.size(-1)}), batch.targets, model_.head->norm(),
-                        model_.head->weight(), (tokens + chunks - 1) / chunks, gradient_scale, training);
+  return ops::head_loss(x.view({tokens, x.size(-1)}), batch.targets, model_.head->head(),
+                        (tokens + chunks - 1) / chunks, gradient_scale, training);
 }
 
 void Engine::acquire_head() {
@@ -174,7 +174,10 @@ void Engine::release_head() {
 
 // Tied embeddings: the matrix's gradient is reduced twice, the head's part first.
 void Engine::reduce_head() {
-  if (tied()) reduce_block(0);
+  if (tied()) {
+    if (!failed_) states_.front().check_gradient_written(*model_.head->head().weight);
+    reducer_->reduce(0);
+  }
   reduce_block(head_index());
 }
 
@@ -249,8 +252,11 @@ double Engine::train_micro_batch(const MicroBatch& batch, float gradient_scale) 
   for (std::size_t i = model_.layers.size(); i-- > 0 && needs_backward(i + 1);)
     backward_layer(i, batch, gradient);
   if (needs_backward(0)) {
+    const bool reads_weights = model_.embedding->backward_reads_weights();
+    if (reads_weights) weights_->acquire(0);
     reducer_->acquire(0);
     attempt([&] { backward(std::move(embedding_root), std::move(gradient), anchor_); });
+    if (reads_weights) weights_->release(0);
     reduce_block(0);
     end_phase(EnginePhase::backward, 0);
   }
@@ -301,8 +307,7 @@ at::Tensor Engine::logits(const MicroBatch& batch) {
   const at::NoGradGuard no_grad;
   const at::Tensor x = forward_layers(embed(batch), batch, false);
   acquire_head();
-  at::Tensor logits =
-      ops::head_logits(x.view({batch.num_tokens(), x.size(-1)}), model_.head->norm(), model_.head->weight());
+  at::Tensor logits = ops::head_logits(x.view({batch.num_tokens(), x.size(-1)}), model_.head->head());
   release_head();
   return logits;
 }
