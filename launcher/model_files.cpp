@@ -13,7 +13,7 @@ namespace autoglm {
 namespace {
 
 // Tensors that old files hold and nothing reads: they follow from the configuration.
-const std::vector<std::string> kIgnoredTensors = {"*.rotary_emb.inv_freq"};
+const std::vector<std::string> kIgnoredTensors = {"*.rotary_emb.inv_freq", "*decoder.version"};
 
 // A tied matrix may be written a second time under the head's name.
 std::vector<std::string> ignored_tensors(const Model& model) {
@@ -23,6 +23,15 @@ std::vector<std::string> ignored_tensors(const Model& model) {
 }
 
 }  // namespace
+
+ModelConfig model_config_of(const ModelDirectory& directory) {
+  ModelConfig config = parse_model_config(directory.config().json, (directory.path() / kConfigName).string());
+  // Saved without its head, an OPT begins at its decoder.
+  if (config.model_type == "opt" && directory.find("decoder.embed_tokens.weight").tensor != nullptr) {
+    config.tensor_prefix = "";
+  }
+  return config;
+}
 
 void check_model_files(const ModelDirectory& directory, const Model& model) {
   std::vector<ExpectedTensor> expected;

@@ -11,6 +11,10 @@
 
 namespace autoglm {
 
+// The configuration of the directory's model, which also knows what stands before the names of its tensors.
+// Throws Error(bad_data).
+ModelConfig model_config_of(const ModelDirectory& directory);
+
 // Asserts that the directory holds exactly the model's tensors. Throws Error(bad_data).
 void check_model_files(const ModelDirectory& directory, const Model& model);
 

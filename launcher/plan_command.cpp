@@ -86,6 +86,11 @@ Context context_of(const PlanOptions& options, const std::filesystem::path& conf
   context.node_link =
       find_link(links, options.node_link.empty() ? context.hardware.node_link : options.node_link);
   context.model = read_model(options.model, configs);
+  if (options.inference) {
+    check_positions(context.model, "--context", options.context);
+  } else {
+    check_positions(context.model, "--sequence-length", options.sequence_length);
+  }
   context.shape.ranks = static_cast<int>(options.ranks);
   const std::int64_t fewest =
       (options.ranks + context.hardware.gpus_per_node - 1) / context.hardware.gpus_per_node;

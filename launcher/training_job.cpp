@@ -9,8 +9,10 @@
 
 #include "checkpoint/output_directory.h"
 #include "launcher/data_report.h"
+#include "launcher/fault_injection.h"
 #include "launcher/job_device.h"
 #include "launcher/job_plan.h"
+#include "launcher/memory_recovery.h"
 #include "launcher/model_files.h"
 #include "launcher/progress.h"
 #include "launcher/run_record.h"
@@ -43,8 +45,8 @@ void set_threads(const LocalRank& local) {
 
 Inputs read_inputs(const TrainOptions& options) {
   ModelDirectory directory = ModelDirectory::open(options.model);
-  Model model =
-      make_model(parse_model_config(directory.config().json, (options.model / kConfigName).string()));
+  Model model = make_model(model_config_of(directory));
+  check_positions(model.config, "--sequence-length", options.data.sequence_length);
   check_model_files(directory, model);
   freeze_parameters(model, options.training.freeze);
   Tokenizer tokenizer = Tokenizer::load(options.model);
@@ -84,11 +86,13 @@ Dataset load_data(const TrainOptions& options, const Inputs& inputs, Communicato
   return dataset;
 }
 
-EngineOptions engine_options(const TrainOptions& options) {
+EngineOptions engine_options(const TrainOptions& options, const ModelConfig& config) {
   EngineOptions engine;
   engine.bf16 = options.training.precision == Precision::bf16;
   engine.row_length = options.data.sequence_length;
   engine.max_positions = options.data.sequence_length + kSampleTokens;
+  if (const auto limit = config.position_limit())
+    engine.max_positions = std::min(engine.max_positions, *limit);
   engine.seed = options.training.seed;
   return engine;
 }
@@ -136,7 +140,7 @@ struct Decisions {
 Decisions decide(const TrainOptions& options, const Inputs& inputs, const Dataset& dataset, JobDevice& device,
                  const LocalRank& local) {
   Communicator& communicator = device.communicator();
-  EngineOptions engine = engine_options(options);
+  EngineOptions engine = engine_options(options, inputs.model.config);
   engine.device = device.device();
   const LoopOptions loop = loop_options(options);
   JobPlan job = plan_job(options, inputs.model, engine.max_positions, device, local);
@@ -153,11 +157,15 @@ std::string describe(const TrainOptions& options, const Inputs& inputs, const Da
                      const Decisions& decisions, const JobDevice& device, int world_size) {
   const StepRows first = decisions.batches.step(0);
   return fmt::format(
-      "{}\nmodel: {}, {} parameters, {} on {} {}\nplan: {} steps of up to {} rows of {} tokens, {} micro-{} "
+      "{}\nmodel: {}, {} parameters, {} on {} {}{}\nplan: {} steps of up to {} rows of {} tokens, {} "
+      "micro-{} "
       "of {} {} per rank; {}",
       format_data_summary(dataset), inputs.model.config.model_type, inputs.model.num_parameters(),
       decisions.engine.bf16 ? "bf16" : "fp32", world_size,
       fmt::format("{} rank{}", device.is_cuda() ? "CUDA" : "CPU", world_size == 1 ? "" : "s"),
+      inputs.model.config.dropout > 0
+          ? fmt::format(", without its dropout of {}", inputs.model.config.dropout)
+          : "",
       decisions.batches.num_steps(), decisions.loop.global_batch, options.data.sequence_length,
       first.num_micro_batches, first.num_micro_batches == 1 ? "batch" : "batches",
       decisions.engine.strategy.micro_batch, decisions.engine.strategy.micro_batch == 1 ? "row" : "rows",
@@ -168,10 +176,11 @@ std::string describe(const TrainOptions& options, const Inputs& inputs, const Da
 void show_samples(const TrainOptions& options, const Inputs& inputs, Engine& engine, TrainingReport* report) {
   for (const std::string& prompt : options.watching.samples) {
     std::vector<std::int32_t> ids = inputs.chat_template.encode_prompt(prompt, inputs.tokenizer);
-    const auto room = static_cast<std::size_t>(engine.options().max_positions - kSampleTokens);
-    if (ids.size() > room) {
+    const std::int64_t room = engine.options().max_positions - kSampleTokens;
+    if (static_cast<std::int64_t>(ids.size()) > room) {
       if (report != nullptr)
-        spdlog::warn("--sample \"{}\" is longer than --sequence-length; it is left out", prompt);
+        spdlog::warn("--sample \"{}\" is longer than --sequence-length leaves room for; it is left out",
+                     prompt);
       continue;
     }
     const std::vector<std::int32_t> answer =
@@ -202,7 +211,30 @@ void evaluate_last(const TrainOptions& options, const Inputs& inputs, Engine& en
   }
 }
 
-void train(const TrainOptions& options, Inputs& inputs, const Dataset& dataset, const Decisions& decisions,
+// The engine with its weights. Where its states do not fit, the plan is made again.
+std::unique_ptr<Engine> make_engine(Inputs& inputs, Decisions& decisions, MemoryRecovery& recovery,
+                                    Communicator& communicator) {
+  while (true) {
+    std::unique_ptr<Engine> engine;
+    std::optional<OutOfMemory> failure;
+    run_agreed(communicator, [&] {
+      try {
+        engine = std::make_unique<Engine>(inputs.model, decisions.engine, communicator);
+      } catch (const OutOfMemory& error) {
+        failure = error;
+      }
+    });
+    if (!recovery.recover_construction(failure ? &*failure : nullptr)) {
+      run_agreed(communicator, [&] { load_weights(inputs.directory, *engine); });
+      return engine;
+    }
+    engine.reset();
+    decisions.engine.strategy = decisions.job.strategy();
+    decisions.batches = decisions.batches.with_micro_batch(decisions.engine.strategy.micro_batch);
+  }
+}
+
+void train(const TrainOptions& options, Inputs& inputs, const Dataset& dataset, Decisions& decisions,
            JobDevice& device, const LocalRank& local, OutputDirectory* output) {
   Communicator& communicator = device.communicator();
   const nlohmann::ordered_json ranks = describe_ranks(communicator, local.rank, device);
@@ -210,15 +242,17 @@ void train(const TrainOptions& options, Inputs& inputs, const Dataset& dataset, 
   run_agreed(communicator, [&] {
     if (output == nullptr) return;
     output->begin();
-    report = std::make_unique<TrainingReport>(options, decisions.to_json(), ranks, local.mpi_version, *output,
-                                              decisions.batches.num_steps(),
-                                              decisions.job.plan.predicted.device.peak.total);
+    report = std::make_unique<TrainingReport>(
+        options, decisions.to_json(), ranks, local.mpi_version, *output, decisions.batches.num_steps(),
+        MemoryExpectation{decisions.job.plan.predicted, decisions.job.budget.device,
+                          decisions.job.predicted_resident()});
   });
-  auto engine = run_agreed(communicator, [&] {
-    auto made = std::make_unique<Engine>(inputs.model, decisions.engine, communicator);
-    load_weights(inputs.directory, *made);
-    return made;
-  });
+  MemoryRecovery recovery(
+      options, decisions.job, communicator, [] { return job_memory_statistics().device.limit; },
+      [&](const MemoryEvent& event) {
+        if (report) report->out_of_memory(event, decisions.job.plan.predicted);
+      });
+  auto engine = make_engine(inputs, decisions, recovery, communicator);
   const auto end_phase = [&](JobPhase phase) {
     const std::int64_t peak = take_resident_peak(communicator);
     if (report) report->resident_peak(phase, peak);
@@ -227,7 +261,10 @@ void train(const TrainOptions& options, Inputs& inputs, const Dataset& dataset, 
   show_samples(options, inputs, *engine, report.get());
   reset_job_memory_peak();
 
+  FaultInjection faults(communicator.rank());
   LoopObserver observer;
+  observer.before_step = [&](std::int64_t step) { faults.before_step(step); };
+  observer.on_out_of_memory = [&](std::int64_t step, std::int64_t) { recovery.recover(*engine, step); };
   observer.on_step = [&](const StepReport& step) {
     const RankExtremes largest = largest_of_ranks(communicator, step);
     if (report) report->step(step, largest);
@@ -277,10 +314,15 @@ void run_training_job(const TrainOptions& options, Communicator& control, const 
     output->require_space(ModelWriter::bytes_needed(inputs.directory, options.saving.save_dtype));
   });
   const Dataset dataset = load_data(options, inputs, communicator);
-  const Decisions decisions = decide(options, inputs, dataset, device, local);
+  Decisions decisions = decide(options, inputs, dataset, device, local);
   if (writes)
     stderr_console().print(describe(options, inputs, dataset, decisions, device, communicator.size()));
   if (options.watching.dry_run) return;
+  // What is planned for is all there is, so that too much is met here and not by the system's out-of-memory
+  // killer.
+  set_job_memory_limit(decisions.job.budget.device);
+  const FaultInjection faults(communicator.rank());
+  if (faults.arena_limit()) set_job_memory_limit(*faults.arena_limit());
   try {
     train(options, inputs, dataset, decisions, device, local, output.get());
   } catch (const OutOfMemory& error) {

@@ -78,6 +78,10 @@ void reset_cpu_arena_peak();
 // own.
 void trim_cpu_arena();
 
+// Makes the n-th allocation of the device's pool from now on fail as if the arena were full, once; 0
+// withdraws it. For tests of what happens then.
+void fail_cpu_allocation(std::int64_t n);
+
 // Throws Error(usage) when `limit` is below 1 MiB.
 void check_memory_limit(std::int64_t limit);
 

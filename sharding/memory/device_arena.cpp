@@ -15,6 +15,8 @@ DeviceArena::DeviceArena(std::unique_ptr<GrowingMemory> memory, std::int64_t lim
 
 char* DeviceArena::allocate(std::int64_t bytes) {
   const std::lock_guard lock(mutex_);
+  if (allocations_to_failure_ > 0 && --allocations_to_failure_ == 0)
+    throw_out_of_memory(placement_, bytes, where_, "injected");
   const std::int64_t end = placement_.end_of_next(bytes);
   if (end < 0) throw_out_of_memory(placement_, bytes, where_, "");
   if (!memory_->extend(end)) {
@@ -43,6 +45,11 @@ void DeviceArena::reset_peak() {
 void DeviceArena::set_limit(std::int64_t limit) {
   const std::lock_guard lock(mutex_);
   placement_.set_capacity(std::min(limit, memory_->capacity()));
+}
+
+void DeviceArena::fail_allocation(std::int64_t n) {
+  const std::lock_guard lock(mutex_);
+  allocations_to_failure_ = n;
 }
 
 std::int64_t DeviceArena::backed() const {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <string>
 
 #include "sharding/memory/arena.h"
 #include "sharding/memory/placement.h"
@@ -49,6 +50,9 @@ class DeviceArena {
   void reset_peak();
   void set_limit(std::int64_t limit);
 
+  // As fail_cpu_allocation().
+  void fail_allocation(std::int64_t n);
+
   // Bytes of the device that are taken for good: what its driver counts.
   std::int64_t backed() const;
 
@@ -57,6 +61,7 @@ class DeviceArena {
   std::unique_ptr<GrowingMemory> memory_;
   Placement placement_;
   std::string where_;
+  std::int64_t allocations_to_failure_ = 0;
 };
 
 }  // namespace autoglm

@@ -33,6 +33,14 @@ void set_job_memory_limit(std::int64_t limit) {
   }
 }
 
+void fail_job_allocation(std::int64_t n) {
+  if (DeviceArena* arena = device_arena) {
+    arena->fail_allocation(n);
+  } else {
+    fail_cpu_allocation(n);
+  }
+}
+
 std::int64_t job_device_backed_bytes() {
   if (const DeviceArena* arena = device_arena) return arena->backed();
   return cpu_arena_statistics().extent;

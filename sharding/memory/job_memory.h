@@ -17,6 +17,9 @@ void reset_job_memory_peak();
 // Changes the limit of the device's pool; what is in use stays. Throws Error(usage) below 1 MiB.
 void set_job_memory_limit(std::int64_t limit);
 
+// As fail_cpu_allocation(), in the job's device pool.
+void fail_job_allocation(std::int64_t n);
+
 // Bytes that the device has given for its pool for good; on the CPU, the pool's extent.
 std::int64_t job_device_backed_bytes();
 

@@ -152,11 +152,13 @@ void BlockState::bind_gradients(const at::Tensor& flat) {
   }
 }
 
+void BlockState::check_gradient_written(const Parameter& parameter) const {
+  const bool written = parameter.take_gradient_written();
+  AUTOGLM_CHECK(written || !parameter.trainable(), "{} got no gradient", parameter.name());
+}
+
 void BlockState::check_gradients_written() const {
-  for (const Parameter& parameter : block->parameters()) {
-    const bool written = parameter.take_gradient_written();
-    AUTOGLM_CHECK(written || !parameter.trainable(), "{} got no gradient", parameter.name());
-  }
+  for (const Parameter& parameter : block->parameters()) check_gradient_written(parameter);
 }
 
 std::vector<std::int64_t> host_elements(std::span<const BlockState> states, double fraction) {

@@ -115,6 +115,8 @@ class BlockState {
 
   // Throws Error(bug) naming a trainable parameter whose gradient no op has asked for since the last call.
   void check_gradients_written() const;
+  // The same for one of them.
+  void check_gradient_written(const Parameter& parameter) const;
 
  private:
   void copy_working(const BlockState& from);

@@ -123,6 +123,7 @@ void Engine::attempt(Piece&& piece) {
 // Frees what the step holds, so that nothing of it is in the way of what comes next.
 void Engine::run_out_of_memory(const OutOfMemory& error) {
   failed_ = true;
+  failed_phase_ = phase_;
   last_out_of_memory_ = error;
   if (activations_) activations_->clear();
   for (SavedLayer& saved : saved_) saved = {};
@@ -190,8 +191,8 @@ ops::HeadResult Engine::run_head(const at::Tensor& x, const MicroBatch& batch, f
                                  bool training) {
   const std::int64_t tokens = batch.num_tokens();
   const std::int64_t chunks = std::min(options_.strategy.head_chunks, tokens);
-  return ops::head_loss(x.view({tokens, x.size(-1)}), batch.targets, model_.head->norm(),
-                        model_.head->weight(), (tokens + chunks - 1) / chunks, gradient_scale, training);
+  return ops::head_loss(x.view({tokens, x.size(-1)}), batch.targets, model_.head->head(),
+                        (tokens + chunks - 1) / chunks, gradient_scale, training);
 }
 
 void Engine::acquire_head() {
@@ -206,7 +207,10 @@ void Engine::release_head() {
 
 // Tied embeddings: the matrix's gradient is reduced twice, the head's part first.
 void Engine::reduce_head() {
-  if (tied()) reduce_block(0);
+  if (tied()) {
+    if (!failed_) states_.front().check_gradient_written(*model_.head->head().weight);
+    reducer_->reduce(0);
+  }
   reduce_block(head_index());
 }
 
@@ -250,6 +254,7 @@ void Engine::reduce_block(std::size_t index) {
 
 double Engine::train_micro_batch(const MicroBatch& batch, float gradient_scale) {
   const CategoryScope scope(MemoryCategory::activations);
+  phase_ = EnginePhase::forward;
   torch::autograd::Edge embedding_root;
   at::Tensor x;
   {
@@ -262,6 +267,7 @@ double Engine::train_micro_batch(const MicroBatch& batch, float gradient_scale) 
   }
   x = forward_layers(std::move(x), batch, true);
 
+  phase_ = EnginePhase::head;
   if (tied()) reducer_->acquire(0);
   reducer_->acquire(head_index());
   acquire_head();
@@ -272,14 +278,18 @@ double Engine::train_micro_batch(const MicroBatch& batch, float gradient_scale) 
   reduce_head();
   end_phase(EnginePhase::head, head_index());
 
+  phase_ = EnginePhase::backward;
   at::Tensor gradient;
   attempt([&] { gradient = head.dx.view({batch.rows.batch, batch.rows.length, head.dx.size(1)}); });
   head.dx.reset();
   for (std::size_t i = model_.layers.size(); i-- > 0 && needs_backward(i + 1);)
     backward_layer(i, batch, gradient);
   if (needs_backward(0)) {
+    const bool reads_weights = model_.embedding->backward_reads_weights();
+    if (reads_weights) weights_->acquire(0);
     reducer_->acquire(0);
     attempt([&] { backward(std::move(embedding_root), std::move(gradient), anchor_); });
+    if (reads_weights) weights_->release(0);
     reduce_block(0);
     end_phase(EnginePhase::backward, 0);
   }
@@ -289,6 +299,7 @@ double Engine::train_micro_batch(const MicroBatch& batch, float gradient_scale) 
 double Engine::evaluate_micro_batch(const MicroBatch& batch) {
   const CategoryScope scope(MemoryCategory::activations);
   const at::NoGradGuard no_grad;
+  phase_ = EnginePhase::evaluation;
   const at::Tensor x = forward_layers(embed(batch), batch, false);
   acquire_head();
   double loss_sum = 0;
@@ -328,8 +339,7 @@ at::Tensor Engine::logits(const MicroBatch& batch) {
   const at::NoGradGuard no_grad;
   const at::Tensor x = forward_layers(embed(batch), batch, false);
   acquire_head();
-  at::Tensor logits =
-      ops::head_logits(x.view({batch.num_tokens(), x.size(-1)}), model_.head->norm(), model_.head->weight());
+  at::Tensor logits = ops::head_logits(x.view({batch.num_tokens(), x.size(-1)}), model_.head->head());
   release_head();
   return logits;
 }

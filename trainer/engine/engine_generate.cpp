@@ -39,7 +39,7 @@ at::Tensor Engine::next_token_logits(std::span<const std::int32_t> ids,
   }
   const at::Tensor last = x.view({count, x.size(-1)}).narrow(0, count - 1, 1).contiguous();
   acquire_head();
-  at::Tensor logits = ops::head_logits(last, model_.head->norm(), model_.head->weight());
+  at::Tensor logits = ops::head_logits(last, model_.head->head());
   release_head();
   return logits;
 }

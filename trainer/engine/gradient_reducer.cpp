@@ -48,7 +48,7 @@ GradientReducer::GradientReducer(std::span<BlockState> states, const StatePlacem
   if (placement.strategy.reduce == ReduceMode::step) {
     for (const BlockState& state : states) make(state.layout.total_elements());
   } else {
-    const bool tied = states.back().block->parameters().size() == 1;
+    const bool tied = states.back().block->reads_table();
     std::int64_t layer = 0;
     for (std::size_t i = 1; i + 1 < states.size(); ++i)
       layer = std::max(layer, states[i].layout.total_elements());
@@ -81,7 +81,7 @@ GradientReducer::~GradientReducer() {
 std::size_t GradientReducer::slot_index(std::size_t index) const {
   if (placement_.strategy.reduce == ReduceMode::step) return index;
   const std::size_t last = states_.size() - 1;
-  const bool tied = states_.back().block->parameters().size() == 1;
+  const bool tied = states_.back().block->reads_table();
   return index == 0 || (index == last && !tied) ? kOuterSlot : index % kNumLayerSlots;
 }
 

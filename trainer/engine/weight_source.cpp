@@ -22,7 +22,7 @@ WeightSource::WeightSource(std::span<BlockState> states, const StatePlacement& p
       current_(states.size()) {
   if (placement.strategy.weights == WeightSourceKind::resident) return;
   const BlockState &embedding = states.front(), &head = states.back();
-  const bool tied = head.block->parameters().size() == 1;
+  const bool tied = head.block->reads_table();
   std::int64_t layer = 0;
   for (std::size_t i = 1; i + 1 < states.size(); ++i) layer = std::max(layer, states[i].whole_elements());
   const std::int64_t outer =

@@ -1,4 +1,4 @@
-// What decoder layers with rotary embeddings do between their input and output projections.
+// What decoder layers do between their input and output projections.
 #pragma once
 
 #include <cmath>
@@ -10,13 +10,17 @@ namespace autoglm {
 
 struct AttentionCore {
   std::int64_t num_heads, num_key_heads, head_dim;
+  bool rotates;
 
   explicit AttentionCore(const ModelConfig& config)
-      : num_heads(config.num_heads), num_key_heads(config.num_key_heads), head_dim(config.head_dim) {}
+      : num_heads(config.num_heads),
+        num_key_heads(config.num_key_heads),
+        head_dim(config.head_dim),
+        rotates(!config.rotary.inverse_frequencies.empty()) {}
 };
 
-// query [B, T, heads * D], key and value [B, T, key heads * D]: rotates query and key, attends, and returns
-// [B, T, heads * D].
+// query [B, T, heads * D], key and value [B, T, key heads * D]: rotates query and key where the model has
+// rotary embeddings, attends, and returns [B, T, heads * D].
 inline at::Tensor attend(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
                          const AttentionCore& shape, std::int64_t layer, const ForwardContext& context) {
   const std::int64_t batch = query.size(0), length = query.size(1);
@@ -24,8 +28,11 @@ inline at::Tensor attend(const at::Tensor& query, const at::Tensor& key, const a
   const auto heads = [&](const at::Tensor& x, std::int64_t count) {
     return x.view({batch, length, count, shape.head_dim});
   };
-  const at::Tensor q = ops::rotary(heads(query, shape.num_heads), context.positions, *context.rotary);
-  const at::Tensor k = ops::rotary(heads(key, shape.num_key_heads), context.positions, *context.rotary);
+  const auto rotated = [&](const at::Tensor& x) {
+    return shape.rotates ? ops::rotary(x, context.positions, *context.rotary) : x;
+  };
+  const at::Tensor q = rotated(heads(query, shape.num_heads));
+  const at::Tensor k = rotated(heads(key, shape.num_key_heads));
   const at::Tensor v = heads(value, shape.num_key_heads);
   const at::Tensor out =
       context.caches == nullptr

@@ -43,6 +43,12 @@ class Block {
   std::deque<Parameter>& parameters() { return parameters_; }
   const std::deque<Parameter>& parameters() const { return parameters_; }
 
+  // Whether its backward reads weights: an embedding's does not where it only looks up rows.
+  virtual bool backward_reads_weights() const { return true; }
+
+  // Whether it also reads the embedding's table: a head under tied embeddings.
+  virtual bool reads_table() const { return false; }
+
   // [B, T, H] to [B, T, H]. The embedding's input is an anchor instead: any tensor that requires a gradient.
   virtual at::Tensor forward(const at::Tensor& x, const ForwardContext& context) = 0;
 

@@ -87,25 +87,35 @@ void require_no_dropout(const Fields& fields, const std::string& where) {
   }
 }
 
-ModelConfig common_config(const Fields& fields, const std::string& where) {
-  ModelConfig config;
+// What every architecture has by these names.
+void read_common(ModelConfig& config, const Fields& fields) {
   config.hidden_size = fields.positive("hidden_size");
+  config.embedding_size = config.hidden_size;
   config.num_layers = fields.positive("num_hidden_layers");
   config.num_heads = fields.positive("num_attention_heads");
-  config.num_key_heads = fields.positive("num_key_value_heads", config.num_heads);
-  config.intermediate_size = fields.positive("intermediate_size");
   config.vocabulary_size = fields.positive("vocab_size");
-  config.max_positions = fields.positive("max_position_embeddings", 2048);
-  config.tied_embeddings = fields.flag("tie_word_embeddings", false);
-  config.attention_bias = fields.flag("attention_bias", false);
   config.eos_ids = fields.ids("eos_token_id");
   const std::vector<std::int32_t> pad = fields.ids("pad_token_id");
   if (!pad.empty() && pad.front() >= 0) config.pad_id = pad.front();
-  if (!fields.has("head_dim") && config.hidden_size % config.num_heads != 0) {
+}
+
+std::int64_t divided_head_dim(const ModelConfig& config, const std::string& where) {
+  if (config.hidden_size % config.num_heads != 0) {
     fail(ExitCode::bad_data, "{}: \"hidden_size\" {} is not a multiple of \"num_attention_heads\" {}", where,
          config.hidden_size, config.num_heads);
   }
-  config.head_dim = fields.positive("head_dim", config.hidden_size / config.num_heads);
+  return config.hidden_size / config.num_heads;
+}
+
+ModelConfig common_config(const Fields& fields, const std::string& where) {
+  ModelConfig config;
+  read_common(config, fields);
+  config.num_key_heads = fields.positive("num_key_value_heads", config.num_heads);
+  config.intermediate_size = fields.positive("intermediate_size");
+  config.max_positions = fields.positive("max_position_embeddings", 2048);
+  config.tied_embeddings = fields.flag("tie_word_embeddings", false);
+  config.attention_bias = fields.flag("attention_bias", false);
+  config.head_dim = fields.has("head_dim") ? fields.positive("head_dim") : divided_head_dim(config, where);
   if (config.num_heads % config.num_key_heads != 0) {
     fail(ExitCode::bad_data, "{}: \"num_attention_heads\" {} is not a multiple of \"num_key_value_heads\" {}",
          where, config.num_heads, config.num_key_heads);
@@ -120,6 +130,11 @@ double partial_rotary_factor(const json& object, const Fields& fields, const std
   otherwise = fields.number("partial_rotary_factor", otherwise);
   if (!object.contains("rope_parameters") || !object.at("rope_parameters").is_object()) return otherwise;
   return Fields(object.at("rope_parameters"), where).number("partial_rotary_factor", otherwise);
+}
+
+void require(const Fields& fields, const char* key, bool supported, const std::string& where) {
+  if (fields.flag(key, supported) == supported) return;
+  fail(ExitCode::bad_data, "{}: \"{}\" is {}, which is not supported", where, key, !supported);
 }
 
 std::int64_t rotated_dimensions(double factor, std::int64_t head_dim, const std::string& where) {
@@ -157,7 +172,55 @@ ModelConfig glm4_config(const json& object, const std::string& where) {
   return config;
 }
 
+// Its fields have names of their own, and biases and the final norm are never left out.
+ModelConfig opt_config(const json& object, const std::string& where) {
+  const Fields fields(object, where);
+  const std::string activation = fields.text("activation_function", "relu");
+  if (activation != "relu") {
+    fail(ExitCode::bad_data, "{}: \"activation_function\" is \"{}\"; only \"relu\" is supported", where,
+         activation);
+  }
+  require_no_dropout(fields, where);
+  require(fields, "enable_bias", true, where);
+  require(fields, "layer_norm_elementwise_affine", true, where);
+  require(fields, "_remove_final_layer_norm", false, where);
+  ModelConfig config;
+  read_common(config, fields);
+  config.intermediate_size = fields.positive("ffn_dim");
+  config.max_positions = fields.positive("max_position_embeddings", 2048);
+  config.num_key_heads = config.num_heads;
+  config.head_dim = divided_head_dim(config, where);
+  config.attention_bias = config.mlp_bias = true;
+  config.norm_epsilon = 1e-5;
+  config.norm_first = fields.flag("do_layer_norm_before", true);
+  config.embedding_size = fields.positive("word_embed_proj_dim", config.hidden_size);
+  config.tied_embeddings = fields.flag("tie_word_embeddings", true);
+  config.dropout = fields.number("dropout", 0.1);
+  if (fields.number("layerdrop", 0) != 0) {
+    fail(ExitCode::bad_data, "{}: \"layerdrop\" is not 0; leaving out layers is not supported", where);
+  }
+  if (!config.norm_first && config.embedding_size == config.hidden_size && config.tied_embeddings) {
+    fail(ExitCode::bad_data,
+         "{}: \"do_layer_norm_before\" is false and \"word_embed_proj_dim\" is that of the layers; such a "
+         "model has no head of its own and is not supported",
+         where);
+  }
+  return config;
+}
+
 }  // namespace
+
+std::optional<std::int64_t> ModelConfig::position_limit() const {
+  if (!rotary.inverse_frequencies.empty()) return std::nullopt;
+  return max_positions;
+}
+
+void check_positions(const ModelConfig& config, const char* option, std::int64_t positions) {
+  const std::optional<std::int64_t> limit = config.position_limit();
+  if (!limit || positions <= *limit) return;
+  fail(ExitCode::usage, "{} {} is more than the {} positions that the model has; set it to {} or less",
+       option, positions, *limit, *limit);
+}
 
 ModelConfig parse_model_config(const json& object, const std::string& where) {
   if (!object.is_object()) fail(ExitCode::bad_data, "{} does not hold a JSON object", where);
@@ -173,10 +236,12 @@ ModelConfig parse_model_config(const json& object, const std::string& where) {
     config = llama_config(object, where);
   } else if (type == "glm4") {
     config = glm4_config(object, where);
+  } else if (type == "opt") {
+    config = opt_config(object, where);
   } else {
     fail(ExitCode::bad_data,
          "{}: the architecture \"{}\" is not supported; supported are \"llama\" (LLaMA 1-3, SmolLM2, "
-         "TinyLlama) and \"glm4\" (GLM-4-0414)",
+         "TinyLlama), \"glm4\" (GLM-4-0414) and \"opt\" (OPT)",
          where, type);
   }
   config.model_type = type;

@@ -12,7 +12,7 @@
 namespace autoglm {
 
 struct ModelConfig {
-  std::string model_type;  // "llama", "glm4", ...
+  std::string model_type;  // "llama", "glm4", "opt"
   std::int64_t hidden_size = 0;
   std::int64_t num_layers = 0;
   std::int64_t num_heads = 0;
@@ -25,16 +25,31 @@ struct ModelConfig {
   bool attention_bias = false;
   bool mlp_bias = false;
   bool tied_embeddings = false;
-  ops::RotarySpec rotary;
+  // Width of the embedding's table; a projection leads to hidden_size where it is another, and one back.
+  std::int64_t embedding_size = 0;
+  // Norms before attention and MLP; otherwise after their sums with the stream (opt alone).
+  bool norm_first = true;
+  // The dropout that the configuration asks for. Training applies none.
+  double dropout = 0;
+  // What stands before the names of tensors in the model's files; opt alone has both "model." and nothing.
+  std::string tensor_prefix = "model.";
+  ops::RotarySpec rotary;  // no frequencies: the model has learned positions
   std::vector<std::int32_t> eos_ids;
   std::optional<std::int32_t> pad_id;
+
+  // Tokens that a document may have at most: a table of learned positions ends there, rotary embeddings do
+  // not.
+  std::optional<std::int64_t> position_limit() const;
 };
 
 // Reads and validates the configuration of a supported model. Throws Error(bad_data) that names the field:
 // an unknown architecture, a missing or impossible value, or a feature that would change the numbers and is
-// not supported (for example an activation other than SiLU, or an unknown rope type). `where` names the
+// not supported (for example an activation of another kind, or an unknown rope type). `where` names the
 // file in messages.
 ModelConfig parse_model_config(const nlohmann::json& config, const std::string& where);
+
+// Throws Error(usage) that names the option when it asks for more positions than the model has.
+void check_positions(const ModelConfig& config, const char* option, std::int64_t positions);
 
 // Inverse frequencies of `rotated` dimensions as transformers computes them in fp32: plain, or scaled as the
 // rope parameters say (types default, linear, llama3, yarn). Formulas: Su et al. 2021; the llama3 type is the

@@ -39,8 +39,8 @@ class Glm4Layer final : public Block {
     const auto [stream, attention_input] = ops::branch_off(x);
     const auto [h, mlp_input] = ops::branch_off(at::add(
         stream,
-        ops::rms_norm(ops::linear(attend_to(attention_input, context), output_), after_attention_norm_)));
-    return at::add(h, ops::rms_norm(mlp(mlp_input, context), after_mlp_norm_));
+        ops::normalize(ops::linear(attend_to(attention_input, context), output_), after_attention_norm_)));
+    return at::add(h, ops::normalize(mlp(mlp_input, context), after_mlp_norm_));
   }
 
  private:

@@ -8,33 +8,37 @@
 
 #include "trainer/models/block.h"
 #include "trainer/models/config.h"
-#include "trainer/ops/rms_norm.h"
+#include "trainer/ops/head.h"
 
 namespace autoglm {
 
-// Final norm and vocabulary matrix. The loss is computed by ops::head_loss, in chunks.
-class HeadBlock final : public Block {
+// What stands between the last layer and the logits. The loss is computed by ops::head_loss, in chunks.
+class HeadBlock : public Block {
  public:
-  // `tied` is the embedding's table when the model shares it, else null: then the head owns
-  // "lm_head.weight".
+  // A final RMSNorm and the vocabulary matrix. `tied` is the embedding's table when the model shares it, else
+  // null: then the head owns "lm_head.weight".
   HeadBlock(const ModelConfig& config, std::string norm_name, Parameter* tied);
 
   // Not used: the engine runs the head through ops::head_loss.
-  at::Tensor forward(const at::Tensor& x, const ForwardContext& context) override;
+  at::Tensor forward(const at::Tensor& x, const ForwardContext& context) final;
 
-  const ops::Norm& norm() const { return norm_; }
-  Parameter& weight() const { return *weight_; }
+  bool reads_table() const final;
 
- private:
-  ops::Norm norm_;
-  Parameter* weight_;
+  const ops::Head& head() const { return head_; }
+
+ protected:
+  // Any other head, which its architecture describes.
+  HeadBlock() : Block("head") {}
+  ops::Head head_;
 };
 
 // Rows of the table by token id.
-class EmbeddingBlock final : public Block {
+class EmbeddingBlock : public Block {
  public:
-  EmbeddingBlock(const ModelConfig& config, std::string table_name);
+  EmbeddingBlock(std::string table_name, std::int64_t vocabulary, std::int64_t width);
   at::Tensor forward(const at::Tensor& anchor, const ForwardContext& context) override;
+  bool backward_reads_weights() const override { return false; }
+  // The vocabulary matrix, the first of the parameters.
   Parameter& table() { return parameters().front(); }
 };
 
@@ -57,5 +61,8 @@ Model make_model(const ModelConfig& config);
 // One file per architecture.
 std::unique_ptr<Block> make_llama_layer(const ModelConfig& config, std::int64_t index);
 std::unique_ptr<Block> make_glm4_layer(const ModelConfig& config, std::int64_t index);
+std::unique_ptr<Block> make_opt_layer(const ModelConfig& config, std::int64_t index);
+std::unique_ptr<EmbeddingBlock> make_opt_embedding(const ModelConfig& config);
+std::unique_ptr<HeadBlock> make_opt_head(const ModelConfig& config, Parameter* tied);
 
 }  // namespace autoglm

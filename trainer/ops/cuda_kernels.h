@@ -4,6 +4,7 @@
 #pragma once
 
 #include "trainer/ops/cuda_group.h"
+#include "trainer/ops/cuda_layer_norm_kernels.h"
 #include "trainer/ops/cuda_softmax_kernels.h"
 
 namespace autoglm::ops::cuda {
@@ -91,7 +92,8 @@ template <typename T>
 struct SlabSums {
   const T* y;
   const T* x;         // [rows, width] or null
-  const float* rstd;  // [rows] or null
+  const float* mean;  // [rows] or null
+  const float* rstd;  // [rows] or null with x
   float* partial;
   std::int64_t rows;
   std::int64_t width;
@@ -111,10 +113,15 @@ struct SlabSums {
       float sum = 0;
       for (std::int64_t row = first; row < last; ++row) {
         const float value = load(y, row * width + column);
-        sum += x == nullptr ? value : value * (load(x, row * width + column) * rstd[row]);
+        sum += x == nullptr ? value : value * normed(row, row * width + column);
       }
       partial[slab * width + column] = sum;
     });
+  }
+
+ private:
+  AUTOGLM_HOST_DEVICE float normed(std::int64_t row, std::int64_t at) const {
+    return (mean == nullptr ? load(x, at) : load(x, at) - mean[row]) * rstd[row];
   }
 };
 
@@ -143,6 +150,36 @@ AUTOGLM_HOST_DEVICE inline void each_of_block(const Group& group, std::int64_t b
   const std::int64_t begin = block * kBlockElements;
   each(group, begin, begin + kBlockElements < count ? begin + kBlockElements : count, f);
 }
+
+// x [count] = max(x, 0); NaNs stay.
+template <typename T>
+struct Relu {
+  T* x;
+  std::int64_t count;
+
+  template <typename Group>
+  AUTOGLM_HOST_DEVICE void operator()(const Group& group, std::int64_t block) const {
+    each_of_block(group, block, count, [&](std::int64_t i) {
+      const float value = load(x, i);
+      store(x, i, value < 0 ? 0.0f : value);
+    });
+  }
+};
+
+// dy [count] = 0 where y is not above 0.
+template <typename T>
+struct ReluBackward {
+  const T* y;
+  T* dy;
+  std::int64_t count;
+
+  template <typename Group>
+  AUTOGLM_HOST_DEVICE void operator()(const Group& group, std::int64_t block) const {
+    each_of_block(group, block, count, [&](std::int64_t i) {
+      if (load(y, i) <= 0) store(dy, i, 0.0f);
+    });
+  }
+};
 
 AUTOGLM_HOST_DEVICE inline float sigmoid(float x) {
   return 1.0f / (1.0f + std::exp(-x));
@@ -318,10 +355,12 @@ struct EmbeddingBackward {
   AUTOGLM_EACH_CUDA_KERNEL_OF(X, float)     \
   AUTOGLM_EACH_CUDA_KERNEL_OF(X, bf16_bits) \
   X(AddSlabs) X(LinkEqualIds) X(AttentionSoftmax) X(AttentionSoftmaxBackward)
-#define AUTOGLM_EACH_CUDA_KERNEL_OF(X, T)                                                          \
-  X(RmsNormForward<T>)                                                                             \
-  X(RmsNormAgain<T>) X(RmsNormBackward<T>) X(SlabSums<T>) X(SwigluForward<T>) X(SwigluBackward<T>) \
-      X(Rotate<T>) X(ScatterRows<T>) X(EmbeddingBackward<T>) X(CrossEntropy<T>)                    \
-          X(GatherRows<T, std::int32_t>) X(GatherRows<T, std::int64_t>)
+#define AUTOGLM_EACH_CUDA_KERNEL_OF(X, T)                                                    \
+  X(RmsNormForward<T>)                                                                       \
+  X(RmsNormAgain<T>)                                                                         \
+  X(RmsNormBackward<T>) X(SlabSums<T>) X(SwigluForward<T>) X(SwigluBackward<T>) X(Rotate<T>) \
+      X(ScatterRows<T>) X(EmbeddingBackward<T>) X(CrossEntropy<T>) X(LayerNormForward<T>)    \
+          X(LayerNormAgain<T>) X(LayerNormBackward<T>) X(Relu<T>) X(ReluBackward<T>)         \
+              X(GatherRows<T, std::int32_t>) X(GatherRows<T, std::int64_t>)
 
 }  // namespace autoglm::ops::cuda

@@ -42,17 +42,75 @@ void rms_norm_backward_cuda(const at::Tensor& dy, const at::Tensor& x, const at:
   });
 }
 
-void add_column_sums_cuda(const at::Tensor& y, const at::Tensor& x, const at::Tensor& rstd,
+void layer_norm_forward_cuda(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                             double epsilon, at::Tensor& y, at::Tensor& statistics) {
+  const std::int64_t rows = x.size(0);
+  auto* means = write_pointer<float>(statistics);
+  with_activation_type(x, [&](auto type) {
+    using T = decltype(type);
+    run(cuda::LayerNormForward<T>{read_pointer<T>(x), read_pointer<T>(weight), read_pointer<T>(bias),
+                                  write_pointer<T>(y), means, means + rows, x.size(1),
+                                  static_cast<float>(epsilon)},
+        rows, x);
+  });
+}
+
+void layer_norm_again_cuda(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                           const at::Tensor& statistics, at::Tensor& y) {
+  const std::int64_t rows = x.size(0);
+  const auto* means = read_pointer<float>(statistics);
+  with_activation_type(x, [&](auto type) {
+    using T = decltype(type);
+    run(cuda::LayerNormAgain<T>{read_pointer<T>(x), read_pointer<T>(weight), read_pointer<T>(bias), means,
+                                means + rows, write_pointer<T>(y), x.size(1)},
+        rows, x);
+  });
+}
+
+void layer_norm_backward_cuda(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& weight,
+                              const at::Tensor& statistics, at::Tensor& dx, const at::Tensor& dweight,
+                              const at::Tensor& dbias) {
+  if (dweight.defined()) add_column_sums_cuda(dy, x, statistics, dweight);
+  if (dbias.defined()) add_column_sums_cuda(dy, {}, {}, dbias);
+  if (!computes(x)) return;
+  const std::int64_t rows = x.size(0);
+  const auto* means = read_pointer<float>(statistics);
+  with_activation_type(x, [&](auto type) {
+    using T = decltype(type);
+    run(cuda::LayerNormBackward<T>{read_pointer<T>(dy), read_pointer<T>(x), read_pointer<T>(weight), means,
+                                   means + rows, write_pointer<T>(dx), x.size(1)},
+        rows, x);
+  });
+}
+
+void relu_cuda(at::Tensor& x) {
+  with_activation_type(x, [&](auto type) {
+    using T = decltype(type);
+    run(cuda::Relu<T>{write_pointer<T>(x), x.numel()}, blocks_for(x.numel(), kBlockElements), x);
+  });
+}
+
+void relu_backward_cuda(const at::Tensor& y, at::Tensor& dy) {
+  with_activation_type(y, [&](auto type) {
+    using T = decltype(type);
+    run(cuda::ReluBackward<T>{read_pointer<T>(y), write_pointer<T>(dy), y.numel()},
+        blocks_for(y.numel(), kBlockElements), y);
+  });
+}
+
+void add_column_sums_cuda(const at::Tensor& y, const at::Tensor& x, const at::Tensor& statistics,
                           const at::Tensor& gradient) {
   const std::int64_t rows = y.size(0), width = y.size(1), slabs = blocks_for(rows, cuda::kSlabRows);
   const CategoryScope scope(MemoryCategory::workspace);
   at::Tensor partial = at::empty({slabs, width}, y.options().dtype(at::kFloat));
   if (!computes(y)) return;
+  const auto* rstd = x.defined() ? read_pointer<float>(statistics) : nullptr;
+  const float* mean = nullptr;
+  if (x.defined() && statistics.dim() == 2) mean = std::exchange(rstd, rstd + rows);
   with_activation_type(y, [&](auto type) {
     using T = decltype(type);
-    run(cuda::SlabSums<T>{read_pointer<T>(y), x.defined() ? read_pointer<T>(x) : nullptr,
-                          x.defined() ? read_pointer<float>(rstd) : nullptr, write_pointer<float>(partial),
-                          rows, width},
+    run(cuda::SlabSums<T>{read_pointer<T>(y), x.defined() ? read_pointer<T>(x) : nullptr, mean, rstd,
+                          write_pointer<float>(partial), rows, width},
         cuda::SlabSums<T>::blocks(rows, width), y);
   });
   run(cuda::AddSlabs{read_pointer<float>(partial), write_pointer<float>(gradient), slabs, width},

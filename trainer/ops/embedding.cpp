@@ -7,9 +7,15 @@
 namespace autoglm::ops {
 namespace {
 
+// The rows that ids count.
+at::Tensor rows_from(const at::Tensor& table, std::int64_t first_row) {
+  return table.narrow(0, first_row, table.size(0) - first_row);
+}
+
 struct EmbeddingNode final : Node {
   at::Tensor ids;
   Parameter* table = nullptr;
+  std::int64_t first_row = 0;
 
   variable_list apply(variable_list&& gradients) override {
     if (table->trainable()) accumulate(gradients[0].contiguous());
@@ -20,7 +26,7 @@ struct EmbeddingNode final : Node {
  private:
   // Tokens are added in order, so that a repeated id sums the same way every time.
   void accumulate(const at::Tensor& dy) {
-    const at::Tensor& gradient = table->gradient();
+    const at::Tensor gradient = rows_from(table->gradient(), first_row);
     if (target_of(dy) == Target::cuda) {
       embedding_backward_cuda(dy, ids, gradient);
       return;
@@ -42,10 +48,11 @@ struct EmbeddingNode final : Node {
 
 }  // namespace
 
-at::Tensor embedding(const at::Tensor& ids, Parameter& table, const at::Tensor& anchor) {
+at::Tensor embedding(const at::Tensor& ids, Parameter& table, const at::Tensor& anchor,
+                     std::int64_t first_row) {
   const bool record = recording({anchor});
   const at::NoGradGuard no_grad;
-  const at::Tensor& weight = table.weight();
+  const at::Tensor weight = rows_from(table.weight(), first_row);
   const std::int64_t width = weight.size(1);
   at::Tensor y = at::empty({ids.size(0), ids.size(1), width}, weight.options());
   if (computes(y)) {
@@ -57,8 +64,7 @@ at::Tensor embedding(const at::Tensor& ids, Parameter& table, const at::Tensor& 
       char* out = static_cast<char*>(y.mutable_data_ptr());
       for (std::int64_t token = 0; token < ids.numel(); ++token) {
         const std::int64_t id = read_pointer<std::int64_t>(ids)[token];
-        AUTOGLM_CHECK(id >= 0 && id < weight.size(0), "token id {} of a vocabulary of {}", id,
-                      weight.size(0));
+        AUTOGLM_CHECK(id >= 0 && id < weight.size(0), "id {} of a table of {}", id, weight.size(0));
         std::copy_n(rows + static_cast<std::size_t>(id) * row_bytes, row_bytes,
                     out + static_cast<std::size_t>(token) * row_bytes);
       }
@@ -68,6 +74,7 @@ at::Tensor embedding(const at::Tensor& ids, Parameter& table, const at::Tensor& 
     auto node = make_node<EmbeddingNode>({anchor});
     node->ids = ids;
     node->table = &table;
+    node->first_row = first_row;
     attach(y, node);
   }
   return y;

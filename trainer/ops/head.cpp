@@ -15,26 +15,48 @@ constexpr std::int64_t kWeightTileElements = std::int64_t{4} << 20;
 
 // Everything one chunk needs, allocated once for all chunks. Category: head.
 struct Buffers {
-  std::int64_t chunk, hidden, vocabulary, tile_rows;
-  at::Tensor x;        // [chunk, H] the chunk's rows of the input
-  at::Tensor logits;   // fp32 [chunk, V], then their gradient
-  at::Tensor wide;     // fp32 [chunk, H] the normed rows, widened (only for bf16)
-  at::Tensor weight;   // fp32 [tile_rows, H] (only for bf16)
-  at::Tensor dnormed;  // fp32 [chunk, H] (only for training)
+  std::int64_t chunk, width, vocabulary, tile_rows;
+  at::Tensor x;          // [chunk, H] the chunk's rows of the input
+  at::Tensor logits;     // fp32 [chunk, V], then their gradient
+  at::Tensor wide;       // fp32 [chunk, W] what the vocabulary matrix reads, widened (only for bf16)
+  at::Tensor weight;     // fp32 [tile_rows, W] (only for bf16)
+  at::Tensor dfeatures;  // fp32 [chunk, W] (only for training)
 
-  Buffers(const at::Tensor& like, std::int64_t chunk_tokens, std::int64_t vocabulary_size, bool training)
-      : chunk(chunk_tokens), hidden(like.size(1)), vocabulary(vocabulary_size) {
+  Buffers(const at::Tensor& like, std::int64_t chunk_tokens, const Parameter& matrix, bool training)
+      : chunk(chunk_tokens), width(matrix.spec().shape[1]), vocabulary(matrix.spec().shape[0]) {
     const bool widens = like.scalar_type() == at::kBFloat16;
-    tile_rows = std::min(vocabulary, std::max<std::int64_t>(64, kWeightTileElements / hidden));
+    tile_rows = std::min(vocabulary, std::max<std::int64_t>(64, kWeightTileElements / width));
     if (!widens) tile_rows = vocabulary;
     const at::TensorOptions fp32 = like.options().dtype(at::kFloat);
-    x = at::empty({chunk, hidden}, like.options());
+    x = at::empty({chunk, like.size(1)}, like.options());
     logits = at::empty({chunk, vocabulary}, fp32);
-    if (widens) wide = at::empty({chunk, hidden}, fp32);
-    if (widens) weight = at::empty({tile_rows, hidden}, fp32);
-    if (training) dnormed = at::empty({chunk, hidden}, fp32);
+    if (widens) wide = at::empty({chunk, width}, fp32);
+    if (widens) weight = at::empty({tile_rows, width}, fp32);
+    if (training) dfeatures = at::empty({chunk, width}, fp32);
   }
 };
+
+// The rows between the last layer and the vocabulary matrix.
+struct Features {
+  NormResult normed;
+  at::Tensor projected;  // of the normed rows; the same tensor without a projection
+
+  Features(const at::Tensor& rows, const Head& head) : normed(norm_forward(rows, head.norm)) {
+    const Projection projection{head.projection, nullptr};
+    projected = head.projection == nullptr ? normed.y : project(normed.y, {&projection, 1})[0];
+  }
+};
+
+// Gradient of the rows from that of the projected ones.
+at::Tensor features_backward(const at::Tensor& dprojected, const at::Tensor& rows, const Features& features,
+                             const Head& head) {
+  const Projection projection{head.projection, nullptr};
+  const at::Tensor dnormed =
+      head.projection == nullptr
+          ? dprojected
+          : project_backward({&dprojected, 1}, features.normed.y, {&projection, 1}, true);
+  return norm_backward(dnormed, rows, features.normed.statistics, head.norm);
+}
 
 // Calls visit(first_row, rows, fp32 pointer to those rows) over the vocabulary matrix.
 template <typename Visit>
@@ -62,9 +84,9 @@ const float* widened(const at::Tensor& rows, std::int64_t count, at::Tensor& buf
   return read_pointer<float>(buffer);
 }
 
-void compute_logits(const float* normed, std::int64_t count, const at::Tensor& weight, Buffers& buffers) {
+void compute_logits(const float* features, std::int64_t count, const at::Tensor& weight, Buffers& buffers) {
   for_each_weight_tile(weight, buffers, [&](std::int64_t row, std::int64_t rows, const float* tile) {
-    gemm(false, true, count, rows, buffers.hidden, 1, normed, buffers.hidden, tile, buffers.hidden, 0,
+    gemm(false, true, count, rows, buffers.width, 1, features, buffers.width, tile, buffers.width, 0,
          write_pointer<float>(buffers.logits) + row, buffers.vocabulary);
   });
 }
@@ -110,28 +132,28 @@ void clear_tail(const at::Tensor& rows, std::int64_t count) {
   std::fill_n(static_cast<char*>(rows.mutable_data_ptr()) + used, rows.nbytes() - used, char{0});
 }
 
-// Gradients of one chunk: dW, the norm's, and the rows of dx.
-void chunk_backward(const at::Tensor& rstd, const float* normed, std::span<const std::int64_t> rows,
-                    const Norm& norm, Parameter& weight, Buffers& buffers, at::Tensor& dnormed_stored,
-                    at::Tensor& dx) {
-  float* dnormed = write_pointer<float>(buffers.dnormed);
+// Gradients of one chunk: of the head's parameters, and the rows of dx. `wide` is features.projected in fp32;
+// `dprojected` is scratch space for its gradient in x's type.
+void chunk_backward(const Features& features, const float* wide, std::span<const std::int64_t> rows,
+                    const Head& head, Buffers& buffers, at::Tensor& dprojected, at::Tensor& dx) {
+  float* dfeatures = write_pointer<float>(buffers.dfeatures);
   const float* dlogits = read_pointer<float>(buffers.logits);
-  const std::int64_t hidden = buffers.hidden, vocabulary = buffers.vocabulary;
+  const std::int64_t width = buffers.width, vocabulary = buffers.vocabulary;
   const auto count = static_cast<std::int64_t>(rows.size());
-  for_each_weight_tile(weight.weight(), buffers,
+  for_each_weight_tile(head.weight->weight(), buffers,
                        [&](std::int64_t row, std::int64_t tile_rows, const float* tile) {
-                         gemm(false, false, count, hidden, tile_rows, 1, dlogits + row, vocabulary, tile,
-                              hidden, row == 0 ? 0.0f : 1.0f, dnormed, hidden);
+                         gemm(false, false, count, width, tile_rows, 1, dlogits + row, vocabulary, tile,
+                              width, row == 0 ? 0.0f : 1.0f, dfeatures, width);
                        });
-  if (weight.trainable()) {
-    gemm(true, false, vocabulary, hidden, count, 1, dlogits, vocabulary, normed, hidden, 1,
-         write_pointer<float>(weight.gradient()), hidden);
+  if (head.weight->trainable()) {
+    gemm(true, false, vocabulary, width, count, 1, dlogits, vocabulary, wide, width, 1,
+         write_pointer<float>(head.weight->gradient()), width);
   }
   with_activation_type(buffers.x, [&](auto type) {
     using T = decltype(type);
-    simd::activation_kernels<T>().narrow(dnormed, write_pointer<T>(dnormed_stored), count * hidden);
-    clear_tail(dnormed_stored, count);
-    copy_rows<T>(rms_norm_backward(dnormed_stored, buffers.x, rstd, norm), rows, false, dx);
+    simd::activation_kernels<T>().narrow(dfeatures, write_pointer<T>(dprojected), count * width);
+    clear_tail(dprojected, count);
+    copy_rows<T>(features_backward(dprojected, buffers.x, features, head), rows, false, dx);
   });
 }
 
@@ -146,25 +168,24 @@ std::vector<std::int64_t> supervised_rows(const at::Tensor& targets) {
 
 }  // namespace
 
-HeadResult head_loss(const at::Tensor& x, const at::Tensor& targets, const Norm& norm, Parameter& weight,
+HeadResult head_loss(const at::Tensor& x, const at::Tensor& targets, const Head& head,
                      std::int64_t chunk_tokens, float gradient_scale, bool training) {
   const CategoryScope scope(MemoryCategory::head);
   const at::NoGradGuard no_grad;
   if (target_of(x) == Target::cuda) {
-    return head_loss_cuda(x, targets, norm, weight, chunk_tokens, gradient_scale, training);
+    return head_loss_cuda(x, targets, head, chunk_tokens, gradient_scale, training);
   }
   HeadResult result;
   if (training) {
     const CategoryScope activations(MemoryCategory::activations);
     result.dx = at::empty_like(x);
   }
-  Buffers buffers(x, std::min(chunk_tokens, x.size(0)), weight.spec().shape[0], training);
-  at::Tensor dnormed_stored =
-      training ? at::empty({buffers.chunk, buffers.hidden}, x.options()) : at::Tensor();
+  Buffers buffers(x, std::min(chunk_tokens, x.size(0)), *head.weight, training);
+  at::Tensor dprojected = training ? at::empty({buffers.chunk, buffers.width}, x.options()) : at::Tensor();
   if (!computes(x)) {
-    const NormResult normed = rms_norm_forward(buffers.x, norm);
-    if (training && weight.trainable()) weight.gradient();
-    if (training) rms_norm_backward(dnormed_stored, buffers.x, normed.rstd, norm);
+    const Features features(buffers.x, head);
+    if (training && head.weight->trainable()) head.weight->gradient();
+    if (training) features_backward(dprojected, buffers.x, features, head);
     return result;
   }
   if (training) std::fill_n(static_cast<char*>(result.dx.mutable_data_ptr()), result.dx.nbytes(), char{0});
@@ -182,25 +203,27 @@ HeadResult head_loss(const at::Tensor& x, const at::Tensor& targets, const Norm&
     chunk_targets.clear();
     for (const std::int64_t row : rows) chunk_targets.push_back(target_values[row]);
     losses.resize(count);
-    const NormResult normed = rms_norm_forward(buffers.x, norm);
-    const float* wide = widened(normed.y, chunk_rows, buffers.wide);
-    compute_logits(wide, chunk_rows, weight.weight(), buffers);
+    const Features features(buffers.x, head);
+    const float* wide = widened(features.projected, chunk_rows, buffers.wide);
+    compute_logits(wide, chunk_rows, head.weight->weight(), buffers);
     cross_entropy(buffers, chunk_targets, gradient_scale, training, losses);
     for (const double loss : losses) result.loss_sum += loss;
-    if (training) chunk_backward(normed.rstd, wide, rows, norm, weight, buffers, dnormed_stored, result.dx);
+    if (training) chunk_backward(features, wide, rows, head, buffers, dprojected, result.dx);
     first += count;
   } while (first < supervised.size());
   return result;
 }
 
-at::Tensor head_logits(const at::Tensor& x, const Norm& norm, Parameter& weight) {
+at::Tensor head_logits(const at::Tensor& x, const Head& head) {
   const CategoryScope scope(MemoryCategory::head);
   const at::NoGradGuard no_grad;
-  if (target_of(x) == Target::cuda) return head_logits_cuda(x, norm, weight);
-  Buffers buffers(x, x.size(0), weight.spec().shape[0], false);
-  const NormResult normed = rms_norm_forward(x, norm);
-  if (computes(x))
-    compute_logits(widened(normed.y, x.size(0), buffers.wide), x.size(0), weight.weight(), buffers);
+  if (target_of(x) == Target::cuda) return head_logits_cuda(x, head);
+  Buffers buffers(x, x.size(0), *head.weight, false);
+  const Features features(x, head);
+  if (computes(x)) {
+    compute_logits(widened(features.projected, x.size(0), buffers.wide), x.size(0), head.weight->weight(),
+                   buffers);
+  }
   return buffers.logits;
 }
 

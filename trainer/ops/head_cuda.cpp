@@ -3,6 +3,7 @@
 #include "sharding/memory/category.h"
 #include "trainer/ops/cuda_launch.h"
 #include "trainer/ops/product_cuda.h"
+#include "trainer/ops/projection.h"
 
 namespace autoglm::ops {
 namespace {
@@ -10,22 +11,23 @@ namespace {
 // Everything the chunks need, allocated once. Category: head.
 struct Buffers {
   std::int64_t chunk, num_chunks;
-  at::Tensor rows;     // int32 [num_chunks * chunk] supervised rows of x, then -1
-  at::Tensor targets;  // int32, of those rows, then -1
-  at::Tensor losses;   // fp64, of those rows
-  at::Tensor x;        // [chunk, H] the chunk's rows of x; unused ones are zeros
-  at::Tensor logits;   // fp32 [chunk, V], then their gradient
-  at::Tensor dnormed;  // [chunk, H] (only for training)
+  at::Tensor rows;        // int32 [num_chunks * chunk] supervised rows of x, then -1
+  at::Tensor targets;     // int32, of those rows, then -1
+  at::Tensor losses;      // fp64, of those rows
+  at::Tensor x;           // [chunk, H] the chunk's rows of x; unused ones are zeros
+  at::Tensor logits;      // fp32 [chunk, V], then their gradient
+  at::Tensor dprojected;  // [chunk, W] (only for training)
 
-  Buffers(const at::Tensor& like, std::int64_t chunk_tokens, std::int64_t vocabulary, bool training)
+  Buffers(const at::Tensor& like, std::int64_t chunk_tokens, const Parameter& matrix, bool training)
       : chunk(std::min(chunk_tokens, like.size(0))), num_chunks(cuda::blocks_for(like.size(0), chunk)) {
-    const std::int64_t padded = num_chunks * chunk, hidden = like.size(1);
+    const std::int64_t padded = num_chunks * chunk;
+    const std::int64_t vocabulary = matrix.spec().shape[0], width = matrix.spec().shape[1];
     rows = at::empty({padded}, like.options().dtype(at::kInt));
     targets = at::empty({padded}, like.options().dtype(at::kInt));
     losses = at::empty({padded}, like.options().dtype(at::kDouble));
-    x = at::empty({chunk, hidden}, like.options());
+    x = at::empty({chunk, like.size(1)}, like.options());
     logits = at::empty({chunk, vocabulary}, like.options().dtype(at::kFloat));
-    if (training) dnormed = at::empty({chunk, hidden}, like.options());
+    if (training) dprojected = at::empty({chunk, width}, like.options());
   }
 
   // The gradient of the logits as products read it: in x's type, over the logits themselves.
@@ -67,10 +69,12 @@ double sum_of_losses(const Buffers& buffers, std::int64_t supervised) {
 }
 
 // Loss of the chunk whose first row is `first` of the list; when training, its gradients.
-void run_chunk(const at::Tensor& x, std::int64_t first, const Norm& norm, Parameter& weight,
-               float gradient_scale, Buffers& buffers, at::Tensor& dx) {
+void run_chunk(const at::Tensor& x, std::int64_t first, const Head& head, float gradient_scale,
+               Buffers& buffers, at::Tensor& dx) {
   const std::int64_t hidden = x.size(1), chunk = buffers.chunk;
-  const bool training = buffers.dnormed.defined();
+  const bool training = buffers.dprojected.defined();
+  const Projection projection{head.projection, nullptr};
+  const at::Tensor* matrix = computes(x) ? &head.weight->weight() : nullptr;
   with_activation_type(x, [&](auto type) {
     using T = decltype(type);
     const std::int32_t* rows = computes(x) ? read_pointer<std::int32_t>(buffers.rows) + first : nullptr;
@@ -79,9 +83,11 @@ void run_chunk(const at::Tensor& x, std::int64_t first, const Norm& norm, Parame
                                             x.size(0)},
           chunk, x);
     }
-    const NormResult normed = rms_norm_forward(buffers.x, norm);
+    const NormResult normed = norm_forward(buffers.x, head.norm);
+    const at::Tensor projected =
+        head.projection == nullptr ? normed.y : project(normed.y, {&projection, 1})[0];
     if (computes(x)) {
-      product_cuda(normed.y, weight.weight().t(), buffers.logits);
+      product_cuda(projected, matrix->t(), buffers.logits);
       run(cuda::CrossEntropy<T>{write_pointer<float>(buffers.logits),
                                 read_pointer<std::int32_t>(buffers.targets) + first,
                                 write_pointer<double>(buffers.losses) + first, buffers.logits.size(1),
@@ -89,12 +95,14 @@ void run_chunk(const at::Tensor& x, std::int64_t first, const Norm& norm, Parame
           chunk, x);
     }
     if (!training) return;
-    if (computes(x)) product_cuda(buffers.dlogits(), weight.weight(), buffers.dnormed);
-    if (weight.trainable()) {
-      const at::Tensor& gradient = weight.gradient();
-      if (computes(x)) add_product_cuda(buffers.dlogits().t(), normed.y, gradient);
+    if (computes(x)) product_cuda(buffers.dlogits(), *matrix, buffers.dprojected);
+    if (head.weight->trainable()) {
+      const at::Tensor& gradient = head.weight->gradient();
+      if (computes(x)) add_product_cuda(buffers.dlogits().t(), projected, gradient);
     }
-    const at::Tensor dchunk = rms_norm_backward(buffers.dnormed, buffers.x, normed.rstd, norm);
+    at::Tensor dchunk = buffers.dprojected;
+    if (head.projection != nullptr) dchunk = project_backward({&dchunk, 1}, normed.y, {&projection, 1}, true);
+    dchunk = norm_backward(dchunk, buffers.x, normed.statistics, head.norm);
     if (computes(x)) {
       run(cuda::ScatterRows<T>{read_pointer<T>(dchunk), rows, write_pointer<T>(dx), hidden, x.size(0)}, chunk,
           x);
@@ -104,33 +112,36 @@ void run_chunk(const at::Tensor& x, std::int64_t first, const Norm& norm, Parame
 
 }  // namespace
 
-HeadResult head_loss_cuda(const at::Tensor& x, const at::Tensor& targets, const Norm& norm, Parameter& weight,
+HeadResult head_loss_cuda(const at::Tensor& x, const at::Tensor& targets, const Head& head,
                           std::int64_t chunk_tokens, float gradient_scale, bool training) {
   HeadResult result;
   if (training) {
     const CategoryScope activations(MemoryCategory::activations);
     result.dx = at::empty_like(x);
   }
-  Buffers buffers(x, chunk_tokens, weight.spec().shape[0], training);
+  Buffers buffers(x, chunk_tokens, *head.weight, training);
   if (!computes(x)) {
-    run_chunk(x, 0, norm, weight, gradient_scale, buffers, result.dx);
+    run_chunk(x, 0, head, gradient_scale, buffers, result.dx);
     return result;
   }
   if (training) result.dx.zero_();
   const std::int64_t supervised = upload_supervised(targets, buffers);
   std::int64_t first = 0;
   do {
-    run_chunk(x, first, norm, weight, gradient_scale, buffers, result.dx);
+    run_chunk(x, first, head, gradient_scale, buffers, result.dx);
     first += buffers.chunk;
   } while (first < supervised);
   result.loss_sum = sum_of_losses(buffers, supervised);
   return result;
 }
 
-at::Tensor head_logits_cuda(const at::Tensor& x, const Norm& norm, Parameter& weight) {
-  const at::Tensor logits = at::empty({x.size(0), weight.spec().shape[0]}, x.options().dtype(at::kFloat));
-  const NormResult normed = rms_norm_forward(x, norm);
-  if (computes(x)) product_cuda(normed.y, weight.weight().t(), logits);
+at::Tensor head_logits_cuda(const at::Tensor& x, const Head& head) {
+  const at::Tensor logits =
+      at::empty({x.size(0), head.weight->spec().shape[0]}, x.options().dtype(at::kFloat));
+  const NormResult normed = norm_forward(x, head.norm);
+  const Projection projection{head.projection, nullptr};
+  const at::Tensor projected = head.projection == nullptr ? normed.y : project(normed.y, {&projection, 1})[0];
+  if (computes(x)) product_cuda(projected, head.weight->weight().t(), logits);
   return logits;
 }
 

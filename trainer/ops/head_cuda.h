@@ -10,8 +10,8 @@
 
 namespace autoglm::ops {
 
-HeadResult head_loss_cuda(const at::Tensor& x, const at::Tensor& targets, const Norm& norm, Parameter& weight,
+HeadResult head_loss_cuda(const at::Tensor& x, const at::Tensor& targets, const Head& head,
                           std::int64_t chunk_tokens, float gradient_scale, bool training);
-at::Tensor head_logits_cuda(const at::Tensor& x, const Norm& norm, Parameter& weight);
+at::Tensor head_logits_cuda(const at::Tensor& x, const Head& head);
 
 }  // namespace autoglm::ops

@@ -2,6 +2,7 @@
 
 #include "trainer/ops/elementwise_cuda.h"
 #include "trainer/ops/graph.h"
+#include "trainer/ops/relu.h"
 #include "trainer/ops/target.h"
 
 namespace autoglm::ops {
@@ -42,7 +43,7 @@ struct LinearNode final : Node {
 
 struct NormLinearNode final : Node {
   at::Tensor x;
-  at::Tensor rstd;
+  at::Tensor statistics;
   at::Tensor normed;  // undefined: rebuilt
   Norm norm;
   std::vector<Projection> projections;
@@ -50,15 +51,15 @@ struct NormLinearNode final : Node {
 
   variable_list apply(variable_list&& gradients) override {
     const std::vector<at::Tensor> dy = gradient_rows(gradients);
-    at::Tensor input = normed.defined() ? normed : rms_norm_again(x, rstd, norm);
+    at::Tensor input = normed.defined() ? normed : norm_again(x, statistics, norm);
     normed.reset();
     const at::Tensor dinput = project_backward(dy, input, projections, true);
     input.reset();
-    return {rms_norm_backward(dinput, x, rstd, norm).view(shape)};
+    return {norm_backward(dinput, x, statistics, norm).view(shape)};
   }
   void release_variables() override {
     x.reset();
-    rstd.reset();
+    statistics.reset();
     normed.reset();
   }
 };
@@ -128,6 +129,20 @@ std::vector<at::Tensor> swiglu_backward(const std::vector<at::Tensor>& tensors, 
   return gradients;
 }
 
+struct ReluLinearNode final : Node {
+  at::Tensor rectified;
+  Projection projection;
+  std::vector<std::int64_t> shape;
+
+  variable_list apply(variable_list&& gradients) override {
+    const std::vector<at::Tensor> dy = gradient_rows(gradients);
+    at::Tensor dx = project_backward(dy, rectified, {&projection, 1}, true);
+    relu_backward_in_place(rectified, dx);
+    return {dx.view(shape)};
+  }
+  void release_variables() override { rectified.reset(); }
+};
+
 struct SwigluLinearNode final : Node {
   std::vector<at::Tensor> gate_up;
   at::Tensor product;  // undefined: rebuilt
@@ -174,13 +189,13 @@ std::vector<at::Tensor> norm_linear(const at::Tensor& x, const Norm& norm,
   const bool record = recording({x});
   const at::NoGradGuard no_grad;
   const at::Tensor flat = rows_of(x);
-  NormResult normed = rms_norm_forward(flat, norm);
+  NormResult normed = norm_forward(flat, norm);
   std::vector<at::Tensor> outputs = project(normed.y, projections);
   for (at::Tensor& output : outputs) output = output.view(with_last(x.sizes(), output.size(1)));
   if (record) {
     auto node = make_node<NormLinearNode>({x});
     node->x = flat;
-    node->rstd = normed.rstd;
+    node->statistics = normed.statistics;
     if (keep_input) node->normed = normed.y;
     node->norm = norm;
     node->projections.assign(projections.begin(), projections.end());
@@ -205,6 +220,23 @@ at::Tensor swiglu_linear(const std::vector<at::Tensor>& gate_up, const Projectio
     if (keep_input) node->product = product;
     node->projection = projection;
     node->shape = gate_up.front().sizes().vec();
+    attach(y, node);
+  }
+  return y;
+}
+
+at::Tensor relu_linear(const at::Tensor& x, const Projection& projection) {
+  const bool record = recording({x});
+  const at::NoGradGuard no_grad;
+  at::Tensor flat = rows_of(x);
+  relu_in_place(flat);
+  at::Tensor y = project(flat, {&projection, 1})[0];
+  y = y.view(with_last(x.sizes(), y.size(1)));
+  if (record) {
+    auto node = make_node<ReluLinearNode>({x});
+    node->rectified = flat;
+    node->projection = projection;
+    node->shape = x.sizes().vec();
     attach(y, node);
   }
   return y;

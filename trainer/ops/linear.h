@@ -10,15 +10,15 @@
 #include <span>
 #include <vector>
 
+#include "trainer/ops/norm.h"
 #include "trainer/ops/projection.h"
-#include "trainer/ops/rms_norm.h"
 
 namespace autoglm::ops {
 
 // x [..., K] @ weight^T + bias: [..., N].
 at::Tensor linear(const at::Tensor& x, const Projection& projection);
 
-// Every projection of rms_norm(x): x [..., K], outputs [..., N_i].
+// Every projection of normalize(x, norm): x [..., K], outputs [..., N_i].
 std::vector<at::Tensor> norm_linear(const at::Tensor& x, const Norm& norm,
                                     std::span<const Projection> projections, bool keep_input);
 
@@ -26,5 +26,9 @@ std::vector<at::Tensor> norm_linear(const at::Tensor& x, const Norm& norm,
 // or two of [..., F], gate first.
 at::Tensor swiglu_linear(const std::vector<at::Tensor>& gate_up, const Projection& projection,
                          bool keep_input);
+
+// The projection of max(x, 0). x [..., K] is overwritten: nothing else may read it. The rectified x is all
+// that is kept, for both backwards.
+at::Tensor relu_linear(const at::Tensor& x, const Projection& projection);
 
 }  // namespace autoglm::ops

@@ -21,7 +21,7 @@ sys.path.insert(0, str(REPOSITORY / "tests" / "trainer" / "data"))
 import model_templates
 import tiny_tokenizers
 import torch
-from transformers import AutoModelForCausalLM, Glm4Config, GenerationConfig, LlamaConfig
+from transformers import AutoModelForCausalLM, Glm4Config, GenerationConfig, LlamaConfig, OPTConfig
 from transformers.utils import logging
 
 logging.disable_progress_bar()
@@ -31,11 +31,15 @@ VOCABULARY = 512  # a little more than the tokenizers have, as in many models
 RUN_SECONDS = 60
 SIZES = dict(hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
              vocab_size=VOCABULARY, max_position_embeddings=256, initializer_range=0.1)
+OPT_SIZES = dict(hidden_size=64, ffn_dim=96, num_hidden_layers=2, num_attention_heads=4, vocab_size=VOCABULARY,
+                 max_position_embeddings=160, init_std=0.1)
 FAMILIES = {
     "llama_tied": ("smollm2", lambda: LlamaConfig(tie_word_embeddings=True, **SIZES)),
     "llama_untied": ("llama3", lambda: LlamaConfig(tie_word_embeddings=False, **SIZES)),
     "glm4": ("glm4", lambda: Glm4Config(head_dim=16, attention_bias=True, pad_token_id=0, eos_token_id=[1, 2],
                                         **SIZES)),
+    "opt": ("smollm2", lambda: OPTConfig(**OPT_SIZES)),
+    "opt_norms_last": ("smollm2", lambda: OPTConfig(do_layer_norm_before=False, word_embed_proj_dim=48, **OPT_SIZES)),
 }
 TEMPLATES = {"smollm2": "SMOLLM2", "llama3": "LLAMA3", "glm4": "GLM4"}
 TOPICS = ["Paris", "a fox", "the park", "tea", "how you are", "今天天气", "Köln", "dogs", "the capital of France"]

@@ -21,6 +21,8 @@ def header(path):
 
 
 class ExportTest(EndToEndTest):
+    template = ()
+
     def setUp(self):
         self.model = self.folder / (self.id() + "-model")
         self.output = self.folder / (self.id() + "-output")
@@ -28,7 +30,7 @@ class ExportTest(EndToEndTest):
     def transformers_loss(self, folder, dtype):
         """Mean loss over the supervised tokens of the validation file, every document by itself."""
         ended = run_bounded([self.data_program, "--model", folder, "--data", self.validation, "--sequence-length", ROW,
-                             "--json"])
+                             "--json", *self.template])
         self.assertEqual(ended.code, 0, ended)
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
         total, count, longest = 0.0, 0, 0
@@ -47,7 +49,7 @@ class ExportTest(EndToEndTest):
     def train_here(self, *options, ranks=1):
         before = tree(self.model)
         _, evaluations = self.train(self.model, self.output, "--validation", self.validation, "--sequence-length", ROW,
-                                    *options, ranks=ranks)
+                                    *self.template, *options, ranks=ranks)
         self.assertEqual(tree(self.model), before, "the model folder changed")
         self.assertLess(evaluations[-1]["validation_loss"], 0.98 * evaluations[0]["validation_loss"])
         return evaluations[-1]["validation_loss"]
@@ -92,6 +94,28 @@ class ExportTest(EndToEndTest):
 
     def test_glm4_two_ranks(self):
         self.check_fp32("glm4", 2)
+
+    def check_opt(self, family, ranks, prefixed=True):
+        """As it is published: without a chat template, and perhaps without the head's prefix."""
+        make_model(self.model, family)
+        (self.model / "chat_template.jinja").unlink()
+        if not prefixed:
+            AutoModelForCausalLM.from_pretrained(self.model).model.save_pretrained(self.model)
+        names = [name for name, _, _ in header(self.model / "model.safetensors")[0]]
+        self.assertEqual({name.startswith("model.decoder.") for name in names}, {prefixed})
+        self.template = ("--template", "plain")
+        self.check_loss(self.train_here(ranks=ranks), 1e-4)
+        self.check_files()
+        self.check_headers()
+
+    def test_opt(self):
+        self.check_opt("opt", 1)
+
+    def test_opt_norms_last_two_ranks(self):
+        self.check_opt("opt_norms_last", 2)
+
+    def test_opt_without_prefix(self):
+        self.check_opt("opt", 1, prefixed=False)
 
     def check_bf16(self, family, ranks):
         make_model(self.model, family, torch.bfloat16)

@@ -176,6 +176,10 @@ class ModelTest(Refusals):
         edit_json(model / "config.json", lambda config: config.update(model_type="mamba", architectures=["Mamba"]))
         self.refuse(BAD_DATA, ["mamba", "not supported", "llama", "glm4"], model=model)
 
+    def test_more_positions_than_the_model_has(self):
+        model = make_model(self.folder / "opt", "opt")
+        self.refuse(USAGE, ["--sequence-length 161", "160 positions"], "--sequence-length", 161, model=model)
+
     def test_quantized(self):
         model = self.copy_model()
         edit_json(model / "config.json", lambda config: config.update(quantization_config={"quant_method": "gptq"}))

@@ -22,10 +22,13 @@ ModelCatalog catalog() {
 // Of the published weights.
 const std::map<std::string, std::int64_t> kNumParameters = {
     {"AutoGLM-Phone-9B", 9'400'279'040},  // without the vision part's 892,498,432
-    {"GLM-4-32B-0414", 32'566'081'536},  {"GLM-4-9B-0414", 9'400'279'040}, {"LLaMA-13B", 13'015'864'320},
-    {"LLaMA-7B", 6'738'415'616},         {"Llama-2-13B", 13'015'864'320},  {"Llama-2-70B", 68'976'648'192},
-    {"Llama-2-7B", 6'738'415'616},       {"Llama-3-70B", 70'553'706'496},  {"Llama-3-8B", 8'030'261'248},
-    {"SmolLM2-1.7B", 1'711'376'384},     {"SmolLM2-135M", 134'515'008},    {"TinyLlama-1.1B", 1'100'048'384},
+    {"GLM-4-32B-0414", 32'566'081'536},  {"GLM-4-9B-0414", 9'400'279'040},  {"LLaMA-13B", 13'015'864'320},
+    {"LLaMA-7B", 6'738'415'616},         {"Llama-2-13B", 13'015'864'320},   {"Llama-2-70B", 68'976'648'192},
+    {"Llama-2-7B", 6'738'415'616},       {"Llama-3-70B", 70'553'706'496},   {"Llama-3-8B", 8'030'261'248},
+    {"OPT-1.3B", 1'315'758'080},         {"OPT-125M", 125'239'296},         {"OPT-13B", 12'853'473'280},
+    {"OPT-2.7B", 2'651'596'800},         {"OPT-30B", 29'974'540'288},       {"OPT-350M", 331'196'416},
+    {"OPT-6.7B", 6'658'473'984},         {"OPT-66B", 65'719'701'504},       {"SmolLM2-1.7B", 1'711'376'384},
+    {"SmolLM2-135M", 134'515'008},       {"TinyLlama-1.1B", 1'100'048'384},
 };
 
 TEST(ModelCatalog, EveryModelHasThePublishedNumberOfParameters) {
@@ -44,6 +47,7 @@ TEST(ModelCatalog, FindsNamesAsPeopleWriteThem) {
   EXPECT_EQ(models.resolve("zai-org/AutoGLM-Phone-9B"), "AutoGLM-Phone-9B");
   EXPECT_EQ(models.resolve("HuggingFaceTB/SmolLM2-135M"), "SmolLM2-135M");
   EXPECT_EQ(models.resolve("llama_7b"), "LLaMA-7B");
+  EXPECT_EQ(models.resolve("facebook/opt-13b"), "OPT-13B");
   EXPECT_EQ(models.find("llama-3-8b").num_key_heads, 8);
 }
 

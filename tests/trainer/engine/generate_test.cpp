@@ -61,16 +61,18 @@ TEST_P(GenerateTest, StopsBeforeAStopToken) {
   EXPECT_EQ(cut, std::vector<std::int32_t>(whole.begin(), first));
 }
 
-TEST_P(GenerateTest, RefusesWhatTheRotaryTableDoesNotHold) {
+TEST_P(GenerateTest, RefusesMorePositionsThanItWasMadeFor) {
   const std::vector<std::int32_t> prompt{5, 17, 3};
   EXPECT_EQ(engine_->generate(prompt, kLength - 3, {}).size(), static_cast<std::size_t>(kLength - 3));
   EXPECT_THROW(engine_->generate(prompt, kLength - 2, {}), Error);
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, GenerateTest,
-                         ::testing::Values(tiny::Shape{}, tiny::Shape{.tied = true, .key_heads = 6},
-                                           tiny::Shape{
-                                               .family = "glm4", .attention_bias = true, .head_dim = 12}));
+INSTANTIATE_TEST_SUITE_P(
+    Models, GenerateTest,
+    ::testing::Values(tiny::Shape{}, tiny::Shape{.tied = true, .key_heads = 6},
+                      tiny::Shape{.family = "glm4", .attention_bias = true, .head_dim = 12},
+                      tiny::Shape{.family = "opt", .tied = true},
+                      tiny::Shape{.family = "opt", .embedding = 28, .norm_first = false}));
 
 }  // namespace
 }  // namespace autoglm

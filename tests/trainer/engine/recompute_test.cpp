@@ -112,6 +112,8 @@ const Case kCases[] = {
     {"llama_biases", {.attention_bias = true, .mlp_bias = true, .key_heads = 6}},
     {"glm4", {.family = "glm4", .attention_bias = true, .head_dim = 12}},
     {"glm4_tied", {.family = "glm4", .tied = true, .key_heads = 1, .head_dim = 12}},
+    {"opt", {.family = "opt", .tied = true}},
+    {"opt_norms_last", {.family = "opt", .tied = true, .embedding = 28, .norm_first = false}},
 };
 
 INSTANTIATE_TEST_SUITE_P(Models, RecomputeTest,

@@ -29,10 +29,11 @@ inline EngineOptions options_of(const StepShape& shape) {
 }
 
 inline std::string describe(const StepShape& s) {
-  return fmt::format("{}{} hidden {} ffn {} vocabulary {}, {}, {}, micro-batch {} x {} x {}, {} head chunks",
-                     s.model.family, s.model.tied ? " tied" : "", s.model.hidden, s.model.ffn,
-                     s.model.vocabulary, s.bf16 ? "bf16" : "fp32", describe_strategy(s.strategy),
-                     s.micro_batches, s.strategy.micro_batch, s.row_length, s.strategy.head_chunks);
+  return fmt::format(
+      "{}{}{} hidden {} ffn {} vocabulary {}, {}, {}, micro-batch {} x {} x {}, {} head chunks",
+      s.model.family, s.model.tied ? " tied" : "", s.model.norm_first ? "" : " norms last", s.model.hidden,
+      s.model.ffn, s.model.vocabulary, s.bf16 ? "bf16" : "fp32", describe_strategy(s.strategy),
+      s.micro_batches, s.strategy.micro_batch, s.row_length, s.strategy.head_chunks);
 }
 
 inline MemoryStatistics rehearsed(const StepShape& shape, int rank, int world_size) {

@@ -64,6 +64,23 @@ TEST_F(RehearsalTest, HoldsForBothFamiliesAtEveryLevel) {
   }
 }
 
+TEST_F(RehearsalTest, HoldsForOptAtEveryLevel) {
+  for (const bool norm_first : {true, false}) {
+    for (const bool tied : {true, false}) {
+      for (const bool bf16 : {false, true}) {
+        tiny::StepShape base;
+        base.model.family = "opt";
+        base.model.tied = tied;
+        base.model.norm_first = norm_first;
+        base.model.embedding = norm_first && tied ? 0 : 28;
+        base.bf16 = bf16;
+        base.strategy.micro_batch = tied ? 2 : 1;
+        with_levels(base, [&](const tiny::StepShape& shape) { check(shape); });
+      }
+    }
+  }
+}
+
 TEST_F(RehearsalTest, HoldsForEveryMicroBatchAndNumberOfHeadChunks) {
   for (const std::int64_t micro_batch : {1, 2, 5}) {
     for (const std::int64_t chunks : {1, 3, 8, 1000}) {

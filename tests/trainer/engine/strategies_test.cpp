@@ -2,6 +2,8 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <map>
+#include <optional>
 
 #include "sharding/mpi/mpi_communicator.h"
 #include "tests/sharding/mpi_test_main.h"
@@ -23,18 +25,25 @@ struct Training {
   Strategy strategy;
   std::int64_t steps = 10;
   std::vector<std::string> frozen = {};
+  std::map<std::int64_t, Strategy> changes = {};  // before these steps
+  // In every step one rank's allocation of a random number fails, once.
+  std::optional<std::uint32_t> failures = {};
 };
 
 struct Curve {
   std::vector<double> losses, norms;
   tiny::Weights weights;
   double exposed_seconds = 0;
+  int num_void_steps = 0;
 };
 
-tiny::Shape model_of(const std::string& family) {
+// "opt-last" has its norms behind the sums, and projections around the layers.
+tiny::Shape model_of(const std::string& name) {
   tiny::Shape shape;
-  shape.family = family;
-  shape.tied = family == "llama";
+  shape.family = name == "opt-last" ? "opt" : name;
+  shape.tied = name != "glm4";
+  shape.norm_first = name != "opt-last";
+  if (!shape.norm_first) shape.embedding = 14;
   shape.layers = 4;
   shape.hidden = 20;
   shape.heads = 3;
@@ -55,6 +64,36 @@ MicroBatch batch_for(std::int64_t step, std::int64_t micro_batch, const Training
   return batch;
 }
 
+std::vector<MicroBatch> batches_for(std::int64_t step, const Training& training, int rank) {
+  std::vector<MicroBatch> batches;
+  for (std::int64_t i = 0; i < kMicroBatches; ++i) batches.push_back(batch_for(step, i, training, rank));
+  return batches;
+}
+
+StepSums accumulate(Engine& engine, const std::vector<MicroBatch>& batches) {
+  double loss = 0;
+  for (const MicroBatch& batch : batches) loss += engine.train_micro_batch(batch, 0.02f);
+  return engine.finish_accumulation(loss);
+}
+
+// Lets an allocation of a step fail on one rank; the step is run again.
+StepSums accumulate_with_failure(Engine& engine, const Training& training, std::int64_t step,
+                                 Communicator& communicator, Curve& curve) {
+  std::mt19937 random(*training.failures + static_cast<std::uint32_t>(step));
+  const std::int64_t allocation = 1 + static_cast<std::int64_t>(random() % 160);
+  const int rank = static_cast<int>(random() % static_cast<std::uint32_t>(communicator.size()));
+  const std::vector<MicroBatch> batches = batches_for(step, training, communicator.rank());
+  if (communicator.rank() == rank) fail_cpu_allocation(allocation);
+  const StepSums sums = accumulate(engine, batches);
+  fail_cpu_allocation(0);
+  if (sums.ranks_out_of_memory == 0) return sums;
+  EXPECT_EQ(sums.ranks_out_of_memory, 1);
+  ++curve.num_void_steps;
+  engine.discard_gradients();
+  if (curve.num_void_steps % 2 == 0) engine.change_strategy(engine.options().strategy);
+  return accumulate(engine, batches);
+}
+
 Curve train(const Training& training, Communicator& communicator) {
   Model model = make_model(tiny::config_of(training.shape));
   for (Parameter* parameter : model.parameters()) {
@@ -72,11 +111,11 @@ Curve train(const Training& training, Communicator& communicator) {
   AdamWSettings settings;
   settings.weight_decay = 0.1;
   for (std::int64_t step = 1; step <= training.steps; ++step) {
-    double loss = 0;
-    for (std::int64_t i = 0; i < kMicroBatches; ++i) {
-      loss += engine.train_micro_batch(batch_for(step, i, training, communicator.rank()), 0.02f);
-    }
-    const StepSums sums = engine.finish_accumulation(loss);
+    if (const auto change = training.changes.find(step); change != training.changes.end())
+      engine.change_strategy(change->second);
+    const StepSums sums = training.failures
+                              ? accumulate_with_failure(engine, training, step, communicator, curve)
+                              : accumulate(engine, batches_for(step, training, communicator.rank()));
     curve.losses.push_back(sums.loss_sum);
     curve.norms.push_back(sums.gradient_norm);
     curve.exposed_seconds += sums.exposed_seconds;
@@ -147,11 +186,15 @@ class StrategiesTest : public ::testing::Test {
  protected:
   StrategiesTest() : ranks_(make_mpi_communicator(*session)) {}
 
-  // Trains every strategy, with `change` applied, and compares it with plain training so changed. With
-  // `sample` every fifth one, but on two ranks.
-  void compare_all(Training training, bool sample, const std::function<void(Strategy&)>& change = {}) {
+  enum class Choice { all, some, few };
+
+  // Trains strategies, with `change` applied, and compares them with plain training so changed: every one,
+  // every fifth but on two ranks, or every eleventh.
+  void compare(Training training, Choice choice, const std::function<void(Strategy&)>& change = {}) {
     const std::vector<Strategy> strategies = all_strategies(training.bf16);
-    const std::size_t stride = sample && session->size() != 2 ? 5 : 1;
+    const std::size_t stride = choice == Choice::few                            ? 11
+                               : choice == Choice::some && session->size() != 2 ? 5
+                                                                                : 1;
     training.strategy = plain_training();
     if (change) change(training.strategy);
     const Curve expected = train(training, *ranks_);
@@ -185,20 +228,34 @@ TEST_F(StrategiesTest, GiveTheSameBitsInBf16) {
   // Many ranks on few cores take their time: AUTOGLM_WHOLE_MATRIX=1 gives them ten steps as well.
   const bool whole = session->size() <= 2 || std::getenv("AUTOGLM_WHOLE_MATRIX") != nullptr;
   for (const char* family : {"llama", "glm4"}) {
-    compare_all({.shape = model_of(family), .strategy = {}, .steps = whole ? 10 : 4}, false);
+    compare({.shape = model_of(family), .strategy = {}, .steps = whole ? 10 : 4}, Choice::all);
   }
 }
 
 TEST_F(StrategiesTest, GiveTheSameBitsInFp32) {
   for (const char* family : {"llama", "glm4"}) {
-    compare_all({.shape = model_of(family), .bf16 = false, .strategy = {}, .steps = 4}, true);
+    compare({.shape = model_of(family), .bf16 = false, .strategy = {}, .steps = 4}, Choice::some);
   }
+}
+
+TEST_F(StrategiesTest, GiveTheSameBitsForOpt) {
+  for (const char* name : {"opt", "opt-last"}) {
+    for (const bool bf16 : {true, false}) {
+      compare({.shape = model_of(name), .bf16 = bf16, .strategy = {}, .steps = 4}, Choice::few);
+    }
+  }
+  compare(
+      {.shape = model_of("opt-last"),
+       .strategy = {},
+       .steps = 3,
+       .frozen = {"model.decoder.embed_tokens", "model.decoder.layers.1.fc1", "model.decoder.project_out"}},
+      Choice::few);
 }
 
 TEST_F(StrategiesTest, GiveTheSameBitsWhateverTheTiming) {
   for (const unsigned seed : {1u, 2u}) {
     set_host_stream_delay(300, seed + static_cast<unsigned>(session->rank()));
-    compare_all({.shape = model_of(seed == 1 ? "llama" : "glm4"), .strategy = {}, .steps = 2}, true);
+    compare({.shape = model_of(seed == 1 ? "llama" : "glm4"), .strategy = {}, .steps = 2}, Choice::some);
   }
   set_host_stream_delay(0, 0);
 }
@@ -209,7 +266,7 @@ TEST_F(StrategiesTest, GiveTheSameBitsWithFrozenParameters) {
                                               {"model.layers.3.", "model.norm"}};
   for (const std::vector<std::string>& frozen : kFrozen) {
     const char* family = frozen.size() == 1 ? "glm4" : "llama";
-    compare_all({.shape = model_of(family), .strategy = {}, .steps = 3, .frozen = frozen}, true);
+    compare({.shape = model_of(family), .strategy = {}, .steps = 3, .frozen = frozen}, Choice::some);
   }
 }
 
@@ -228,7 +285,7 @@ TEST_F(StrategiesTest, OptInsGiveTheSameBitsAmongThemselves) {
       EXPECT_FALSE(same_bits(exact, changed));
     }
     EXPECT_NEAR(changed.losses.back(), exact.losses.back(), 0.01 * exact.losses.back());
-    compare_all({.shape = model_of("llama"), .strategy = {}, .steps = 4}, true, change);
+    compare({.shape = model_of("llama"), .strategy = {}, .steps = 4}, Choice::some, change);
   }
 }
 
@@ -240,7 +297,8 @@ TEST_F(StrategiesTest, AllocateWhatWasRehearsed) {
     // Every third: the combinations differ in what the others show as well.
     if (number++ % 3 != 0) continue;
     tiny::StepShape shape;
-    shape.model = model_of(number % 2 == 0 ? "llama" : "glm4");
+    const char* models[] = {"llama", "glm4", "opt", "opt-last"};
+    shape.model = model_of(models[number / 3 % 4]);
     shape.strategy = strategy;
     shape.row_length = 40;
     shape.strategy.bf16_gradients = number % 5 == 0;
@@ -252,6 +310,67 @@ TEST_F(StrategiesTest, AllocateWhatWasRehearsed) {
     const MemoryStatistics rehearsal = tiny::rehearsed(shape, session->rank(), session->size());
     tiny::expect_rehearsal_holds(rehearsal, tiny::measured(shape, *ranks_, random));
   }
+}
+
+// Further sharded, recomputed and offloaded from one step to the next, the training goes on as if nothing
+// happened.
+TEST_F(StrategiesTest, MayChangeBetweenSteps) {
+  for (const std::string family : {"llama", "glm4"}) {
+    for (const bool bf16 : {true, false}) {
+      Training plain{model_of(family), bf16, {.head_chunks = 4}};
+      if (bf16) plain.strategy.master = MasterLayout::split;
+      const Curve expected = train(plain, *ranks_);
+      Training changing = plain;
+      Strategy next = plain.strategy;
+      next.recompute = Recompute::full;
+      next.offload_activations = 0.5;
+      changing.changes[2] = next;
+      next.stage = 1;
+      next.offload_optimizer = 0.2;
+      changing.changes[3] = next;
+      next.offload_optimizer = 0.6;
+      next.weights = WeightSourceKind::host;
+      changing.changes[5] = next;
+      next.stage = 3;
+      changing.changes[6] = next;
+      next.offload_optimizer = 1;
+      next.recompute_layers = 2;
+      changing.changes[9] = next;
+      EXPECT_TRUE(same_bits(expected, train(changing, *ranks_))) << family << (bf16 ? " bf16" : " fp32");
+      changing.changes = {{4, plain.strategy}};
+      changing.changes[4].stage = 3;
+      changing.changes[4].weights = WeightSourceKind::peers;
+      EXPECT_TRUE(same_bits(expected, train(changing, *ranks_))) << family << (bf16 ? " bf16" : " fp32");
+    }
+  }
+}
+
+// Wherever in a step one rank runs out of memory, all ranks learn of it, and the step run again is the one it
+// would have been.
+TEST_F(StrategiesTest, RunningOutOfMemoryVoidsOneStepAndChangesNoBits) {
+  Training training{model_of("llama"), true, {.head_chunks = 4}};
+  training.strategy.master = MasterLayout::split;
+  training.steps = 12;
+  const Curve expected = train(training, *ranks_);
+  int num_void_steps = 0;
+  std::uint32_t seed = 1;
+  for (const int stage : {0, 2, 3}) {
+    for (const Recompute level : {Recompute::none, Recompute::cheap, Recompute::full}) {
+      for (const double offload : {0.0, 0.37}) {
+        Training failing = training;
+        failing.strategy.stage = stage;
+        failing.strategy.weights = stage == 3 ? WeightSourceKind::peers : WeightSourceKind::resident;
+        failing.strategy.recompute = level;
+        failing.strategy.offload_optimizer = offload;
+        if (level == Recompute::full) failing.strategy.offload_activations = offload;
+        failing.failures = seed += 100;
+        const Curve curve = train(failing, *ranks_);
+        EXPECT_TRUE(same_bits(expected, curve)) << describe_strategy(failing.strategy);
+        num_void_steps += curve.num_void_steps;
+      }
+    }
+  }
+  EXPECT_GE(num_void_steps, 100);
 }
 
 }  // namespace

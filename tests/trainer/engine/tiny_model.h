@@ -25,7 +25,20 @@ struct Shape {
   std::int64_t head_dim = 10;
   std::int64_t ffn = 70;
   std::int64_t vocabulary = 131;
+  // opt: four heads that share `hidden`, whatever is said above
+  std::int64_t embedding = 0;  // width of the table; 0: hidden
+  bool norm_first = true;
 };
+
+inline ModelConfig opt_config_of(const Shape& shape, ModelConfig config) {
+  config.num_heads = config.num_key_heads = 4;
+  config.head_dim = shape.hidden / 4;
+  config.max_positions = 400;
+  config.attention_bias = config.mlp_bias = true;
+  if (shape.embedding > 0) config.embedding_size = shape.embedding;
+  config.norm_first = shape.norm_first;
+  return config;
+}
 
 inline ModelConfig config_of(const Shape& shape) {
   ModelConfig config;
@@ -42,6 +55,8 @@ inline ModelConfig config_of(const Shape& shape) {
   config.attention_bias = shape.attention_bias;
   config.mlp_bias = shape.mlp_bias;
   config.tied_embeddings = shape.tied;
+  config.embedding_size = shape.hidden;
+  if (shape.family == "opt") return opt_config_of(shape, config);
   const bool glm4 = shape.family == "glm4";
   const std::int64_t pairs = glm4 ? shape.head_dim / 4 : shape.head_dim / 2;
   for (std::int64_t i = 0; i < pairs; ++i) {
@@ -52,7 +67,7 @@ inline ModelConfig config_of(const Shape& shape) {
   return config;
 }
 
-// Fills an engine's parameters: norms around 1, everything else around 0, by name and seed alone.
+// Fills an engine's parameters: norms' weights around 1, everything else around 0, by name and seed alone.
 inline void load_random(Engine& engine, std::uint32_t seed = 1, float scale = 0.15f) {
   engine.load([&](const std::string& name, std::int64_t offset, std::span<float> values) {
     std::seed_seq sequence(name.begin(), name.end());
@@ -60,7 +75,8 @@ inline void load_random(Engine& engine, std::uint32_t seed = 1, float scale = 0.
     random.discard(seed);
     random.discard(static_cast<unsigned long long>(offset));  // a value takes one number
     std::uniform_real_distribution<float> uniform(-1, 1);
-    const float center = name.find("norm") != std::string::npos ? 1.0f : 0.0f;
+    const bool scales = name.find("norm") != std::string::npos && !name.ends_with(".bias");
+    const float center = scales ? 1.0f : 0.0f;
     for (float& value : values) value = center + scale * 1.7f * uniform(random);
   });
 }

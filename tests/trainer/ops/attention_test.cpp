@@ -155,7 +155,7 @@ TEST_P(HeadTest, LossAndGradients) {
     const at::Tensor x = random_tensor({c.tokens, c.hidden}, type());
     at::Tensor targets = targets_for(c.tokens, c.vocabulary);
     targets[0] = static_cast<int>(c.vocabulary - 1);
-    const ops::HeadResult result = ops::head_loss(x, targets, norm, weight.handle, c.chunk, 0.25f, true);
+    const ops::HeadResult result = ops::head_loss(x, targets, {norm, &weight.handle}, c.chunk, 0.25f, true);
 
     const at::AutoGradMode mode(true);
     const at::Tensor x64 = x.to(at::kDouble).clone().requires_grad_(true);
@@ -170,9 +170,9 @@ TEST_P(HeadTest, LossAndGradients) {
     reference::expect_near(result.dx, x64.grad(), 2 * tolerance, "x");
     reference::expect_near(norm_weight.added_gradient(), norm64.grad(), 2 * tolerance, "norm");
     reference::expect_near(weight.added_gradient(), weight64.grad(), 2 * tolerance, "weight");
-    reference::expect_near(ops::head_logits(x, norm, weight.handle), logits.detach(), tolerance, "logits");
+    reference::expect_near(ops::head_logits(x, {norm, &weight.handle}), logits.detach(), tolerance, "logits");
 
-    const ops::HeadResult evaluated = ops::head_loss(x, targets, norm, weight.handle, c.chunk, 1, false);
+    const ops::HeadResult evaluated = ops::head_loss(x, targets, {norm, &weight.handle}, c.chunk, 1, false);
     EXPECT_EQ(evaluated.loss_sum, result.loss_sum);
     EXPECT_FALSE(evaluated.dx.defined());
   }
@@ -183,7 +183,7 @@ TEST_P(HeadTest, NothingSupervised) {
   const ops::Norm norm{&norm_weight.handle, 1e-5};
   const at::Tensor x = random_tensor({9, 12}, type());
   const at::Tensor targets = at::full({9}, ops::kIgnoredTarget, at::kInt);
-  const ops::HeadResult result = ops::head_loss(x, targets, norm, weight.handle, 4, 1, true);
+  const ops::HeadResult result = ops::head_loss(x, targets, {norm, &weight.handle}, 4, 1, true);
   EXPECT_EQ(result.loss_sum, 0);
   EXPECT_EQ(result.dx.sizes(), x.sizes());
   EXPECT_EQ(at::count_nonzero(result.dx).item<std::int64_t>(), 0);
@@ -191,15 +191,15 @@ TEST_P(HeadTest, NothingSupervised) {
   EXPECT_EQ(at::count_nonzero(norm_weight.added_gradient()).item<std::int64_t>(), 0);
   EXPECT_TRUE(weight.handle.take_gradient_written());
   EXPECT_TRUE(norm_weight.handle.take_gradient_written());
-  EXPECT_EQ(ops::head_loss(x, targets, norm, weight.handle, 4, 1, false).loss_sum, 0);
+  EXPECT_EQ(ops::head_loss(x, targets, {norm, &weight.handle}, 4, 1, false).loss_sum, 0);
 }
 
 TEST_P(HeadTest, RefusesATargetOutsideTheVocabulary) {
   TestParameter norm_weight("norm", {12}, type(), 1), weight("head", {30, 12}, type());
   const at::Tensor x = random_tensor({2, 12}, type());
   const ops::Norm norm{&norm_weight.handle, 1e-5};
-  EXPECT_THROW(ops::head_loss(x, at::full({2}, 30, at::kInt), norm, weight.handle, 4, 1, true), Error);
-  EXPECT_THROW(ops::head_loss(x, at::full({2}, -1, at::kInt), norm, weight.handle, 4, 1, true), Error);
+  EXPECT_THROW(ops::head_loss(x, at::full({2}, 30, at::kInt), {norm, &weight.handle}, 4, 1, true), Error);
+  EXPECT_THROW(ops::head_loss(x, at::full({2}, -1, at::kInt), {norm, &weight.handle}, 4, 1, true), Error);
 }
 
 std::string type_name(const ::testing::TestParamInfo<at::ScalarType>& info) {

@@ -9,8 +9,11 @@
 #include "trainer/ops/elementwise_cuda.h"
 #include "trainer/ops/embedding.h"
 #include "trainer/ops/head_cuda.h"
+#include "trainer/ops/layer_norm.h"
 #include "trainer/ops/linear.h"
 #include "trainer/ops/projection_cuda.h"
+#include "trainer/ops/relu.h"
+#include "trainer/ops/rms_norm.h"
 
 namespace autoglm {
 namespace {
@@ -36,18 +39,65 @@ TEST_P(CudaRoutes, RmsNormAsOnTheCpu) {
     const at::Tensor x = random_tensor({150, width}, type()) * 3, dy = random_tensor({150, width}, type());
     const ops::Norm norm{&weight.handle, 1e-5};
     const ops::NormResult expected = ops::rms_norm_forward(x, norm);
-    at::Tensor y = at::empty_like(x), again = at::empty_like(x), rstd = at::empty_like(expected.rstd);
+    at::Tensor y = at::empty_like(x), again = at::empty_like(x), rstd = at::empty_like(expected.statistics);
     ops::rms_norm_forward_cuda(x, weight.handle.weight(), 1e-5, y, rstd);
     ops::rms_norm_again_cuda(x, weight.handle.weight(), rstd, again);
     expect_near(y, expected.y, tolerance(), "y");
-    expect_near(rstd, expected.rstd, 1e-6, "rstd");
+    expect_near(rstd, expected.statistics, 1e-6, "rstd");
     EXPECT_TRUE(same_bits(y, again));
     at::Tensor dx = at::empty_like(x), frozen_dx = at::empty_like(x);
     ops::rms_norm_backward_cuda(dy, x, weight.handle.weight(), rstd, dx, copy.handle.gradient());
     ops::rms_norm_backward_cuda(dy, x, weight.handle.weight(), rstd, frozen_dx, {});
-    expect_near(dx, ops::rms_norm_backward(dy, x, expected.rstd, norm), tolerance(), "dx");
+    expect_near(dx, ops::rms_norm_backward(dy, x, expected.statistics, norm), tolerance(), "dx");
     expect_near(copy.handle.gradient(), weight.handle.gradient(), 1e-5, "dweight");
     EXPECT_TRUE(same_bits(dx, frozen_dx));
+  }
+}
+
+TEST_P(CudaRoutes, LayerNormAsOnTheCpu) {
+  for (const std::int64_t width : {3, 129, 700}) {
+    TestParameter weight("w", {width}, type(), 1), bias("b", {width}, type());
+    const ops::Norm norm{&weight.handle, 1e-5, &bias.handle};
+    const at::Tensor x = random_tensor({150, width}, type()) * 3 + 2,
+                     dy = random_tensor({150, width}, type());
+    const at::Tensor w = weight.handle.weight(), b = bias.handle.weight();
+    const ops::NormResult expected = ops::layer_norm_forward(x, norm);
+    at::Tensor y = at::empty_like(x), again = at::empty_like(x);
+    at::Tensor statistics = at::empty_like(expected.statistics);
+    ops::layer_norm_forward_cuda(x, w, b, 1e-5, y, statistics);
+    ops::layer_norm_again_cuda(x, w, b, statistics, again);
+    expect_near(y, expected.y, tolerance(), "y");
+    expect_near(statistics, expected.statistics, 1e-6, "statistics");
+    EXPECT_TRUE(same_bits(y, again));
+    EXPECT_TRUE(same_bits(expected.y, ops::layer_norm_again(x, expected.statistics, norm)));
+    at::Tensor dx = at::empty_like(x), frozen_dx = at::empty_like(x);
+    at::Tensor dweight = weight.gradient_before.clone(), dbias = bias.gradient_before.clone();
+    ops::layer_norm_backward_cuda(dy, x, w, statistics, dx, dweight, dbias);
+    ops::layer_norm_backward_cuda(dy, x, w, statistics, frozen_dx, {}, {});
+    expect_near(dx, ops::layer_norm_backward(dy, x, expected.statistics, norm), tolerance(), "dx");
+    expect_near(dweight, weight.handle.gradient(), 1e-5, "dweight");
+    expect_near(dbias, bias.handle.gradient(), 1e-5, "dbias");
+    EXPECT_TRUE(same_bits(dx, frozen_dx));
+  }
+}
+
+TEST_P(CudaRoutes, ReluToTheBit) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  for (const std::int64_t count : {1, 1500}) {
+    at::Tensor x = random_tensor({count}, type());
+    x[count / 2] = nan;
+    if (count > 1) x[3] = 0;
+    at::Tensor y = x.clone(), y_cuda = x.clone();
+    ops::relu_in_place(y);
+    ops::relu_cuda(y_cuda);
+    EXPECT_TRUE(same_bits(y, y_cuda));
+    EXPECT_TRUE(same_bits(y.nan_to_num(7), at::relu(x).nan_to_num(7)));
+    const at::Tensor dy = random_tensor({count}, type());
+    at::Tensor dx = dy.clone(), dx_cuda = dy.clone();
+    ops::relu_backward_in_place(y, dx);
+    ops::relu_backward_cuda(y, dx_cuda);
+    EXPECT_TRUE(same_bits(dx, dx_cuda));
+    EXPECT_TRUE(same_bits(dx, at::where(at::relu(x) <= 0, at::zeros_like(dy), dy)));
   }
 }
 
@@ -205,22 +255,54 @@ TEST_P(CudaRoutes, HeadAsOnTheCpu) {
       if (stride < rows) {
         for (std::int64_t row = 1; row < rows; row += stride) targets[row] = (row * 977) % vocabulary;
       }
-      const ops::HeadResult expected = ops::head_loss(x, targets, norm, weight.handle, 5, 0.25f, true);
+      const ops::HeadResult expected = ops::head_loss(x, targets, {norm, &weight.handle}, 5, 0.25f, true);
       const at::Tensor dnorm = norm_weight.handle.gradient(), dweight = weight.handle.gradient();
       norm_weight.handle.bind_gradient(norm_weight.gradient_before.clone());
       weight.handle.bind_gradient(weight.gradient_before.clone());
-      const ops::HeadResult actual = ops::head_loss_cuda(x, targets, norm, weight.handle, 5, 0.25f, true);
+      const ops::HeadResult actual = ops::head_loss_cuda(x, targets, {norm, &weight.handle}, 5, 0.25f, true);
       EXPECT_NEAR(actual.loss_sum, expected.loss_sum, 1e-5 * expected.loss_sum);
       expect_near(actual.dx, expected.dx, 2 * tolerance(), "dx");
       expect_near(norm_weight.handle.gradient(), dnorm, type() == at::kFloat ? 1e-5 : 5e-3, "norm");
       expect_near(weight.handle.gradient(), dweight, type() == at::kFloat ? 1e-5 : 5e-3, "head");
       EXPECT_EQ(same_bits(weight.handle.gradient(), weight.gradient_before), frozen || stride == 100);
-      const ops::HeadResult evaluated = ops::head_loss_cuda(x, targets, norm, weight.handle, 7, 1, false);
+      const ops::HeadResult evaluated = ops::head_loss_cuda(x, targets, {norm, &weight.handle}, 7, 1, false);
       EXPECT_NEAR(evaluated.loss_sum, expected.loss_sum, 1e-5 * expected.loss_sum);
       EXPECT_FALSE(evaluated.dx.defined());
-      expect_near(ops::head_logits_cuda(x, norm, weight.handle), ops::head_logits(x, norm, weight.handle),
-                  1e-5, "logits");
+      expect_near(ops::head_logits_cuda(x, {norm, &weight.handle}),
+                  ops::head_logits(x, {norm, &weight.handle}), 1e-5, "logits");
     }
+  }
+}
+
+// A LayerNorm and a projection before the vocabulary matrix, or the projection alone.
+TEST_P(CudaRoutes, ProjectingHeadAsOnTheCpu) {
+  const std::int64_t rows = 23, hidden = 16, width = 12, vocabulary = 700;
+  for (const bool has_norm : {true, false}) {
+    at::manual_seed(9);
+    TestParameter norm_weight("norm", {hidden}, type(), 1), norm_bias("norm bias", {hidden}, type());
+    TestParameter projection("projection", {width, hidden}, type()),
+        weight("head", {vocabulary, width}, type());
+    const std::vector<TestParameter*> all{&projection, &weight, &norm_weight, &norm_bias};
+    ops::Head head{{}, &weight.handle, &projection.handle};
+    if (has_norm) head.norm = {&norm_weight.handle, 1e-5, &norm_bias.handle};
+    const at::Tensor x = random_tensor({rows, hidden}, type());
+    at::Tensor targets = at::full({rows}, ops::kIgnoredTarget, at::kInt);
+    for (std::int64_t row = 1; row < rows; row += 2) targets[row] = (row * 977) % vocabulary;
+    const ops::HeadResult expected = ops::head_loss(x, targets, head, 5, 0.25f, true);
+    std::vector<at::Tensor> gradients;
+    for (TestParameter* parameter : all) {
+      gradients.push_back(parameter->handle.gradient());
+      parameter->handle.bind_gradient(parameter->gradient_before.clone());
+    }
+    const ops::HeadResult actual = ops::head_loss_cuda(x, targets, head, 5, 0.25f, true);
+    EXPECT_NEAR(actual.loss_sum, expected.loss_sum, 1e-5 * expected.loss_sum);
+    expect_near(actual.dx, expected.dx, 2 * tolerance(), "dx");
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      expect_near(all[i]->handle.gradient(), gradients[i], type() == at::kFloat ? 1e-5 : 8e-3,
+                  all[i]->handle.name());
+      EXPECT_EQ(same_bits(gradients[i], all[i]->gradient_before), !has_norm && i >= 2) << i;
+    }
+    expect_near(ops::head_logits_cuda(x, head), ops::head_logits(x, head), 1e-5, "logits");
   }
 }
 
@@ -243,6 +325,8 @@ std::int64_t largest_use(at::Device device) {
   const at::Tensor x = empty({300, 64}), rstd = empty({300});
   at::Tensor dx = empty({300, 64});
   ops::rms_norm_backward_cuda(x, x, norm_weight.weight(), rstd, dx, norm_weight.gradient());
+  ops::layer_norm_backward_cuda(x, x, norm_weight.weight(), empty({2, 300}), dx, norm_weight.gradient(),
+                                norm_weight.gradient());
   ops::project_backward_cuda(std::vector{empty({300, 48}), empty({300, 32})}, x, projections, dx);
   ops::embedding_backward_cuda(x, at::zeros({300}, options.dtype(at::kLong)), empty({9, 64}));
   const ops::PackedRows rows{2, 150, {0, 40, 150}};
@@ -250,7 +334,7 @@ std::int64_t largest_use(at::Device device) {
   const ops::AttentionForward forward = ops::attention_forward_cuda(q, k, k, rows, 0.25f);
   const ops::AttentionGradients gradients = ops::attention_backward_cuda(q, q, k, k, forward, rows, 0.25f);
   const at::Tensor targets = at::zeros({300}, at::TensorOptions().dtype(at::kInt).device(device));
-  const ops::HeadResult loss = ops::head_loss_cuda(x, targets, {&norm_weight, 1e-5}, head, 100, 1, true);
+  const ops::HeadResult loss = ops::head_loss_cuda(x, targets, {{&norm_weight, 1e-5}, &head}, 100, 1, true);
   return device.is_meta() ? 0 : cpu_arena_statistics().peak.total;
 }
 

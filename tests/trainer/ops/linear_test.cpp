@@ -28,8 +28,54 @@ TEST_P(OpsTest, RmsNorm) {
     const ops::Norm norm{&weight.handle, 1e-5};
     compare(
         {random_tensor({2, 9, width}, type())}, {&weight},
-        [&](const Tensors& in) { return ops::rms_norm(in[0], norm); },
+        [&](const Tensors& in) { return ops::normalize(in[0], norm); },
         [](const Tensors& in, const Tensors& w) { return reference::rms_norm(in[0], w[0], 1e-5); });
+  }
+}
+
+TEST_P(OpsTest, LayerNorm) {
+  for (const std::int64_t width : kWidths) {
+    // A mean that is large beside the deviation.
+    for (const double offset : {0.0, 8.0}) {
+      TestParameter weight("weight", {width}, type(), 1), bias("bias", {width}, type());
+      const ops::Norm norm{&weight.handle, 1e-5, &bias.handle};
+      compare(
+          {random_tensor({2, 9, width}, type()) + offset}, {&weight, &bias},
+          [&](const Tensors& in) { return ops::normalize(in[0], norm); },
+          [](const Tensors& in, const Tensors& w) { return reference::layer_norm(in[0], w[0], w[1], 1e-5); });
+    }
+  }
+}
+
+TEST_P(OpsTest, LayerNormWithFrozenParts) {
+  for (const bool frozen_weight : {true, false}) {
+    TestParameter weight("weight", {37}, type(), 1), bias("bias", {37}, type());
+    TestParameter& frozen = frozen_weight ? weight : bias;
+    frozen.handle.set_trainable(false);
+    frozen.handle.bind_gradient({});
+    const ops::Norm norm{&weight.handle, 1e-5, &bias.handle};
+    const at::Tensor fixed = frozen.handle.weight().to(at::kDouble);
+    compare(
+        {random_tensor({5, 37}, type())}, {frozen_weight ? &bias : &weight},
+        [&](const Tensors& in) { return ops::normalize(in[0], norm); },
+        [&](const Tensors& in, const Tensors& w) {
+          return reference::layer_norm(in[0], frozen_weight ? fixed : w[0], frozen_weight ? w[0] : fixed,
+                                       1e-5);
+        });
+  }
+}
+
+TEST_P(OpsTest, NoNormHandsEverythingOn) {
+  TestParameter a("a", {33, 20}, type()), b("b", {16, 20}, type());
+  const std::vector<ops::Projection> projections{{&a.handle, nullptr}, {&b.handle, nullptr}};
+  for (const bool keep : {true, false}) {
+    at::manual_seed(3);
+    compare(
+        {random_tensor({2, 7, 20}, type())}, {},
+        [&](const Tensors& in) { return at::cat(ops::norm_linear(in[0], {}, projections, keep), -1); },
+        [&](const Tensors& in, const Tensors&) {
+          return at::matmul(in[0], at::cat({a.handle.weight(), b.handle.weight()}).to(at::kDouble).t());
+        });
   }
 }
 
@@ -90,6 +136,50 @@ TEST_P(OpsTest, NormLinear) {
       for (std::size_t i = 0; i < results.size(); ++i)
         EXPECT_TRUE(reference::same_bits(results[i], kept[i])) << i;
     }
+  }
+}
+
+TEST_P(OpsTest, LayerNormLinear) {
+  for (const std::int64_t width : kWidths) {
+    Tensors kept;
+    for (const bool keep : {true, false}) {
+      at::manual_seed(width);
+      TestParameter norm_weight("norm", {width}, type(), 1), norm_bias("norm bias", {width}, type());
+      TestParameter a("a", {33, width}, type()), bias("bias", {33}, type());
+      const ops::Norm norm{&norm_weight.handle, 1e-5, &norm_bias.handle};
+      const ops::Projection projection{&a.handle, &bias.handle};
+      Tensors results = compare(
+          {random_tensor({2, 7, width}, type())}, {&norm_weight, &norm_bias, &a, &bias},
+          [&](const Tensors& in) {
+            return ops::norm_linear(in[0], norm, {&projection, 1}, keep)[0];
+          },
+          [](const Tensors& in, const Tensors& w) {
+            return at::matmul(reference::layer_norm(in[0], w[0], w[1], 1e-5), w[2].t()) + w[3];
+          });
+      for (const TestParameter* p : {&norm_weight, &norm_bias, &a, &bias})
+        results.push_back(p->handle.gradient());
+      if (keep) kept = results;
+      for (std::size_t i = 0; i < results.size(); ++i)
+        EXPECT_TRUE(reference::same_bits(results[i], kept[i])) << i;
+    }
+  }
+}
+
+// The input is a sum that nothing else reads: it may be overwritten.
+TEST_P(OpsTest, ReluLinear) {
+  for (const std::int64_t width : kWidths) {
+    TestParameter up("up", {width, 11}, type()), down("down", {19, width}, type()),
+        bias("bias", {19}, type());
+    const ops::Projection first{&up.handle, nullptr}, second{&down.handle, &bias.handle};
+    compare(
+        {random_tensor({2, 6, 11}, type())}, {&up, &down, &bias},
+        [&](const Tensors& in) { return ops::relu_linear(ops::linear(in[0], first), second); },
+        [&](const Tensors& in, const Tensors& w) {
+          // Rounded where ours is, so that a value near 0 falls to the same side.
+          const at::Tensor sum = at::matmul(in[0], w[0].t());
+          const at::Tensor rounded = sum.detach().to(at::kFloat).to(type()).to(at::kDouble);
+          return at::matmul(at::relu(sum + (rounded - sum.detach())), w[1].t()) + w[2];
+        });
   }
 }
 

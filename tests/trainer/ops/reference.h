@@ -88,4 +88,10 @@ inline at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double
   return x * at::rsqrt(x.pow(2).mean(-1, true) + epsilon) * weight;
 }
 
+inline at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                             double epsilon) {
+  const at::Tensor centered = x - x.mean(-1, true);
+  return centered * at::rsqrt(centered.pow(2).mean(-1, true) + epsilon) * weight + bias;
+}
+
 }  // namespace autoglm::reference

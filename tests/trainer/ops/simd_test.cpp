@@ -260,6 +260,21 @@ Values activations(const ActivationKernels<T>& kernels, const FloatKernels& floa
   kernels.rms_norm_backward(x.data(), w.data(), d.data(), rstd, y.data(), dweight.data(), n);
   keep(y);
   results.insert(results.end(), dweight.begin(), dweight.end());
+  Values statistics(2), dbias(count, 0.25f);
+  kernels.layer_norm(x.data(), w.data(), d.data(), y.data(), n, 1e-5f, &statistics[0], &statistics[1]);
+  keep(y);
+  kernels.layer_norm_again(x.data(), w.data(), d.data(), z.data(), n, statistics[0], statistics[1]);
+  EXPECT_TRUE(y == z) << "layer_norm_again";
+  kernels.layer_norm_backward(x.data(), w.data(), d.data(), statistics[0], statistics[1], y.data(),
+                              dweight.data(), dbias.data(), n);
+  keep(y);
+  results.insert(results.end(), dweight.begin(), dweight.end());
+  results.insert(results.end(), dbias.begin(), dbias.end());
+  kernels.relu(y.data(), n);
+  keep(y);
+  z = d;
+  kernels.relu_backward(y.data(), z.data(), n);
+  keep(z);
   kernels.swiglu(x.data(), w.data(), y.data(), n);
   keep(y);
   kernels.swiglu_backward(x.data(), w.data(), d.data(), y.data(), z.data(), n);

@@ -214,15 +214,27 @@ TokenizerFile parse_tokenizer_file(std::string_view text, std::string name) {
   return file;
 }
 
+namespace {
+
+[[noreturn]] void fail_no_tokenizer(const std::filesystem::path& path) {
+  const std::filesystem::path folder = path.parent_path();
+  std::error_code ignored;
+  const bool has_parts = std::filesystem::exists(folder / "vocab.json", ignored) &&
+                         std::filesystem::exists(folder / "merges.txt", ignored);
+  fail(ExitCode::missing_input,
+       "{} cannot be read{}; save one with: python -c \"from transformers import AutoTokenizer as T; "
+       "T.from_pretrained('{}').save_pretrained('{}')\"",
+       path.string(), has_parts ? ", and vocab.json and merges.txt beside it are not read" : "",
+       folder.string(), folder.string());
+}
+
+}  // namespace
+
 TokenizerFile read_tokenizer_file(const std::filesystem::path& path) {
   std::error_code problem;
   const std::uintmax_t size = std::filesystem::file_size(path, problem);
   std::ifstream in(path, std::ios::binary);
-  if (problem || !in)
-    fail(ExitCode::missing_input,
-         "{} cannot be read; save one with transformers: "
-         "AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)",
-         path.string());
+  if (problem || !in) fail_no_tokenizer(path);
   if (size > kMaxTokenizerFileBytes)
     fail(ExitCode::bad_data, "{} has {} bytes, more than any tokenizer needs ({}); fetch the file again",
          path.string(), size, kMaxTokenizerFileBytes);

@@ -23,6 +23,20 @@ struct ActivationKernels {
   // dx of one row; adds the row's share to the fp32 gradient of the weight when that is not null.
   void (*rms_norm_backward)(const T* x, const T* weight, const T* dy, float rstd, T* dx, float* dweight,
                             std::int64_t n);
+  // y = (x - mean) * rstd * weight + bias over n elements; stores the mean and rstd = 1 / sqrt(variance +
+  // eps).
+  void (*layer_norm)(const T* x, const T* weight, const T* bias, T* y, std::int64_t n, float eps, float* mean,
+                     float* rstd);
+  // y from known statistics: the same bits as layer_norm.
+  void (*layer_norm_again)(const T* x, const T* weight, const T* bias, T* y, std::int64_t n, float mean,
+                           float rstd);
+  // dx of one row; adds the row's shares to the fp32 gradients of weight and bias that are not null.
+  void (*layer_norm_backward)(const T* x, const T* weight, const T* dy, float mean, float rstd, T* dx,
+                              float* dweight, float* dbias, std::int64_t n);
+  // x = max(x, 0); NaNs stay.
+  void (*relu)(T* x, std::int64_t n);
+  // dy = 0 where y is not above 0.
+  void (*relu_backward)(const T* y, T* dy, std::int64_t n);
   // out = silu(gate) * up.
   void (*swiglu)(const T* gate, const T* up, T* out, std::int64_t n);
   void (*swiglu_backward)(const T* gate, const T* up, const T* dout, T* dgate, T* dup, std::int64_t n);

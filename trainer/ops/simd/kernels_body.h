@@ -109,6 +109,57 @@ void rms_norm_backward(const T* x, const T* weight, const T* dy, float rstd, T* 
 }
 
 template <typename T>
+void layer_norm_again(const T* x, const T* weight, const T* bias, T* y, std::int64_t n, float mean,
+                      float rstd) {
+  for (std::int64_t i = 0; i < n; ++i)
+    store(y, i, multiply_add((load(x, i) - mean) * rstd, load(weight, i), load(bias, i)));
+}
+
+template <typename T>
+void layer_norm(const T* x, const T* weight, const T* bias, T* y, std::int64_t n, float eps, float* mean,
+                float* rstd) {
+  const float center = ordered_sum(n, [x](std::int64_t i) { return load(x, i); }) / static_cast<float>(n);
+  const float squares = ordered_sum(n, [x, center](std::int64_t i) {
+    const float distance = load(x, i) - center;
+    return distance * distance;
+  });
+  *mean = center;
+  *rstd = 1.0f / std::sqrt(squares / static_cast<float>(n) + eps);
+  layer_norm_again(x, weight, bias, y, n, center, *rstd);
+}
+
+template <typename T>
+void layer_norm_backward(const T* x, const T* weight, const T* dy, float mean, float rstd, T* dx,
+                         float* dweight, float* dbias, std::int64_t n) {
+  const auto weighted = [=](std::int64_t i) { return load(dy, i) * load(weight, i); };
+  const auto normed = [=](std::int64_t i) { return (load(x, i) - mean) * rstd; };
+  const float shift = ordered_sum(n, weighted) / static_cast<float>(n);
+  const float shrink =
+      ordered_sum(n, [=](std::int64_t i) { return weighted(i) * normed(i); }) / static_cast<float>(n);
+  for (std::int64_t i = 0; i < n; ++i) store(dx, i, rstd * (weighted(i) - shift - normed(i) * shrink));
+  if (dweight != nullptr)
+    for (std::int64_t i = 0; i < n; ++i) dweight[i] += load(dy, i) * normed(i);
+  if (dbias != nullptr)
+    for (std::int64_t i = 0; i < n; ++i) dbias[i] += load(dy, i);
+}
+
+template <typename T>
+void relu(T* x, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) {
+    const float value = load(x, i);
+    store(x, i, value < 0 ? 0.0f : value);
+  }
+}
+
+template <typename T>
+void relu_backward(const T* y, T* dy, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) {
+    const float gradient = load(dy, i);
+    store(dy, i, load(y, i) <= 0 ? 0.0f : gradient);
+  }
+}
+
+template <typename T>
 void swiglu(const T* gate, const T* up, T* out, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) {
     const float g = load(gate, i);
@@ -252,9 +303,20 @@ void narrow_stochastic(const float* __restrict from, bf16_bits* __restrict to, s
 
 template <typename T>
 constexpr ActivationKernels<T> make_activation_kernels() {
-  return {&rms_norm<T>, &rms_norm_again<T>,  &rms_norm_backward<T>,
-          &swiglu<T>,   &swiglu_backward<T>, &rotate<T>,
-          &widen<T>,    &narrow<T>,          &add<T>};
+  return {&rms_norm<T>,
+          &rms_norm_again<T>,
+          &rms_norm_backward<T>,
+          &layer_norm<T>,
+          &layer_norm_again<T>,
+          &layer_norm_backward<T>,
+          &relu<T>,
+          &relu_backward<T>,
+          &swiglu<T>,
+          &swiglu_backward<T>,
+          &rotate<T>,
+          &widen<T>,
+          &narrow<T>,
+          &add<T>};
 }
 
 }  // namespace

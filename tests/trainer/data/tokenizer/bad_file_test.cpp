@@ -53,6 +53,20 @@ TEST(BadFile, MissingFile) {
   }
 }
 
+TEST(BadFile, PartsInsteadOfTheFileAreToBeConverted) {
+  const Folder folder;
+  for (const char* name : {"vocab.json", "merges.txt"}) std::ofstream(folder.path() / name) << "{}";
+  try {
+    Tokenizer::load(folder.path());
+    ADD_FAILURE();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ExitCode::missing_input);
+    EXPECT_THAT(error.what(),
+                testing::AllOf(HasSubstr("vocab.json and merges.txt"), HasSubstr("save_pretrained"),
+                               HasSubstr(folder.path().string())));
+  }
+}
+
 TEST(BadFile, NotJson) {
   expect_refused("", "not valid JSON");
   expect_refused("{\"version\": \"1.0\"", "not valid JSON");

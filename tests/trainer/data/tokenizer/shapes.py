@@ -112,6 +112,18 @@ def gpt2(corpus):
     return tokenizer
 
 
+def opt(corpus):
+    """What transformers makes of OPT's vocab.json and merges.txt."""
+    pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    vocab, merges = train_byte_level(corpus, pre_tokenizer)
+    tokenizer = Tokenizer(models.BPE(vocab, merges, continuing_subword_prefix="", end_of_word_suffix=""))
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizer, decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken("<pad>", normalized=True), AddedToken("</s>", normalized=True)])
+    end = tokenizer.token_to_id("</s>")
+    tokenizer.post_processor = processors.TemplateProcessing("</s> $A", "</s> $A </s> $B", [("</s>", end)])
+    return tokenizer
+
+
 def o200k(corpus):
     pre_tokenizer = split_then_byte_level(O200K_REGEX)
     vocab, merges = train_byte_level(corpus, pre_tokenizer)
@@ -178,6 +190,7 @@ SHAPES = {
     "llama3": llama3,
     "qwen": qwen,
     "gpt2": gpt2,
+    "opt": opt,
     "o200k": o200k,
     "llama2": llama2,
     "llama2-metaspace": llama2_metaspace,
@@ -186,7 +199,7 @@ SHAPES = {
 }
 
 # Compared on less text: what they have of their own lies elsewhere.
-OTHERS = {"gpt2", "o200k", "llama2-crossing", "llama2-unknown"}
+OTHERS = {"gpt2", "opt", "o200k", "llama2-crossing", "llama2-unknown"}
 # Where characters are dropped, or unknown ones are overtaken by bytes, the package counts places wrongly.
 WITHOUT_PLACES = {"llama2-unknown", "no pre-tokenizer, unknown dropped"}
 
