@@ -5,6 +5,7 @@
 #include <c10/cuda/CUDAFunctions.h>
 #include <dlfcn.h>
 
+#include <cstdlib>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -142,7 +143,20 @@ void install_cuda_allocator(std::unique_ptr<DeviceArena> arena, int device) {
   use_device_arena(*cuda_arena());
 }
 
+void set_cublas_workspace() {
+  constexpr const char* kName = "CUBLAS_WORKSPACE_CONFIG";
+  constexpr std::int64_t kPieces = 8, kPieceKibibytes = 4096;
+  static_assert(kPieces * kPieceKibibytes * 1024 == kCublasWorkspaceBytes);
+  const std::string value = fmt::format(":{}:{}", kPieceKibibytes, kPieces);
+  const char* const set = std::getenv(kName);
+  if (set != nullptr && value != set) {
+    fail(ExitCode::usage, "{}={} is not what memory is planned with, {}: unset it", kName, set, value);
+  }
+  setenv(kName, value.c_str(), 1);
+}
+
 void install_cuda_arena(int device, std::int64_t limit) {
+  set_cublas_workspace();
   load_libtorch_cuda();
   c10::cuda::set_device(static_cast<c10::DeviceIndex>(device));
   const std::string where = fmt::format("CUDA device {}", device);

@@ -18,6 +18,11 @@ void install_cuda_arena(int device, std::int64_t limit);
 // done.
 void install_cuda_allocator(std::unique_ptr<DeviceArena> arena, int device);
 
+// Makes LibTorch give every cuBLAS handle a workspace of kCublasWorkspaceBytes, one of the two settings with
+// which cuBLAS repeats its results. Before the first product on CUDA. Throws Error(usage) when the
+// environment holds another setting.
+void set_cublas_workspace();
+
 // Loads libtorch_cuda.so from beside the LibTorch in use, before anything asks LibTorch whether it has CUDA.
 // It registers its kernels when it is loaded, which takes a second and gigabytes of addresses, so programs
 // are not linked to it. Throws Error(unavailable). Later calls do nothing.

@@ -12,6 +12,10 @@
 
 namespace autoglm {
 
+// cuBLAS's workspace on a CUDA device, which lies in the arena and is rehearsed with it. LibTorch would take
+// 32 MiB on sm_90 and 8 MiB before it; here it is the same on all, so that plans for one hold for the others.
+inline constexpr std::int64_t kCublasWorkspaceBytes = std::int64_t{32} << 20;
+
 // A range of a device's addresses that is backed by memory from its beginning as far as was asked for.
 class GrowingMemory {
  public:

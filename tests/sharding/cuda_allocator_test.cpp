@@ -5,8 +5,11 @@
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+#include <string>
 #include <vector>
 
+#include "sharding/base/error.h"
 #include "sharding/memory/job_memory.h"
 
 namespace autoglm {
@@ -51,6 +54,17 @@ TEST(CudaAllocator, IsOursForEveryWayThatLibTorchAsks) {
   EXPECT_EQ(job_memory_statistics().device.peak.total, 1536);
   EXPECT_EQ(allocator->allocate(0).get(), nullptr);
   EXPECT_THROW(allocator->allocate(2 << 20), OutOfMemory);
+}
+
+TEST(CublasWorkspace, IsSetOnceAndNoOtherIsTaken) {
+  constexpr const char* kName = "CUBLAS_WORKSPACE_CONFIG";
+  unsetenv(kName);
+  set_cublas_workspace();
+  EXPECT_EQ(std::string(std::getenv(kName)), ":4096:8");
+  set_cublas_workspace();
+  setenv(kName, ":16:8", 1);
+  EXPECT_THROW(set_cublas_workspace(), Error);
+  unsetenv(kName);
 }
 
 }  // namespace

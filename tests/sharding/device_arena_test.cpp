@@ -47,6 +47,16 @@ DeviceArena make_arena(std::int64_t capacity, std::int64_t available, std::int64
                      "the fake device");
 }
 
+TEST(DeviceArena, FailsTheAllocationThatATestNames) {
+  DeviceArena arena = make_arena(kMebibyte, kMebibyte, kMebibyte);
+  arena.fail_allocation(2);
+  char* first = arena.allocate(100);
+  EXPECT_THROW(arena.allocate(100), OutOfMemory);
+  arena.release(arena.allocate(100));
+  arena.release(first);
+  EXPECT_EQ(arena.statistics().use.total, 0);
+}
+
 TEST(DeviceArena, PlacesAsARehearsalDoes) {
   DeviceArena arena = make_arena(8 * kMebibyte, 8 * kMebibyte, 8 * kMebibyte);
   Placement rehearsal(8 * kMebibyte, RehearsalArena::kCudaAlignment);

@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "sharding/memory/category.h"
+#include "sharding/memory/device_arena.h"
 #include "trainer/ops/head.h"
 #include "trainer/ops/target.h"
 
@@ -30,9 +31,6 @@ at::Tensor backward(torch::autograd::Edge root, at::Tensor gradient, const at::T
   return torch::autograd::Engine::get_default_engine().execute(roots, gradients, false, false, false,
                                                                leaves)[0];
 }
-
-// What CUBLAS_WORKSPACE_CONFIG=:4096:8 makes LibTorch give cuBLAS, once per process.
-constexpr std::int64_t kCublasWorkspaceBytes = std::int64_t{32} << 20;
 
 // On the device, or where it is rehearsed.
 bool on_cuda(at::Device device) {
