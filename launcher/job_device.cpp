@@ -1,5 +1,6 @@
 #include "launcher/job_device.h"
 
+#include <spdlog/spdlog.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -16,6 +17,7 @@
 #include "sharding/cuda/cuda_devices.h"
 #include "sharding/cuda/cuda_memory.h"
 #include "sharding/cuda/cuda_stream.h"
+#include "trainer/engine/device_work.h"
 #endif
 #ifdef AUTOGLM_WITH_NCCL
 #include "sharding/nccl/nccl_communicator.h"
@@ -24,9 +26,10 @@
 namespace autoglm {
 namespace {
 
-// Kernels are loaded and library handles made when they are first used; collectives need buffers per peer.
-constexpr std::int64_t kLibraryBytes = std::int64_t{512} << 20;
-constexpr std::int64_t kCollectiveBytes = std::int64_t{1} << 30;
+// LibTorch loads kernels when they are first used.
+constexpr std::int64_t kKernelBytes = std::int64_t{512} << 20;
+// A context takes less on all devices.
+constexpr std::int64_t kLargestContext = std::int64_t{1} << 30;
 
 // Of a device without a profile: a small one, so that offloading is not taken for cheap.
 Rates unknown_cuda_rates() {
@@ -87,9 +90,12 @@ std::unique_ptr<Communicator> connect(Communicator& control, int device) {
 
 }  // namespace
 
-std::int64_t default_device_limit(std::int64_t free, int num_sharers, int world_size) {
-  const std::int64_t others = kLibraryBytes + (world_size > 1 ? kCollectiveBytes : 0);
-  return std::max(free / num_sharers - others, std::int64_t{1} << 20);
+std::int64_t device_limit(std::int64_t free, std::int64_t backed, int num_sharers) {
+  return std::max(backed + free / num_sharers - kKernelBytes, std::int64_t{1} << 20);
+}
+
+std::int64_t bytes_of_others(std::int64_t used, int num_sharers) {
+  return used > num_sharers * kLargestContext ? used : 0;
 }
 
 JobDevice::JobDevice(const JobDeviceOptions& options, const LocalRank& local, Communicator& control)
@@ -117,25 +123,44 @@ void JobDevice::start_cuda([[maybe_unused]] const JobDeviceOptions& options,
 #ifdef AUTOGLM_WITH_CUDA
   const int index = device_.index();
   CudaDeviceInfo info;
-  std::int64_t free = 0;
+  DeviceBytes before;
   run_agreed(control, [&] {
     use_cuda_device(index);
     info = cuda_device_info(index);
-    free = cuda_device_bytes().free;
+    before = cuda_device_bytes();
   });
   model_ = info.name;
   name_ = fmt::format("cuda:{} {}", index, info.name);
   const int sharers = count_sharers(control, info.bus_id);
+  if (const std::int64_t others = bytes_of_others(before.total - before.free, sharers); others > 0) {
+    spdlog::warn("rank {}: other programs hold about {} of the {} of {}", control.rank(),
+                 format_bytes(others), format_bytes(before.total), name_);
+  }
   run_agreed(control, [&] {
     install_cpu_arena(std::nullopt, make_cuda_page_locker(options.num_threads));
-    install_cuda_arena(index,
-                       options.memory_limit.value_or(default_device_limit(free, sharers, control.size())));
+    install_cuda_arena(index, std::min(options.memory_limit.value_or(before.free), before.free));
     if (control.size() > 1) return;
     stream_ = make_cuda_stream(index, true);
     own_ = make_self_communicator(*stream_);
   });
   if (!own_) own_ = connect(control, index);
   communicator_ = own_.get();
+  limit_to_what_is_free(options, control, sharers);
+#endif
+}
+
+// With NCCL connected and cuBLAS started on all ranks, what is free now is there for tensors.
+void JobDevice::limit_to_what_is_free([[maybe_unused]] const JobDeviceOptions& options,
+                                      [[maybe_unused]] Communicator& control, [[maybe_unused]] int sharers) {
+#ifdef AUTOGLM_WITH_CUDA
+  run_agreed(control, [&] { start_products_on_device(device_); });
+  const std::int64_t limit = run_agreed(
+      control, [&] { return device_limit(cuda_device_bytes().free, job_device_backed_bytes(), sharers); });
+  if (options.memory_limit && *options.memory_limit > limit) {
+    spdlog::warn("rank {}: --memory-limit {} is more than the {} that {} has left for tensors",
+                 control.rank(), format_bytes(*options.memory_limit), format_bytes(limit), name_);
+  }
+  run_agreed(control, [&] { set_job_memory_limit(std::min(options.memory_limit.value_or(limit), limit)); });
 #endif
 }
 

@@ -49,6 +49,7 @@ class JobDevice {
 
  private:
   void start_cuda(const JobDeviceOptions& options, Communicator& control);
+  void limit_to_what_is_free(const JobDeviceOptions& options, Communicator& control, int sharers);
 
   at::Device device_ = at::Device(at::kCPU);
   std::string name_ = "cpu";
@@ -59,8 +60,13 @@ class JobDevice {
   Communicator* communicator_;
 };
 
-// How many bytes a rank's arena may take of a device with `free` bytes that `num_sharers` ranks of this job
-// use, when no limit is set: what the libraries that come later need is left out.
-std::int64_t default_device_limit(std::int64_t free, int num_sharers, int world_size);
+// How many bytes a rank's arena may take of a device that `num_sharers` ranks of this job use, when context,
+// NCCL and cuBLAS hold theirs: `free` are left and `backed` are the rank's arena's already. Kernels that are
+// loaded when they are first used have room beside it. At least 1 MiB.
+std::int64_t device_limit(std::int64_t free, std::int64_t backed, int num_sharers);
+
+// About what other programs hold of a device of which `used` bytes are in use when `num_sharers` ranks of
+// this job have nothing there but their contexts; 0 when these alone may explain it.
+std::int64_t bytes_of_others(std::int64_t used, int num_sharers);
 
 }  // namespace autoglm

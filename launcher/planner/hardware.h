@@ -29,7 +29,7 @@ struct LinkProfile {
 struct FixedDeviceBytes {
   std::int64_t context = 0;  // the CUDA context and the kernels loaded into it
   std::int64_t nccl = 0;     // one communicator of several ranks; a single rank has none
-  std::int64_t cublas = 0;   // workspaces of the library handles
+  std::int64_t cublas = 0;   // handles, with the workspace that rehearsals count
 };
 
 // The link between the devices of one node.

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "sharding/memory/device_arena.h"
+
 namespace autoglm {
 namespace {
 
@@ -38,7 +40,9 @@ Rates rates_of(const HardwareProfile& profile, const ClusterShape& shape, const 
 
 std::int64_t fixed_bytes(const HardwareProfile& profile, int ranks) {
   const FixedDeviceBytes& fixed = profile.fixed_device_bytes;
-  return fixed.context + fixed.cublas + (ranks > 1 ? fixed.nccl : 0);
+  // The workspace is in what is rehearsed already; only the rest of the figure is outside of the arena.
+  const std::int64_t handles = std::max<std::int64_t>(0, fixed.cublas - kCublasWorkspaceBytes);
+  return fixed.context + handles + (ranks > 1 ? fixed.nccl : 0);
 }
 
 MemoryBudget budget_of(const HardwareProfile& profile, const ClusterShape& shape,
