@@ -26,7 +26,7 @@ void Placement::erase_free(std::map<std::int64_t, std::int64_t>::iterator block)
 std::int64_t Placement::allocate(std::int64_t bytes, MemoryCategory category) {
   AUTOGLM_CHECK(bytes > 0, "{} bytes", bytes);
   const std::int64_t size = rounded(bytes);
-  const auto fit = free_by_size_.lower_bound({size, 0});
+  const auto fit = find_fit(size);
   if (fit == free_by_size_.end()) return -1;
   const auto [free_bytes, offset] = *fit;
   erase_free(free_by_offset_.find(offset));
@@ -40,8 +40,17 @@ std::int64_t Placement::allocate(std::int64_t bytes, MemoryCategory category) {
   return offset;
 }
 
+// What reaches the end is as large as the capacity makes it: taken by its size, it would lay the same calls
+// out otherwise under another capacity.
+Placement::FreeBySize::const_iterator Placement::find_fit(std::int64_t bytes) const {
+  const auto best = free_by_size_.lower_bound({bytes, 0});
+  if (best == free_by_size_.end() || best->second + best->first != capacity_) return best;
+  const auto next = std::next(best);
+  return next == free_by_size_.end() ? best : next;
+}
+
 std::int64_t Placement::end_of_next(std::int64_t bytes) const {
-  const auto fit = free_by_size_.lower_bound({rounded(bytes), 0});
+  const auto fit = find_fit(rounded(bytes));
   return fit == free_by_size_.end() ? -1 : fit->second + rounded(bytes);
 }
 

@@ -29,8 +29,9 @@ class Placement {
   // A range of `capacity` bytes; sizes are rounded up to `alignment`, a power of two.
   Placement(std::int64_t capacity, std::int64_t alignment);
 
-  // Best fit: the smallest free block that holds `bytes` (the lowest among equals). Returns its offset, or
-  // -1 when no block is large enough. `bytes` > 0.
+  // Best fit: the smallest free block that holds `bytes` (the lowest among equals), and the one at the end of
+  // the range only when no other does: so offsets do not depend on the capacity, as long as it is enough.
+  // Returns the offset, or -1 when no block is large enough. `bytes` > 0.
   std::int64_t allocate(std::int64_t bytes, MemoryCategory category);
 
   // One above the highest byte of the block that allocate() would return now; -1 when it would fail.
@@ -73,6 +74,7 @@ class Placement {
   std::int64_t rounded(std::int64_t bytes) const {
     return (bytes + alignment_ - 1) / alignment_ * alignment_;
   }
+  FreeBySize::const_iterator find_fit(std::int64_t bytes) const;
   void insert_free(std::int64_t offset, std::int64_t bytes);
   void erase_free(std::map<std::int64_t, std::int64_t>::iterator block);
 

@@ -110,10 +110,15 @@ TEST(PlacementTest, RandomCallsNeverOverlapAndAlwaysJoin) {
       } else if (dice < 520 || shadow.empty()) {
         const auto bytes = static_cast<std::int64_t>(1 + random() % (random() % 4 == 0 ? 40000 : 3000));
         const auto category = static_cast<MemoryCategory>(random() % kNumMemoryCategories);
-        // Best fit: the smallest free range that is large enough, the lowest of equals.
-        const auto ranges = shadow.free_ranges(placement.capacity());
-        const auto best = std::lower_bound(ranges.begin(), ranges.end(),
-                                           std::pair(rounded(bytes, alignment), std::int64_t{0}));
+        // Best fit: the smallest free range that is large enough, the lowest of equals; the one at the end
+        // comes after all others.
+        auto ranges = shadow.free_ranges(placement.capacity());
+        std::stable_partition(ranges.begin(), ranges.end(), [&](const auto& range) {
+          return range.first + range.second != placement.capacity();
+        });
+        const auto best = std::find_if(ranges.begin(), ranges.end(), [&](const auto& range) {
+          return range.first >= rounded(bytes, alignment);
+        });
         const std::int64_t offset = placement.allocate(bytes, category);
         ASSERT_EQ(offset, best == ranges.end() ? -1 : best->second);
         refused += offset < 0;
@@ -128,6 +133,31 @@ TEST(PlacementTest, RandomCallsNeverOverlapAndAlwaysJoin) {
     while (!shadow.empty()) placement.release(shadow.release_any(random));
     EXPECT_EQ(placement.largest_free_block(), placement.capacity());
     EXPECT_EQ(placement.use().total, 0);
+  }
+}
+
+TEST(PlacementTest, LaysOutAlikeUnderEveryCapacityThatIsEnough) {
+  for (unsigned seed = 0; seed < 50; ++seed) {
+    const auto run = [&](std::int64_t capacity) {
+      Placement placement(capacity, 64);
+      std::mt19937 random(seed);
+      std::vector<std::int64_t> live, offsets;
+      for (int i = 0; i < 400; ++i) {
+        if (live.empty() || random() % 5 < 3) {
+          live.push_back(placement.allocate(1 + random() % 5000, MemoryCategory::other));
+          offsets.push_back(live.back());
+          if (live.back() < 0) break;
+        } else {
+          const std::size_t which = random() % live.size();
+          placement.release(live[which]);
+          live.erase(live.begin() + static_cast<std::ptrdiff_t>(which));
+        }
+      }
+      return std::pair(offsets, placement.extent());
+    };
+    const auto [expected, extent] = run(std::int64_t{1} << 40);
+    EXPECT_EQ(run(extent).first, expected) << seed;
+    EXPECT_EQ(run(extent + 4096).first, expected) << seed;
   }
 }
 
