@@ -20,6 +20,8 @@ In the bundle:
   libexec/  the programs
   lib/      the libraries that neither torch nor any Linux system with glibc and libstdc++ brings
   share/    hardware profiles, models by name and ready-made settings
+  gpu_check.sh, gpu_check/
+            checks of a machine with a GPU; with --cpu of any
   openmpi/  Open MPI's daemons, plugins, settings and messages, without those for InfiniBand and Omni-Path:
             messages between hosts go over TCP
 The folder may be moved and shared by hosts, and is never written to.
@@ -202,7 +204,7 @@ case $archive in
 esac
 
 programs=()
-for program in "$build"/bin/autoglm-*; do
+for program in "$build"/bin/autoglm-* "$build"/bin/engine_run "$build"/bin/engine_dump; do
   ! is_program "$program" || programs+=("$program")
 done
 [ "${#programs[@]}" -gt 0 ] || stop "$build/bin holds no commands: build them first (cmake --build $build)"
@@ -227,6 +229,10 @@ add_openmpi
 strip_files
 mkdir -p "$out/share/autoglm-train"
 cp -R "$repository/configs" "$out/share/autoglm-train/configs"
+install "$repository/scripts/gpu_check.sh" "$out/"
+mkdir "$out/gpu_check"
+install -m 644 "$repository"/scripts/gpu_check/*.py "$out/gpu_check/"
+find "$repository/tests/trainer/parity" -name '*.py' -exec install -m 644 -t "$out/gpu_check" {} +
 for file in LICENSE README.md; do
   [ ! -e "$repository/$file" ] || install -m 644 "$repository/$file" "$out/"
 done

@@ -248,6 +248,8 @@ def memory_cases(cpu):
     cases = []
     for cap in (8, 16, 24, 40):
         for name, config in shapes.items():
+            if cpu and cap == 8 and name == "glm4":  # whose states are larger: two of its layers fit
+                config = dict(config, num_hidden_layers=1, vocab_size=300)
             cases.append((f"{cap} {'MB' if cpu else 'GB'}, {name}",
                           dict(config=config, memory_limit=cap * unit, row_length=length, rows=8, plans=True)))
     cases.append(("fp32, plain master", dict(config=shapes["llama"], memory_limit=40 * unit, row_length=length, rows=4,
@@ -287,7 +289,7 @@ def check_command(part, machine, seconds):
     ended = report.run([machine.bin / "autoglm-train", "--device", machine.device, "--model", folder / "model", "--data",
                         folder / "chats.jsonl", "--output", folder / "trained", "--sequence-length", 128,
                         "--global-batch", 4, "--steps", 12, "--learning-rate", 3e-3, "--validation", 0.1,
-                        "--sample", "Tell me about tea."], seconds)
+                        "--sample", "Tell me about tea.", "--template", "chatml"], seconds)
     if ended.code != 0:
         part.fail(ended.last_lines())
         return
