@@ -41,6 +41,10 @@ void MetricsWriter::write(const EvaluationMetrics& metrics) {
   write_line(object.dump());
 }
 
+void MetricsWriter::write_event(const nlohmann::ordered_json& event) {
+  write_line(event.dump());
+}
+
 void MetricsWriter::write_line(std::string line) {
   line += '\n';
   file_.write_at(size_, as_bytes(line));

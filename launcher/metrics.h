@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 
 #include "checkpoint/file.h"
@@ -41,6 +42,8 @@ class MetricsWriter {
   // Throw Error(io_failed), for example when the disk is full.
   void write(const StepMetrics& metrics);
   void write(const EvaluationMetrics& metrics);
+  // Something that happened between steps: an object with "event" and "step".
+  void write_event(const nlohmann::ordered_json& event);
 
  private:
   void write_line(std::string line);

@@ -9,7 +9,9 @@
 
 #include "checkpoint/output_directory.h"
 #include "launcher/data_report.h"
+#include "launcher/fault_injection.h"
 #include "launcher/job_plan.h"
+#include "launcher/memory_recovery.h"
 #include "launcher/model_files.h"
 #include "launcher/progress.h"
 #include "launcher/run_record.h"
@@ -219,22 +221,47 @@ void evaluate_last(const TrainOptions& options, const Inputs& inputs, Engine& en
   }
 }
 
-void train(const TrainOptions& options, Inputs& inputs, const Dataset& dataset, const Decisions& decisions,
+// The engine with its weights. Where its states do not fit, the plan is made again.
+std::unique_ptr<Engine> make_engine(Inputs& inputs, Decisions& decisions, MemoryRecovery& recovery,
+                                    Communicator& communicator) {
+  while (true) {
+    std::unique_ptr<Engine> engine;
+    std::optional<OutOfMemory> failure;
+    run_agreed(communicator, [&] {
+      try {
+        engine = std::make_unique<Engine>(inputs.model, decisions.engine, communicator);
+      } catch (const OutOfMemory& error) {
+        failure = error;
+      }
+    });
+    if (!recovery.recover_construction(failure ? &*failure : nullptr)) {
+      run_agreed(communicator, [&] { load_weights(inputs.directory, *engine); });
+      return engine;
+    }
+    engine.reset();
+    decisions.engine.strategy = decisions.job.strategy();
+    decisions.batches = decisions.batches.with_micro_batch(decisions.engine.strategy.micro_batch);
+  }
+}
+
+void train(const TrainOptions& options, Inputs& inputs, const Dataset& dataset, Decisions& decisions,
            Communicator& communicator, const LocalRank& local, OutputDirectory* output) {
   const nlohmann::ordered_json ranks = describe_ranks(communicator, local.rank);
   std::unique_ptr<TrainingReport> report;
   run_agreed(communicator, [&] {
     if (output == nullptr) return;
     output->begin();
-    report = std::make_unique<TrainingReport>(options, decisions.to_json(), ranks, local.mpi_version, *output,
-                                              decisions.batches.num_steps(),
-                                              decisions.job.plan.predicted.device.peak.total);
+    report = std::make_unique<TrainingReport>(
+        options, decisions.to_json(), ranks, local.mpi_version, *output, decisions.batches.num_steps(),
+        MemoryExpectation{decisions.job.plan.predicted, decisions.job.budget.device,
+                          decisions.job.predicted_resident()});
   });
-  auto engine = run_agreed(communicator, [&] {
-    auto made = std::make_unique<Engine>(inputs.model, decisions.engine, communicator);
-    load_weights(inputs.directory, *made);
-    return made;
-  });
+  MemoryRecovery recovery(
+      options, decisions.job, communicator, [] { return cpu_arena_statistics().limit; },
+      [&](const MemoryEvent& event) {
+        if (report) report->out_of_memory(event, decisions.job.plan.predicted);
+      });
+  auto engine = make_engine(inputs, decisions, recovery, communicator);
   const auto end_phase = [&](JobPhase phase) {
     const std::int64_t peak = take_resident_peak(communicator);
     if (report) report->resident_peak(phase, peak);
@@ -243,7 +270,10 @@ void train(const TrainOptions& options, Inputs& inputs, const Dataset& dataset, 
   show_samples(options, inputs, *engine, report.get());
   reset_cpu_arena_peak();
 
+  FaultInjection faults(communicator.rank());
   LoopObserver observer;
+  observer.before_step = [&](std::int64_t step) { faults.before_step(step); };
+  observer.on_out_of_memory = [&](std::int64_t step, std::int64_t) { recovery.recover(*engine, step); };
   observer.on_step = [&](const StepReport& step) {
     const RankExtremes largest = largest_of_ranks(communicator, step);
     if (report) report->step(step, largest);
@@ -292,9 +322,14 @@ void run_training_job(const TrainOptions& options, Communicator& communicator, c
     output->require_space(ModelWriter::bytes_needed(inputs.directory, options.saving.save_dtype));
   });
   const Dataset dataset = load_data(options, inputs, communicator);
-  const Decisions decisions = decide(options, inputs, dataset, communicator, local);
+  Decisions decisions = decide(options, inputs, dataset, communicator, local);
   if (writes) stderr_console().print(describe(options, inputs, dataset, decisions, communicator.size()));
   if (options.watching.dry_run) return;
+  // What is planned for is all there is, so that too much is met here and not by the system's out-of-memory
+  // killer.
+  set_cpu_arena_limit(decisions.job.budget.device);
+  const FaultInjection faults(communicator.rank());
+  if (faults.arena_limit()) set_cpu_arena_limit(*faults.arena_limit());
   try {
     train(options, inputs, dataset, decisions, communicator, local, output.get());
   } catch (const OutOfMemory& error) {

@@ -1,22 +1,29 @@
 #include "launcher/training_report.h"
 
+#include <spdlog/spdlog.h>
 #include <torch/headeronly/version.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <fstream>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "launcher/planner/plan_text.h"
+#include "sharding/base/units.h"
 #include "sharding/memory/arena.h"
 
 namespace autoglm {
 namespace {
 
 constexpr const char* kMetricsName = "metrics.jsonl";
+constexpr std::int64_t kSettlingSteps = 2;
+// Predictions further off than this are worth a warning.
+constexpr double kTolerance = 0.01;
+constexpr double kHighShare = 0.9;
 
 // Largest resident memory of this process so far, from the kernel.
 std::int64_t resident_peak_bytes() {
@@ -32,6 +39,19 @@ constexpr bool kWithCuda = true;
 #else
 constexpr bool kWithCuda = false;
 #endif
+
+// Of this rank: which category is furthest above (or below) what was foreseen for it.
+std::string worst_category(const MemoryUse& measured, const MemoryUse& predicted) {
+  std::size_t worst = 0;
+  const auto off = [&](std::size_t i) {
+    return std::abs(measured.by_category[i] - predicted.by_category[i]);
+  };
+  for (std::size_t i = 0; i < kNumMemoryCategories; ++i) {
+    if (off(i) > off(worst)) worst = i;
+  }
+  return fmt::format("{}: {} instead of {}", category_name(static_cast<MemoryCategory>(worst)),
+                     format_bytes(measured.by_category[worst]), format_bytes(predicted.by_category[worst]));
+}
 
 }  // namespace
 
@@ -74,10 +94,11 @@ nlohmann::ordered_json describe_ranks(Communicator& communicator, int local_rank
 TrainingReport::TrainingReport(const TrainOptions& options, nlohmann::ordered_json plan,
                                nlohmann::ordered_json ranks, const std::string& mpi_version,
                                const OutputDirectory& output, std::int64_t num_steps,
-                               std::int64_t predicted_device_bytes)
+                               const MemoryExpectation& expected)
     : output_(output),
       metrics_(output.path() / kMetricsName),
-      progress_(stderr_console(), num_steps, options.watching.log_every) {
+      progress_(stderr_console(), num_steps, options.watching.log_every),
+      expected_(expected) {
   record_.options = to_json(options);
   record_.plan = std::move(plan);
   record_.versions = {TORCH_VERSION, mpi_version, kWithCuda};
@@ -85,7 +106,7 @@ TrainingReport::TrainingReport(const TrainOptions& options, nlohmann::ordered_js
   record_.started = std::chrono::system_clock::now();
   summary_.num_steps = num_steps;
   summary_.output = output.path();
-  summary_.predicted_device_peak_bytes = predicted_device_bytes;
+  summary_.predicted_device_peak_bytes = expected.predicted.device.peak.total;
   output_.write_run_record(to_json(record_), false);
 }
 
@@ -108,9 +129,60 @@ void TrainingReport::step(const StepReport& step, const RankExtremes& largest) {
   progress_.step(metrics);
   summary_.tokens += step.tokens;
   summary_.device_peak_bytes = std::max(summary_.device_peak_bytes, largest.device_peak_bytes);
+  compare_memory(step.step, largest.device_peak_bytes);
   if (!step.loss) return;
   if (!summary_.first_loss) summary_.first_loss = step.loss;
   summary_.last_loss = step.loss;
+}
+
+// The first step allocates what the first step of all allocates; the second one shows what stays.
+void TrainingReport::compare_memory(std::int64_t step, std::int64_t device_peak) {
+  ++steps_of_plan_;
+  const std::int64_t predicted = expected_.predicted.device.peak.total;
+  if (steps_of_plan_ == kSettlingSteps) {
+    settled_peak_ = device_peak;
+    const double off = static_cast<double>(device_peak) / static_cast<double>(predicted) - 1;
+    if (std::abs(off) > kTolerance && events_.empty()) {
+      spdlog::warn("the device's peak is {}, {:+.1f} % of the {} foreseen; most of it is {}",
+                   format_bytes(device_peak), 100 * off, format_bytes(predicted),
+                   worst_category(cpu_arena_statistics().peak, expected_.predicted.device.peak));
+    }
+  }
+  if (warned_) return;
+  if (device_peak > predicted && events_.empty()) {
+    warned_ = true;
+    spdlog::warn("step {}: {} are in use on the device, more than the {} foreseen ({})", step,
+                 format_bytes(device_peak), format_bytes(predicted),
+                 worst_category(cpu_arena_statistics().peak, expected_.predicted.device.peak));
+  } else if (settled_peak_ > 0 && device_peak > settled_peak_) {
+    warned_ = true;
+    spdlog::warn("step {}: memory on the device grows from step to step, {} now and {} after step {}", step,
+                 format_bytes(device_peak), format_bytes(settled_peak_), kSettlingSteps);
+  } else if (const auto budget = static_cast<double>(expected_.device_budget);
+             static_cast<double>(device_peak) > kHighShare * budget &&
+             static_cast<double>(predicted) <= kHighShare * budget) {
+    warned_ = true;
+    spdlog::warn("step {}: {} of {} of the device are in use, where the plan left more room", step,
+                 format_bytes(device_peak), format_bytes(expected_.device_budget));
+  }
+}
+
+void TrainingReport::out_of_memory(const MemoryEvent& event, const MemoryStatistics& predicted) {
+  const bool same = predicted.device.peak.total == expected_.predicted.device.peak.total;
+  spdlog::warn("{}; {}{}", event.what, same ? "trying again with " : "going on with ",
+               event.changes_bits
+                   ? fmt::format("{} and micro-batches of {}: the global batch stays, last bits change",
+                                 event.strategy, event.micro_batch)
+                   : event.strategy);
+  expected_.predicted = predicted;
+  summary_.predicted_device_peak_bytes = predicted.device.peak.total;
+  steps_of_plan_ = settled_peak_ = 0;
+  events_.push_back({{"event", "out_of_memory"},
+                     {"step", event.step},
+                     {"what", event.what},
+                     {"strategy", event.strategy},
+                     {"micro_batch", event.micro_batch}});
+  metrics_.write_event(events_.back());
 }
 
 void TrainingReport::evaluation(std::int64_t step, double loss) {
@@ -138,6 +210,8 @@ nlohmann::ordered_json TrainingReport::result() const {
       {"first_validation_loss", number(summary_.first_validation_loss)},
       {"last_validation_loss", number(summary_.last_validation_loss)},
       {"device_peak_bytes", summary_.device_peak_bytes},
+      {"predicted_resident_bytes", expected_.resident},
+      {"memory_events", events_},
       {"device_bytes_at_peak", bytes_by_category(cpu_arena_statistics(MemoryPool::device).peak)},
       {"host_pool_peak_bytes", cpu_arena_statistics(MemoryPool::host).peak.total},
       {"host_bytes_at_peak", bytes_by_category(cpu_arena_statistics(MemoryPool::host).peak)},

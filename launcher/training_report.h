@@ -8,12 +8,13 @@
 #include <string>
 
 #include "checkpoint/output_directory.h"
+#include "launcher/memory_recovery.h"
 #include "launcher/metrics.h"
 #include "launcher/progress.h"
 #include "launcher/run_record.h"
 #include "launcher/train_options.h"
 #include "sharding/communicator.h"
-#include "sharding/memory/placement.h"
+#include "sharding/memory/arena.h"
 #include "trainer/training_loop.h"
 
 namespace autoglm {
@@ -37,15 +38,24 @@ RankExtremes largest_of_ranks(Communicator& communicator, const StepReport& step
 // One object per rank for run.json: its host, its number there, and its device. Collective.
 nlohmann::ordered_json describe_ranks(Communicator& communicator, int local_rank);
 
+// What was foreseen for a rank.
+struct MemoryExpectation {
+  MemoryStatistics predicted;
+  std::int64_t device_budget = 0;  // bytes
+  std::int64_t resident = 0;       // bytes of the whole process, on a CPU; 0: not foreseen
+};
+
 class TrainingReport {
  public:
   // Creates metrics.jsonl and writes the first run.json. Throws what these throw.
   TrainingReport(const TrainOptions& options, nlohmann::ordered_json plan, nlohmann::ordered_json ranks,
                  const std::string& mpi_version, const OutputDirectory& output, std::int64_t num_steps,
-                 std::int64_t predicted_device_bytes);
+                 const MemoryExpectation& expected);
 
   void step(const StepReport& step, const RankExtremes& largest);
   void evaluation(std::int64_t step, double loss);
+  // Memory ran out; from now on `predicted` is what is expected.
+  void out_of_memory(const MemoryEvent& event, const MemoryStatistics& predicted);
   void sample(const std::string& prompt, const std::string& answer);
 
   void resident_peak(JobPhase phase, std::int64_t bytes) {
@@ -57,6 +67,7 @@ class TrainingReport {
 
  private:
   nlohmann::ordered_json result() const;
+  void compare_memory(std::int64_t step, std::int64_t device_peak);
 
   const OutputDirectory& output_;
   RunRecord record_;
@@ -64,6 +75,11 @@ class TrainingReport {
   Progress progress_;
   RunSummary summary_;
   std::array<std::int64_t, 3> resident_peaks_{};
+  MemoryExpectation expected_;
+  std::int64_t steps_of_plan_ = 0;  // since memory last ran out
+  std::int64_t settled_peak_ = 0;   // after the first steps
+  bool warned_ = false;
+  nlohmann::ordered_json events_ = nlohmann::ordered_json::array();
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 

@@ -59,6 +59,37 @@ const RowPlan& TrainingLoop::epoch_rows(std::int64_t epoch) {
   return training_rows_;
 }
 
+StepSums TrainingLoop::accumulate(const StepRows& step, double supervised) {
+  const RowPlan& rows = epoch_rows(step.epoch);
+  double loss_sum = 0;
+  for (std::int64_t i = 0; i < step.num_micro_batches; ++i) {
+    fill(rows, [&](std::int64_t slot) { return plan_.row_at(step, i, communicator_.rank(), slot); });
+    loss_sum += engine_.train_micro_batch(batch_, static_cast<float>(1 / supervised));
+  }
+  return engine_.finish_accumulation(loss_sum);
+}
+
+StepSums TrainingLoop::accumulate_until_it_fits(std::int64_t index, double supervised) {
+  while (true) {
+    if (observer_.before_step) observer_.before_step(index + 1);
+    const StepSums sums = accumulate(plan_.step(index), supervised);
+    if (sums.ranks_out_of_memory == 0) return sums;
+    engine_.discard_gradients();
+    recover(index + 1, sums.ranks_out_of_memory);
+  }
+}
+
+void TrainingLoop::recover(std::int64_t step, std::int64_t num_ranks) {
+  if (!observer_.on_out_of_memory)
+    throw AgreedError(ExitCode::does_not_fit,
+                      fmt::format("{} ranks ran out of memory in step {}", num_ranks, step));
+  observer_.on_out_of_memory(step, num_ranks);
+  const std::int64_t rows = engine_.options().strategy.micro_batch;
+  if (rows == batch_.rows.batch) return;
+  plan_ = plan_.with_micro_batch(rows);
+  batch_ = MicroBatch(rows, engine_.options().row_length, engine_.options().device);
+}
+
 void TrainingLoop::train_step(std::int64_t index) {
   const auto start = std::chrono::steady_clock::now();
   const StepRows step = plan_.step(index);
@@ -77,12 +108,7 @@ void TrainingLoop::train_step(std::int64_t index) {
   }
   if (report.supervised_tokens > 0) {
     const auto supervised = static_cast<double>(report.supervised_tokens);
-    double loss_sum = 0;
-    for (std::int64_t i = 0; i < step.num_micro_batches; ++i) {
-      fill(rows, [&](std::int64_t slot) { return plan_.row_at(step, i, communicator_.rank(), slot); });
-      loss_sum += engine_.train_micro_batch(batch_, static_cast<float>(1 / supervised));
-    }
-    const StepSums sums = engine_.finish_accumulation(loss_sum);
+    const StepSums sums = accumulate_until_it_fits(index, supervised);
     report.loss = sums.loss_sum / supervised;
     report.gradient_norm = sums.gradient_norm;
     report.exposed_seconds = sums.exposed_seconds;
@@ -104,18 +130,24 @@ void TrainingLoop::train_step(std::int64_t index) {
 std::optional<double> TrainingLoop::evaluate(std::int64_t step) {
   const auto num_rows = static_cast<std::int64_t>(validation_rows_.num_rows());
   if (num_rows == 0) return std::nullopt;
-  const BatchPlan plan({num_rows}, num_rows, communicator_.size(), batch_.rows.batch);
-  const StepRows all = plan.step(0);
   double supervised = 0;
   for (std::int64_t row = 0; row < num_rows; ++row) {
     supervised +=
         static_cast<double>(dataset_.supervised_tokens(validation_rows_.row(static_cast<std::size_t>(row))));
   }
   std::array<double, 1> loss_sum{0};
-  for (std::int64_t i = 0; i < all.num_micro_batches; ++i) {
-    fill(validation_rows_,
-         [&](std::int64_t slot) { return plan.row_at(all, i, communicator_.rank(), slot); });
-    loss_sum[0] += engine_.evaluate_micro_batch(batch_);
+  while (true) {
+    const BatchPlan plan({num_rows}, num_rows, communicator_.size(), batch_.rows.batch);
+    const StepRows all = plan.step(0);
+    loss_sum[0] = 0;
+    for (std::int64_t i = 0; i < all.num_micro_batches; ++i) {
+      fill(validation_rows_,
+           [&](std::int64_t slot) { return plan.row_at(all, i, communicator_.rank(), slot); });
+      loss_sum[0] += engine_.evaluate_micro_batch(batch_);
+    }
+    const std::int64_t num_ranks = engine_.agree_on_memory();
+    if (num_ranks == 0) break;
+    recover(step, num_ranks);
   }
   communicator_.all_reduce(loss_sum, Event()).synchronize();
   const double loss = loss_sum[0] / supervised;

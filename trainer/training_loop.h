@@ -40,6 +40,11 @@ struct StepReport {
 struct LoopObserver {
   std::function<void(const StepReport&)> on_step;
   std::function<void(std::int64_t step, double loss)> on_evaluation;
+  // Before the micro-batches of a step run, also when it is run again.
+  std::function<void(std::int64_t step)> before_step = {};
+  // Some ranks ran out of memory in a step or an evaluation, which is void and will be run again: the engine
+  // may be given another strategy. Throws what ends the training; without it, AgreedError(does_not_fit).
+  std::function<void(std::int64_t step, std::int64_t num_ranks)> on_out_of_memory = {};
 };
 
 // Counts the rows of every epoch that is trained, for BatchPlan: the same on every rank. With `steps`, as
@@ -48,8 +53,8 @@ std::vector<std::int64_t> count_rows(const Dataset& dataset, const LoopOptions& 
 
 class TrainingLoop {
  public:
-  // All referenced objects must outlive the loop. `plan` was made for the communicator's size and the
-  // engine's micro-batch.
+  // All referenced objects but `plan` must outlive the loop. `plan` was made for the communicator's size and
+  // the engine's micro-batch.
   TrainingLoop(Engine& engine, const Dataset& dataset, const BatchPlan& plan, Communicator& communicator,
                const LoopOptions& options, const LearningRateSchedule& schedule, LoopObserver observer);
 
@@ -64,12 +69,16 @@ class TrainingLoop {
 
  private:
   void train_step(std::int64_t index);
+  StepSums accumulate(const StepRows& step, double supervised);
+  // Sums of the step, run as often as memory runs out in it.
+  StepSums accumulate_until_it_fits(std::int64_t index, double supervised);
+  void recover(std::int64_t step, std::int64_t num_ranks);
   void fill(const RowPlan& rows, const std::function<std::optional<std::int64_t>(std::int64_t slot)>& row_of);
   const RowPlan& epoch_rows(std::int64_t epoch);
 
   Engine& engine_;
   const Dataset& dataset_;
-  const BatchPlan& plan_;
+  BatchPlan plan_;
   Communicator& communicator_;
   LoopOptions options_;
   LearningRateSchedule schedule_;

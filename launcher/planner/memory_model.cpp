@@ -11,6 +11,7 @@ namespace {
 
 // Layers of one kind in a shallow rehearsal: the first has nothing before it, the last keeps what all keep.
 constexpr std::int64_t kShallowLayers = 2;
+constexpr int kOffloadQuarters = 4;
 
 // to += factor * use.
 void add(MemoryUse& to, const MemoryUse& use, double factor = 1) {
@@ -81,15 +82,23 @@ RehearsalRequest MemoryModel::request_for(const Strategy& strategy) const {
 MemoryStatistics MemoryModel::rehearse(const Strategy& strategy, std::int64_t micro_batches) const {
   RehearsalRequest request = request_for(strategy);
   request.micro_batches = std::min<std::int64_t>(micro_batches, 2);
-  return autoglm::rehearse(request);
+  MemoryStatistics result = autoglm::rehearse(request);
+  // Ranks hold the same, but for one thing: where whole states are cut between device and host, the last
+  // rank's share of the gradients lies on the host and the first one's on the device.
+  const bool cut = strategy.offload_optimizer > 0 && strategy.offload_optimizer < 1;
+  if (cut && !strategy.shards_optimizer() && question_.world_size > 1) {
+    request.rank = question_.world_size - 1;
+    result.host = autoglm::rehearse(request).host;
+  }
+  return result;
 }
 
-const MemoryModel::States& MemoryModel::states(const Strategy& strategy, int offload_halves) {
+const MemoryModel::States& MemoryModel::states(const Strategy& strategy, int offload_quarters) {
   const int sharding = strategy.stage == 2 ? 1 : strategy.stage;
   const StatesKey key{sharding,
                       static_cast<int>(strategy.weights),
                       static_cast<int>(strategy.master),
-                      offload_halves,
+                      offload_quarters,
                       strategy.bf16_gradients,
                       strategy.bf16_moments,
                       static_cast<int>(strategy.reduce)};
@@ -99,20 +108,21 @@ const MemoryModel::States& MemoryModel::states(const Strategy& strategy, int off
   request.options.strategy.recompute = Recompute::none;
   request.options.strategy.recompute_layers = -1;
   request.options.strategy.offload_activations = 0;
-  request.options.strategy.offload_optimizer = offload_halves / 2.0;
+  request.options.strategy.offload_optimizer = offload_quarters / static_cast<double>(kOffloadQuarters);
   const PhaseMemory built = rehearse_phases(request, true).front();
   return states_.emplace(key, States{built.device_peak, built.host_peak}).first->second;
 }
 
-// Beyond its buffers, offloading moves bytes in proportion.
+// Beyond its buffers, which nothing and everything on the host do without, offloading moves bytes in
+// proportion.
 MemoryModel::States MemoryModel::states_of(const Strategy& strategy) {
   const double fraction = strategy.offload_optimizer;
   if (fraction == 0) return states(strategy, 0);
-  const States all = states(strategy, 2);
-  if (fraction == 1) return all;
-  const States half = states(strategy, 1);
-  const double share = 2 * fraction - 1;
-  return {between(half.device, all.device, share), between(half.host, all.host, share)};
+  if (fraction == 1) return states(strategy, kOffloadQuarters);
+  const States low = states(strategy, 1);
+  const States high = states(strategy, 3);
+  const double share = (fraction * kOffloadQuarters - 1) / 2;
+  return {between(low.device, high.device, share), between(low.host, high.host, share)};
 }
 
 MemoryModel::Activations MemoryModel::rehearse_activations(const Strategy& strategy,

@@ -69,13 +69,13 @@ class MemoryModel {
     MemoryUse host_recomputing;                        // by one offloaded layer
     std::int64_t num_recomputing = 0, num_others = 0;  // in the shallow model
   };
-  // Sharding of the optimizer and the weights, source, master, offload in halves, opt-ins.
+  // Sharding of the optimizer and the weights, source, master, offload in quarters, opt-ins.
   using StatesKey = std::tuple<int, int, int, int, bool, bool, int>;
   // Micro-batch, level, recomputing and other layers, head chunks.
   using ActivationsKey = std::tuple<std::int64_t, int, std::int64_t, std::int64_t, std::int64_t>;
 
   RehearsalRequest request_for(const Strategy& strategy) const;
-  const States& states(const Strategy& strategy, int offload_halves);
+  const States& states(const Strategy& strategy, int offload_quarters);
   States states_of(const Strategy& strategy);
   const Activations& activations(const Strategy& strategy, std::int64_t num_recomputing,
                                  std::int64_t num_others, bool offloads);

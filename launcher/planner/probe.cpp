@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "sharding/memory/arena.h"
+#include "sharding/memory/category.h"
 
 namespace autoglm {
 namespace {
@@ -81,6 +82,9 @@ LayerTimes time_layer(const MemoryQuestion& question, at::Device device, std::in
 double time_ring(Communicator& communicator, at::Device device) {
   if (communicator.size() == 1) return 0;
   const std::int64_t count = kMessageElements / communicator.size();
+  // On a CPU any memory will do, and the device's pool may be small.
+  const PoolScope pool(device.is_cpu() ? MemoryPool::host : MemoryPool::device);
+  const CategoryScope category(MemoryCategory::staging);
   at::Tensor whole =
       at::zeros({count * communicator.size()}, at::TensorOptions().dtype(at::kFloat).device(device));
   auto* values = static_cast<float*>(whole.mutable_data_ptr());

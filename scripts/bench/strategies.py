@@ -13,6 +13,8 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MODEL = ROOT / ".cache/smollm2-135m-instruct"
 DATA = ROOT / ".cache/data/alpaca_en_demo.json"
+PLAIN = {"--strategy": "ddp", "--recompute": "none", "--offload-optimizer": "0", "--offload-activations": "0",
+         "--master": "split", "--weights": "auto", "--head-chunks": "8"}
 CONFIGURATIONS = {
     "ddp": [], "ddp again": [], "zero1": ["--strategy", "zero1"], "zero2": ["--strategy", "zero2"],
     "zero3": ["--strategy", "zero3"], "zero2 offloaded": ["--strategy", "zero2", "--offload-optimizer", "1"],
@@ -23,9 +25,11 @@ MIB = 2**20
 
 def train(ranks, folder, options, length, steps, micro_batches=1):
     output = pathlib.Path(folder) / "run"
+    # What is not asked for is not left to the planner.
+    plain = {name: value for name, value in PLAIN.items() if name not in options}
     command = ["mpirun", "-np", str(ranks), "--bind-to", "none", "--oversubscribe", ROOT / "build/bin/autoglm-train",
                "--model", MODEL, "--data", DATA, "--output", output, "--overwrite", "--device", "cpu", "--sequence-length",
-               str(length), "--micro-batch", "1", "--global-batch", str(ranks * micro_batches), "--steps", str(steps)]
+               str(length), *(word for pair in plain.items() for word in pair), "--micro-batch", "1", "--global-batch", str(ranks * micro_batches), "--steps", str(steps)]
     environment = dict(os.environ, OMP_NUM_THREADS="1")
     ended = subprocess.run(command + options, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
                            timeout=900)

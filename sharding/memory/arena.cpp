@@ -95,6 +95,8 @@ class CpuArena final : public at::Allocator {
     if (bytes == 0) return {nullptr, nullptr, &release, at::Device(at::kCPU)};
     const std::lock_guard lock(mutex_);
     const bool on_host = current_pool() == MemoryPool::host;
+    if (!on_host && allocations_to_failure_ > 0 && --allocations_to_failure_ == 0)
+      throw_out_of_memory(device_.placement(), static_cast<std::int64_t>(bytes), "the CPU (injected)");
     char* data = on_host ? host_.allocate(static_cast<std::int64_t>(bytes), "the host")
                          : device_.allocate(static_cast<std::int64_t>(bytes), "the CPU");
     return {data, data, &release, at::Device(at::kCPU)};
@@ -123,6 +125,10 @@ class CpuArena final : public at::Allocator {
     const std::lock_guard lock(mutex_);
     device_.set_limit(limit);
   }
+  void fail_allocation(std::int64_t n) {
+    const std::lock_guard lock(mutex_);
+    allocations_to_failure_ = n;
+  }
 
  private:
   static void release(void* data);
@@ -135,6 +141,7 @@ class CpuArena final : public at::Allocator {
   std::mutex mutex_;
   MappedRange device_;
   MappedRange host_;
+  std::int64_t allocations_to_failure_ = 0;
 };
 
 CpuArena*& cpu_arena() {
@@ -239,6 +246,11 @@ void reset_cpu_arena_peak() {
 void trim_cpu_arena() {
   AUTOGLM_CHECK(cpu_arena() != nullptr, "no CPU arena is installed");
   cpu_arena()->trim();
+}
+
+void fail_cpu_allocation(std::int64_t n) {
+  AUTOGLM_CHECK(cpu_arena() != nullptr, "no CPU arena is installed");
+  cpu_arena()->fail_allocation(n);
 }
 
 void set_cpu_arena_limit(std::int64_t limit) {

@@ -58,6 +58,10 @@ void reset_cpu_arena_peak();
 // own.
 void trim_cpu_arena();
 
+// Makes the n-th allocation of the device's pool from now on fail as if the arena were full, once; 0
+// withdraws it. For tests of what happens then.
+void fail_cpu_allocation(std::int64_t n);
+
 // Changes the limit of the device's pool; what is in use stays. Throws Error(usage) when `limit` is below 1
 // MiB.
 void set_cpu_arena_limit(std::int64_t limit);

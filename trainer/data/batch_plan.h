@@ -30,6 +30,13 @@ class BatchPlan {
   // Whether the step is the last of its epoch, or of the plan.
   bool ends_epoch(std::int64_t index) const;
 
+  // The same steps with the same rows, in micro-batches of another size.
+  BatchPlan with_micro_batch(std::int64_t micro_batch) const {
+    BatchPlan plan = *this;
+    plan.micro_batch_ = micro_batch;
+    return plan;
+  }
+
   // The row of the epoch in a slot of a rank's micro-batch; nothing where rows are missing. Row k of a step
   // goes to micro-batch k / (micro_batch * world_size), rank k / micro_batch % world_size, slot k %
   // micro_batch: so ranks get neighbouring rows, and only the last micro-batch of a step has empty slots.

@@ -94,6 +94,7 @@ void Engine::attempt(Piece&& piece) {
 // Frees what the step holds, so that nothing of it is in the way of what comes next.
 void Engine::run_out_of_memory(const OutOfMemory& error) {
   failed_ = true;
+  failed_phase_ = phase_;
   last_out_of_memory_ = error;
   if (activations_) activations_->clear();
   for (SavedLayer& saved : saved_) saved = {};
@@ -220,6 +221,7 @@ void Engine::reduce_block(std::size_t index) {
 
 double Engine::train_micro_batch(const MicroBatch& batch, float gradient_scale) {
   const CategoryScope scope(MemoryCategory::activations);
+  phase_ = EnginePhase::forward;
   torch::autograd::Edge embedding_root;
   at::Tensor x;
   {
@@ -232,6 +234,7 @@ double Engine::train_micro_batch(const MicroBatch& batch, float gradient_scale) 
   }
   x = forward_layers(std::move(x), batch, true);
 
+  phase_ = EnginePhase::head;
   if (tied()) reducer_->acquire(0);
   reducer_->acquire(head_index());
   acquire_head();
@@ -242,6 +245,7 @@ double Engine::train_micro_batch(const MicroBatch& batch, float gradient_scale) 
   reduce_head();
   end_phase(EnginePhase::head, head_index());
 
+  phase_ = EnginePhase::backward;
   at::Tensor gradient;
   attempt([&] { gradient = head.dx.view({batch.rows.batch, batch.rows.length, head.dx.size(1)}); });
   head.dx.reset();
@@ -262,6 +266,7 @@ double Engine::train_micro_batch(const MicroBatch& batch, float gradient_scale) 
 double Engine::evaluate_micro_batch(const MicroBatch& batch) {
   const CategoryScope scope(MemoryCategory::activations);
   const at::NoGradGuard no_grad;
+  phase_ = EnginePhase::evaluation;
   const at::Tensor x = forward_layers(embed(batch), batch, false);
   acquire_head();
   double loss_sum = 0;

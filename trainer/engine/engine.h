@@ -105,6 +105,8 @@ class Engine {
   // What this rank's allocator said when it last ran out of memory; none if it did not since
   // change_strategy().
   const std::optional<OutOfMemory>& out_of_memory() const { return last_out_of_memory_; }
+  // The phase in which it did.
+  EnginePhase out_of_memory_phase() const { return failed_phase_; }
 
   // From now on `strategy`, between steps: what was accumulated is dropped, weights and optimizer states stay
   // what they are, to the bit. States may move to the host and be sharded further, never back, and keep their
@@ -207,6 +209,8 @@ class Engine {
   at::Tensor squares_piece_;
   at::Tensor anchor_;
   std::vector<SavedLayer> saved_;
+  EnginePhase phase_ = EnginePhase::construction;
+  EnginePhase failed_phase_ = EnginePhase::construction;
   bool failed_ = false;  // out of memory since the ranks last agreed
   std::optional<OutOfMemory> last_out_of_memory_;
 };

@@ -2,6 +2,8 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <map>
+#include <optional>
 
 #include "sharding/mpi/mpi_communicator.h"
 #include "tests/sharding/mpi_test_main.h"
@@ -23,12 +25,16 @@ struct Training {
   Strategy strategy;
   std::int64_t steps = 10;
   std::vector<std::string> frozen = {};
+  std::map<std::int64_t, Strategy> changes = {};  // before these steps
+  // In every step one rank's allocation of a random number fails, once.
+  std::optional<std::uint32_t> failures = {};
 };
 
 struct Curve {
   std::vector<double> losses, norms;
   tiny::Weights weights;
   double exposed_seconds = 0;
+  int num_void_steps = 0;
 };
 
 // "opt-last" has its norms behind the sums, and projections around the layers.
@@ -58,6 +64,36 @@ MicroBatch batch_for(std::int64_t step, std::int64_t micro_batch, const Training
   return batch;
 }
 
+std::vector<MicroBatch> batches_for(std::int64_t step, const Training& training, int rank) {
+  std::vector<MicroBatch> batches;
+  for (std::int64_t i = 0; i < kMicroBatches; ++i) batches.push_back(batch_for(step, i, training, rank));
+  return batches;
+}
+
+StepSums accumulate(Engine& engine, const std::vector<MicroBatch>& batches) {
+  double loss = 0;
+  for (const MicroBatch& batch : batches) loss += engine.train_micro_batch(batch, 0.02f);
+  return engine.finish_accumulation(loss);
+}
+
+// Lets an allocation of a step fail on one rank; the step is run again.
+StepSums accumulate_with_failure(Engine& engine, const Training& training, std::int64_t step,
+                                 Communicator& communicator, Curve& curve) {
+  std::mt19937 random(*training.failures + static_cast<std::uint32_t>(step));
+  const std::int64_t allocation = 1 + static_cast<std::int64_t>(random() % 160);
+  const int rank = static_cast<int>(random() % static_cast<std::uint32_t>(communicator.size()));
+  const std::vector<MicroBatch> batches = batches_for(step, training, communicator.rank());
+  if (communicator.rank() == rank) fail_cpu_allocation(allocation);
+  const StepSums sums = accumulate(engine, batches);
+  fail_cpu_allocation(0);
+  if (sums.ranks_out_of_memory == 0) return sums;
+  EXPECT_EQ(sums.ranks_out_of_memory, 1);
+  ++curve.num_void_steps;
+  engine.discard_gradients();
+  if (curve.num_void_steps % 2 == 0) engine.change_strategy(engine.options().strategy);
+  return accumulate(engine, batches);
+}
+
 Curve train(const Training& training, Communicator& communicator) {
   Model model = make_model(tiny::config_of(training.shape));
   for (Parameter* parameter : model.parameters()) {
@@ -75,11 +111,11 @@ Curve train(const Training& training, Communicator& communicator) {
   AdamWSettings settings;
   settings.weight_decay = 0.1;
   for (std::int64_t step = 1; step <= training.steps; ++step) {
-    double loss = 0;
-    for (std::int64_t i = 0; i < kMicroBatches; ++i) {
-      loss += engine.train_micro_batch(batch_for(step, i, training, communicator.rank()), 0.02f);
-    }
-    const StepSums sums = engine.finish_accumulation(loss);
+    if (const auto change = training.changes.find(step); change != training.changes.end())
+      engine.change_strategy(change->second);
+    const StepSums sums = training.failures
+                              ? accumulate_with_failure(engine, training, step, communicator, curve)
+                              : accumulate(engine, batches_for(step, training, communicator.rank()));
     curve.losses.push_back(sums.loss_sum);
     curve.norms.push_back(sums.gradient_norm);
     curve.exposed_seconds += sums.exposed_seconds;
@@ -273,6 +309,67 @@ TEST_F(StrategiesTest, AllocateWhatWasRehearsed) {
     const MemoryStatistics rehearsal = tiny::rehearsed(shape, session->rank(), session->size());
     tiny::expect_rehearsal_holds(rehearsal, tiny::measured(shape, *ranks_, random));
   }
+}
+
+// Further sharded, recomputed and offloaded from one step to the next, the training goes on as if nothing
+// happened.
+TEST_F(StrategiesTest, MayChangeBetweenSteps) {
+  for (const std::string family : {"llama", "glm4"}) {
+    for (const bool bf16 : {true, false}) {
+      Training plain{model_of(family), bf16, {.head_chunks = 4}};
+      if (bf16) plain.strategy.master = MasterLayout::split;
+      const Curve expected = train(plain, *ranks_);
+      Training changing = plain;
+      Strategy next = plain.strategy;
+      next.recompute = Recompute::full;
+      next.offload_activations = 0.5;
+      changing.changes[2] = next;
+      next.stage = 1;
+      next.offload_optimizer = 0.2;
+      changing.changes[3] = next;
+      next.offload_optimizer = 0.6;
+      next.weights = WeightSourceKind::host;
+      changing.changes[5] = next;
+      next.stage = 3;
+      changing.changes[6] = next;
+      next.offload_optimizer = 1;
+      next.recompute_layers = 2;
+      changing.changes[9] = next;
+      EXPECT_TRUE(same_bits(expected, train(changing, *ranks_))) << family << (bf16 ? " bf16" : " fp32");
+      changing.changes = {{4, plain.strategy}};
+      changing.changes[4].stage = 3;
+      changing.changes[4].weights = WeightSourceKind::peers;
+      EXPECT_TRUE(same_bits(expected, train(changing, *ranks_))) << family << (bf16 ? " bf16" : " fp32");
+    }
+  }
+}
+
+// Wherever in a step one rank runs out of memory, all ranks learn of it, and the step run again is the one it
+// would have been.
+TEST_F(StrategiesTest, RunningOutOfMemoryVoidsOneStepAndChangesNoBits) {
+  Training training{model_of("llama"), true, {.head_chunks = 4}};
+  training.strategy.master = MasterLayout::split;
+  training.steps = 12;
+  const Curve expected = train(training, *ranks_);
+  int num_void_steps = 0;
+  std::uint32_t seed = 1;
+  for (const int stage : {0, 2, 3}) {
+    for (const Recompute level : {Recompute::none, Recompute::cheap, Recompute::full}) {
+      for (const double offload : {0.0, 0.37}) {
+        Training failing = training;
+        failing.strategy.stage = stage;
+        failing.strategy.weights = stage == 3 ? WeightSourceKind::peers : WeightSourceKind::resident;
+        failing.strategy.recompute = level;
+        failing.strategy.offload_optimizer = offload;
+        if (level == Recompute::full) failing.strategy.offload_activations = offload;
+        failing.failures = seed += 100;
+        const Curve curve = train(failing, *ranks_);
+        EXPECT_TRUE(same_bits(expected, curve)) << describe_strategy(failing.strategy);
+        num_void_steps += curve.num_void_steps;
+      }
+    }
+  }
+  EXPECT_GE(num_void_steps, 100);
 }
 
 }  // namespace

@@ -1,0 +1,32 @@
+// Faults that tests ask for through the environment; nothing happens where the variables are not set.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <optional>
+
+namespace autoglm {
+
+// AUTOGLM_FAULT_OUT_OF_MEMORY=RANK:STEP:ALLOCATION[,...]: that allocation of the step fails on that rank.
+// Several for one step fail its attempts one after the other. AUTOGLM_FAULT_ARENA_LIMIT=BYTES: the device's
+// pool holds no more, though the plan does not know.
+class FaultInjection {
+ public:
+  // Reads the environment. Throws Error(usage) when it cannot be understood.
+  explicit FaultInjection(int rank);
+
+  // Before the micro-batches of a step.
+  void before_step(std::int64_t step);
+
+  const std::optional<std::int64_t>& arena_limit() const { return arena_limit_; }
+
+ private:
+  struct Fault {
+    std::int64_t step = 0;
+    std::int64_t allocation = 0;
+  };
+  std::deque<Fault> faults_;
+  std::optional<std::int64_t> arena_limit_;
+};
+
+}  // namespace autoglm
