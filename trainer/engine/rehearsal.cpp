@@ -5,11 +5,8 @@
 namespace autoglm {
 namespace {
 
-// What cudaMalloc and the arena on it round to.
-constexpr std::int64_t kCudaAlignment = 512;
-
 std::int64_t alignment_of(ops::Target target) {
-  return target == ops::Target::cuda ? kCudaAlignment : RehearsalArena::kCpuAlignment;
+  return target == ops::Target::cuda ? RehearsalArena::kCudaAlignment : RehearsalArena::kCpuAlignment;
 }
 
 class TargetScope {
