@@ -14,5 +14,11 @@ if(NOT AUTOGLM_CUDA STREQUAL "OFF")
     message(FATAL_ERROR "AUTOGLM_CUDA=ON, but no nvcc was found. Put it on PATH or set CUDACXX.")
   endif()
 endif()
+if(AUTOGLM_WITH_CUDA)
+  # Streams and the allocator's interface. libtorch_cuda.so, which holds the kernels, is loaded when a job computes on
+  # CUDA: that takes a second and gigabytes of address space, which nothing else should pay for.
+  add_library(torch_c10_cuda SHARED IMPORTED GLOBAL)
+  set_target_properties(torch_c10_cuda PROPERTIES IMPORTED_LOCATION "${AUTOGLM_TORCH_LIB}/libc10_cuda.so")
+endif()
 message(STATUS "Device code: ${AUTOGLM_WITH_CUDA}")
 include(Nccl)

@@ -7,7 +7,7 @@
 
 #include "launcher/option_values.h"
 #include "sharding/base/units.h"
-#include "sharding/memory/arena.h"
+#include "sharding/memory/job_memory.h"
 
 namespace autoglm {
 namespace {
@@ -37,11 +37,11 @@ FaultInjection::FaultInjection(int rank) {
 }
 
 void FaultInjection::before_step(std::int64_t step) {
-  fail_cpu_allocation(0);
+  fail_job_allocation(0);
   const auto due =
       std::find_if(faults_.begin(), faults_.end(), [&](const Fault& fault) { return fault.step == step; });
   if (due == faults_.end()) return;
-  fail_cpu_allocation(due->allocation);
+  fail_job_allocation(due->allocation);
   faults_.erase(due);
 }
 

@@ -11,7 +11,7 @@
 #include "launcher/planner/plan_text.h"
 #include "sharding/agree.h"
 #include "sharding/base/units.h"
-#include "sharding/memory/arena.h"
+#include "sharding/memory/job_memory.h"
 
 namespace autoglm {
 namespace {
@@ -50,7 +50,8 @@ MemoryBudget agree_on_budget(Communicator& communicator, const MemoryBudget& min
 
 PlanWish wish_of(const TrainOptions& options, const JobPlan& job) {
   const MemoryBudget budget = job.budget;
-  return {job.question, job.probe.rates, options.training.global_batch, [budget](int) { return budget; }};
+  return {job.question, job.probe.rates, options.training.global_batch, [budget](int) { return budget; },
+          options.strategy.memory_limit ? "--memory-limit" : ""};
 }
 
 }  // namespace
@@ -66,19 +67,31 @@ MemoryBudget cpu_budget(const StrategyOptions& options, const LocalRank& local, 
   return budget;
 }
 
+MemoryBudget job_budget(const StrategyOptions& options, const JobDevice& device, const LocalRank& local,
+                        std::int64_t fixed_resident) {
+  if (!device.is_cuda()) return cpu_budget(options, local, fixed_resident);
+  MemoryBudget budget;
+  budget.device = job_memory_statistics().device.limit;
+  const auto host = static_cast<std::int64_t>(kHostShare * static_cast<double>(host_memory_limit()));
+  budget.host = std::max<std::int64_t>(0, host / local.size - fixed_resident);
+  return budget;
+}
+
 JobPlan plan_job(const TrainOptions& options, const Model& model, std::int64_t max_positions,
-                 at::Device device, Communicator& communicator, const LocalRank& local) {
+                 JobDevice& device, const LocalRank& local) {
+  Communicator& communicator = device.communicator();
   const auto start = std::chrono::steady_clock::now();
   JobPlan job;
   job.question = question_of(options, model, max_positions, communicator.size());
-  job.probe.rates = guessed_cpu_rates();
+  if (device.is_cuda()) job.question.target = ops::Target::cuda;
+  job.probe.rates = device.guessed_rates(communicator.size(), job.question.bf16);
   if (!options.strategy.pins.complete()) {
-    job.probe = probe_rates(job.question, device, job.probe.rates, communicator);
+    job.probe = probe_rates(job.question, device.device(), job.probe.rates, communicator);
     job.probed = true;
     trim_cpu_arena();
   }
   job.fixed_resident = resident_bytes();
-  job.budget = agree_on_budget(communicator, cpu_budget(options.strategy, local, job.fixed_resident));
+  job.budget = agree_on_budget(communicator, job_budget(options.strategy, device, local, job.fixed_resident));
   run_agreed(communicator, [&] {
     MemoryModel memory(job.question);
     Search search(memory, job.probe.rates, options.strategy.pins, options.training.global_batch, job.budget);

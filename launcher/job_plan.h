@@ -6,11 +6,11 @@
 #include <string>
 #include <vector>
 
+#include "launcher/job_device.h"
 #include "launcher/local_rank.h"
 #include "launcher/planner/probe.h"
 #include "launcher/planner/search.h"
 #include "launcher/train_options.h"
-#include "sharding/communicator.h"
 
 namespace autoglm {
 
@@ -28,18 +28,24 @@ struct JobPlan {
   // itself grows a little beyond what it was when it planned (stacks, buffers of the products, bookkeeping).
   std::int64_t predicted_resident() const {
     constexpr std::int64_t kGrowth = std::int64_t{20} << 20;
-    return fixed_resident + plan.predicted.device.extent + plan.predicted.host.extent + kGrowth;
+    const bool device_is_host = question.target == ops::Target::cpu;
+    return fixed_resident + (device_is_host ? plan.predicted.device.extent : 0) + plan.predicted.host.extent +
+           kGrowth;
   }
 };
 
 // What every rank of this job may use: --memory-limit, else its share of the host's memory.
 MemoryBudget cpu_budget(const StrategyOptions& options, const LocalRank& local, std::int64_t fixed_resident);
 
+// The same on the device that was chosen: a CUDA device's pool is apart from the host's.
+MemoryBudget job_budget(const StrategyOptions& options, const JobDevice& device, const LocalRank& local,
+                        std::int64_t fixed_resident);
+
 // Chooses on all ranks alike, from the smallest budget and the slowest rates among them; probes the device
 // unless everything is pinned. Throws AgreedError(does_not_fit) with the cheapest change when nothing fits.
 // Collective.
 JobPlan plan_job(const TrainOptions& options, const Model& model, std::int64_t max_positions,
-                 at::Device device, Communicator& communicator, const LocalRank& local);
+                 JobDevice& device, const LocalRank& local);
 
 // After memory ran out under `failed`: the next best plan of the same job. `limit` is what the smallest
 // device turned out to hold. First what keeps the numbers to the bit; only then smaller micro-batches. States

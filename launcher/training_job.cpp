@@ -10,6 +10,7 @@
 #include "checkpoint/output_directory.h"
 #include "launcher/data_report.h"
 #include "launcher/fault_injection.h"
+#include "launcher/job_device.h"
 #include "launcher/job_plan.h"
 #include "launcher/memory_recovery.h"
 #include "launcher/model_files.h"
@@ -18,11 +19,8 @@
 #include "launcher/training_report.h"
 #include "sharding/agree.h"
 #include "sharding/base/units.h"
-#include "sharding/memory/arena.h"
+#include "sharding/memory/job_memory.h"
 #include "trainer/training_loop.h"
-#ifdef AUTOGLM_WITH_CUDA
-#include "sharding/cuda/cuda_devices.h"
-#endif
 
 namespace autoglm {
 namespace {
@@ -37,17 +35,6 @@ struct Inputs {
   Tokenizer tokenizer;
   ChatTemplate chat_template;
 };
-
-void choose_device(DeviceRequest request) {
-  CudaProbe probe;
-#ifdef AUTOGLM_WITH_CUDA
-  probe = probe_cuda();
-#endif
-  if (choose_cuda(request, probe)) {
-    fail(ExitCode::unavailable,
-         "this version trains on the CPU only; start it with --device cpu, or hide the GPUs from it");
-  }
-}
 
 // One thread per core of the host, shared among its ranks, unless the environment says otherwise.
 void set_threads(const LocalRank& local) {
@@ -150,11 +137,13 @@ struct Decisions {
 };
 
 // Collective.
-Decisions decide(const TrainOptions& options, const Inputs& inputs, const Dataset& dataset,
-                 Communicator& communicator, const LocalRank& local) {
+Decisions decide(const TrainOptions& options, const Inputs& inputs, const Dataset& dataset, JobDevice& device,
+                 const LocalRank& local) {
+  Communicator& communicator = device.communicator();
   EngineOptions engine = engine_options(options, inputs.model.config);
+  engine.device = device.device();
   const LoopOptions loop = loop_options(options);
-  JobPlan job = plan_job(options, inputs.model, engine.max_positions, engine.device, communicator, local);
+  JobPlan job = plan_job(options, inputs.model, engine.max_positions, device, local);
   engine.strategy = job.strategy();
   return run_agreed(communicator, [&] {
     BatchPlan batches(count_rows(dataset, loop), loop.global_batch, communicator.size(),
@@ -165,14 +154,15 @@ Decisions decide(const TrainOptions& options, const Inputs& inputs, const Datase
 }
 
 std::string describe(const TrainOptions& options, const Inputs& inputs, const Dataset& dataset,
-                     const Decisions& decisions, int world_size) {
+                     const Decisions& decisions, const JobDevice& device, int world_size) {
   const StepRows first = decisions.batches.step(0);
   return fmt::format(
       "{}\nmodel: {}, {} parameters, {} on {} {}{}\nplan: {} steps of up to {} rows of {} tokens, {} "
       "micro-{} "
       "of {} {} per rank; {}",
       format_data_summary(dataset), inputs.model.config.model_type, inputs.model.num_parameters(),
-      decisions.engine.bf16 ? "bf16" : "fp32", world_size, world_size == 1 ? "CPU rank" : "CPU ranks",
+      decisions.engine.bf16 ? "bf16" : "fp32", world_size,
+      fmt::format("{} rank{}", device.is_cuda() ? "CUDA" : "CPU", world_size == 1 ? "" : "s"),
       inputs.model.config.dropout > 0
           ? fmt::format(", without its dropout of {}", inputs.model.config.dropout)
           : "",
@@ -245,8 +235,9 @@ std::unique_ptr<Engine> make_engine(Inputs& inputs, Decisions& decisions, Memory
 }
 
 void train(const TrainOptions& options, Inputs& inputs, const Dataset& dataset, Decisions& decisions,
-           Communicator& communicator, const LocalRank& local, OutputDirectory* output) {
-  const nlohmann::ordered_json ranks = describe_ranks(communicator, local.rank);
+           JobDevice& device, const LocalRank& local, OutputDirectory* output) {
+  Communicator& communicator = device.communicator();
+  const nlohmann::ordered_json ranks = describe_ranks(communicator, local.rank, device);
   std::unique_ptr<TrainingReport> report;
   run_agreed(communicator, [&] {
     if (output == nullptr) return;
@@ -257,7 +248,7 @@ void train(const TrainOptions& options, Inputs& inputs, const Dataset& dataset, 
                           decisions.job.predicted_resident()});
   });
   MemoryRecovery recovery(
-      options, decisions.job, communicator, [] { return cpu_arena_statistics().limit; },
+      options, decisions.job, communicator, [] { return job_memory_statistics().device.limit; },
       [&](const MemoryEvent& event) {
         if (report) report->out_of_memory(event, decisions.job.plan.predicted);
       });
@@ -268,7 +259,7 @@ void train(const TrainOptions& options, Inputs& inputs, const Dataset& dataset, 
   };
   end_phase(JobPhase::loading);
   show_samples(options, inputs, *engine, report.get());
-  reset_cpu_arena_peak();
+  reset_job_memory_peak();
 
   FaultInjection faults(communicator.rank());
   LoopObserver observer;
@@ -304,11 +295,12 @@ void train(const TrainOptions& options, Inputs& inputs, const Dataset& dataset, 
 
 }  // namespace
 
-void run_training_job(const TrainOptions& options, Communicator& communicator, const LocalRank& local) {
-  check_same(communicator, "the options", to_json(options).dump());
+void run_training_job(const TrainOptions& options, Communicator& control, const LocalRank& local) {
+  check_same(control, "the options", to_json(options).dump());
   set_threads(local);
-  run_agreed(communicator, [&] { choose_device(options.strategy.device); });
-  install_cpu_arena(options.strategy.memory_limit);
+  JobDevice device({options.strategy.device, options.strategy.memory_limit, at::get_num_threads()}, local,
+                   control);
+  Communicator& communicator = device.communicator();
   Inputs inputs = run_agreed(communicator, [&] { return read_inputs(options); });
   const bool writes = communicator.rank() == 0;
   std::unique_ptr<OutputDirectory> output;
@@ -322,16 +314,17 @@ void run_training_job(const TrainOptions& options, Communicator& communicator, c
     output->require_space(ModelWriter::bytes_needed(inputs.directory, options.saving.save_dtype));
   });
   const Dataset dataset = load_data(options, inputs, communicator);
-  Decisions decisions = decide(options, inputs, dataset, communicator, local);
-  if (writes) stderr_console().print(describe(options, inputs, dataset, decisions, communicator.size()));
+  Decisions decisions = decide(options, inputs, dataset, device, local);
+  if (writes)
+    stderr_console().print(describe(options, inputs, dataset, decisions, device, communicator.size()));
   if (options.watching.dry_run) return;
   // What is planned for is all there is, so that too much is met here and not by the system's out-of-memory
   // killer.
-  set_cpu_arena_limit(decisions.job.budget.device);
+  set_job_memory_limit(decisions.job.budget.device);
   const FaultInjection faults(communicator.rank());
-  if (faults.arena_limit()) set_cpu_arena_limit(*faults.arena_limit());
+  if (faults.arena_limit()) set_job_memory_limit(*faults.arena_limit());
   try {
-    train(options, inputs, dataset, decisions, communicator, local, output.get());
+    train(options, inputs, dataset, decisions, device, local, output.get());
   } catch (const OutOfMemory& error) {
     fail(ExitCode::does_not_fit, "{}; lower --micro-batch, or set --recompute full", error.what());
   }

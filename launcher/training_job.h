@@ -8,7 +8,7 @@
 namespace autoglm {
 
 // Loads, trains, evaluates and writes, or with --dry-run says what it would do. Called by all ranks. Throws
-// Error; AgreedError when all ranks throw it together.
-void run_training_job(const TrainOptions& options, Communicator& communicator, const LocalRank& local);
+// Error; AgreedError when all ranks throw it together. `control` is for host memory.
+void run_training_job(const TrainOptions& options, Communicator& control, const LocalRank& local);
 
 }  // namespace autoglm

@@ -14,7 +14,7 @@
 
 #include "launcher/planner/plan_text.h"
 #include "sharding/base/units.h"
-#include "sharding/memory/arena.h"
+#include "sharding/memory/job_memory.h"
 
 namespace autoglm {
 namespace {
@@ -66,7 +66,7 @@ std::int64_t take_resident_peak(Communicator& communicator) {
 
 RankExtremes largest_of_ranks(Communicator& communicator, const StepReport& step) {
   // A sum in which every rank has a place of its own is a gather.
-  const std::array<double, 3> mine = {static_cast<double>(cpu_arena_statistics().peak.total),
+  const std::array<double, 3> mine = {static_cast<double>(job_memory_statistics().device.peak.total),
                                       static_cast<double>(resident_peak_bytes()), step.exposed_seconds};
   std::vector<double> all(mine.size() * static_cast<std::size_t>(communicator.size()), 0.0);
   std::copy(mine.begin(), mine.end(),
@@ -78,11 +78,11 @@ RankExtremes largest_of_ranks(Communicator& communicator, const StepReport& step
   return {static_cast<std::int64_t>(largest[0]), static_cast<std::int64_t>(largest[1]), largest[2]};
 }
 
-nlohmann::ordered_json describe_ranks(Communicator& communicator, int local_rank) {
+nlohmann::ordered_json describe_ranks(Communicator& communicator, int local_rank, const JobDevice& device) {
   char host[256] = {};
   gethostname(host, sizeof host - 1);
   const std::string mine =
-      nlohmann::ordered_json{{"host", host}, {"local_rank", local_rank}, {"device", "cpu"}}.dump();
+      nlohmann::ordered_json{{"host", host}, {"local_rank", local_rank}, {"device", device.name()}}.dump();
   nlohmann::ordered_json ranks = nlohmann::ordered_json::array();
   for (const std::vector<std::byte>& one : communicator.exchange(std::as_bytes(std::span(mine)))) {
     const auto* text = reinterpret_cast<const char*>(one.data());
@@ -145,7 +145,7 @@ void TrainingReport::compare_memory(std::int64_t step, std::int64_t device_peak)
     if (std::abs(off) > kTolerance && events_.empty()) {
       spdlog::warn("the device's peak is {}, {:+.1f} % of the {} foreseen; most of it is {}",
                    format_bytes(device_peak), 100 * off, format_bytes(predicted),
-                   worst_category(cpu_arena_statistics().peak, expected_.predicted.device.peak));
+                   worst_category(job_memory_statistics().device.peak, expected_.predicted.device.peak));
     }
   }
   if (warned_) return;
@@ -153,7 +153,7 @@ void TrainingReport::compare_memory(std::int64_t step, std::int64_t device_peak)
     warned_ = true;
     spdlog::warn("step {}: {} are in use on the device, more than the {} foreseen ({})", step,
                  format_bytes(device_peak), format_bytes(predicted),
-                 worst_category(cpu_arena_statistics().peak, expected_.predicted.device.peak));
+                 worst_category(job_memory_statistics().device.peak, expected_.predicted.device.peak));
   } else if (settled_peak_ > 0 && device_peak > settled_peak_) {
     warned_ = true;
     spdlog::warn("step {}: memory on the device grows from step to step, {} now and {} after step {}", step,
@@ -201,6 +201,7 @@ nlohmann::ordered_json TrainingReport::result() const {
   const auto number = [](const std::optional<double>& value) {
     return value ? nlohmann::ordered_json(*value) : nlohmann::ordered_json(nullptr);
   };
+  const MemoryStatistics memory = job_memory_statistics();
   return {
       {"steps", summary_.num_steps},
       {"tokens", summary_.tokens},
@@ -212,9 +213,10 @@ nlohmann::ordered_json TrainingReport::result() const {
       {"device_peak_bytes", summary_.device_peak_bytes},
       {"predicted_resident_bytes", expected_.resident},
       {"memory_events", events_},
-      {"device_bytes_at_peak", bytes_by_category(cpu_arena_statistics(MemoryPool::device).peak)},
-      {"host_pool_peak_bytes", cpu_arena_statistics(MemoryPool::host).peak.total},
-      {"host_bytes_at_peak", bytes_by_category(cpu_arena_statistics(MemoryPool::host).peak)},
+      {"device_backed_bytes", job_device_backed_bytes()},
+      {"device_bytes_at_peak", bytes_by_category(memory.device.peak)},
+      {"host_pool_peak_bytes", memory.host.peak.total},
+      {"host_bytes_at_peak", bytes_by_category(memory.host.peak)},
       {"resident_peak_bytes",
        {{"loading", resident_peaks_[0]}, {"training", resident_peaks_[1]}, {"saving", resident_peaks_[2]}}}};
 }

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "checkpoint/output_directory.h"
+#include "launcher/job_device.h"
 #include "launcher/memory_recovery.h"
 #include "launcher/metrics.h"
 #include "launcher/progress.h"
@@ -36,7 +37,7 @@ std::int64_t take_resident_peak(Communicator& communicator);
 RankExtremes largest_of_ranks(Communicator& communicator, const StepReport& step);
 
 // One object per rank for run.json: its host, its number there, and its device. Collective.
-nlohmann::ordered_json describe_ranks(Communicator& communicator, int local_rank);
+nlohmann::ordered_json describe_ranks(Communicator& communicator, int local_rank, const JobDevice& device);
 
 // What was foreseen for a rank.
 struct MemoryExpectation {

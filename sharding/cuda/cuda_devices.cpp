@@ -2,6 +2,8 @@
 
 #include <cuda_runtime_api.h>
 
+#include <array>
+
 #include "sharding/cuda/cuda_check.h"
 
 namespace autoglm {
@@ -19,6 +21,14 @@ CudaProbe probe_cuda() {
   }
   probe.hardware = probe.num_devices > 0 || nvidia_hardware_present();
   return probe;
+}
+
+CudaDeviceInfo cuda_device_info(int device) {
+  cudaDeviceProp properties{};
+  AUTOGLM_CUDA_CHECK(cudaGetDeviceProperties(&properties, device));
+  std::array<char, 32> bus_id{};
+  AUTOGLM_CUDA_CHECK(cudaDeviceGetPCIBusId(bus_id.data(), static_cast<int>(bus_id.size()), device));
+  return {properties.name, bus_id.data()};
 }
 
 void use_cuda_device(int device) {

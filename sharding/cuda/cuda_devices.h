@@ -1,6 +1,8 @@
 // What the CUDA runtime finds on this host.
 #pragma once
 
+#include <string>
+
 #include "sharding/device_choice.h"
 
 namespace autoglm {
@@ -8,6 +10,14 @@ namespace autoglm {
 // Counts the usable devices and, where there are none, looks for the hardware. Starts nothing on any device;
 // works on hosts without a driver.
 CudaProbe probe_cuda();
+
+struct CudaDeviceInfo {
+  std::string name;    // "NVIDIA H100 80GB HBM3"
+  std::string bus_id;  // of the PCI bus: the same for all processes of a host that use the device
+};
+
+// Error(unavailable) when the device does not answer.
+CudaDeviceInfo cuda_device_info(int device);
 
 // Makes `device` the calling thread's. Error(unavailable) when it cannot be used.
 void use_cuda_device(int device);

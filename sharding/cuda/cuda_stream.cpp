@@ -5,6 +5,7 @@
 #include <exception>
 #include <mutex>
 #include <utility>
+#include <vector>
 
 #include "sharding/cuda/cuda_check.h"
 
@@ -99,8 +100,10 @@ class CudaStream : public Stream {
     AUTOGLM_CUDA_CHECK(
         cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking, high_priority ? greatest : least));
   }
+  CudaStream(int device, cudaStream_t borrowed) : device_(device), owns_(false), stream_(borrowed) {}
 
   ~CudaStream() override {
+    if (!owns_) return;
     static_cast<void>(cudaStreamSynchronize(stream_));
     static_cast<void>(cudaStreamDestroy(stream_));
   }
@@ -142,13 +145,76 @@ class CudaStream : public Stream {
 
  private:
   int device_;
+  bool owns_ = true;
   cudaStream_t stream_ = nullptr;
+};
+
+// Pairs of events, reused once they were read.
+class EventStopwatch : public CudaStopwatch {
+ public:
+  explicit EventStopwatch(int device) : device_(device) {}
+  ~EventStopwatch() override {
+    for (const Piece& piece : pieces_) {
+      static_cast<void>(cudaEventDestroy(piece.begin));
+      static_cast<void>(cudaEventDestroy(piece.end));
+    }
+  }
+  EventStopwatch(const EventStopwatch&) = delete;
+  EventStopwatch& operator=(const EventStopwatch&) = delete;
+
+  void start(Stream& stream) override {
+    const DeviceGuard guard(device_);
+    if (used_ == pieces_.size()) {
+      pieces_.emplace_back();
+      AUTOGLM_CUDA_CHECK(cudaEventCreate(&pieces_.back().begin));
+      AUTOGLM_CUDA_CHECK(cudaEventCreate(&pieces_.back().end));
+    }
+    AUTOGLM_CUDA_CHECK(
+        cudaEventRecord(pieces_[used_].begin, static_cast<cudaStream_t>(stream.native_handle())));
+  }
+  void stop(Stream& stream) override {
+    const DeviceGuard guard(device_);
+    AUTOGLM_CUDA_CHECK(
+        cudaEventRecord(pieces_[used_].end, static_cast<cudaStream_t>(stream.native_handle())));
+    ++used_;
+  }
+  double take_seconds() override {
+    double milliseconds = 0;
+    for (std::size_t i = 0; i < used_; ++i) {
+      float piece = 0;
+      AUTOGLM_CUDA_CHECK(cudaEventSynchronize(pieces_[i].end));
+      AUTOGLM_CUDA_CHECK(cudaEventElapsedTime(&piece, pieces_[i].begin, pieces_[i].end));
+      milliseconds += static_cast<double>(piece);
+    }
+    used_ = 0;
+    return milliseconds / 1000;
+  }
+
+ private:
+  struct Piece {
+    cudaEvent_t begin = nullptr, end = nullptr;
+  };
+  int device_;
+  std::vector<Piece> pieces_;
+  std::size_t used_ = 0;
 };
 
 }  // namespace
 
 std::unique_ptr<Stream> make_cuda_stream(int device, bool high_priority) {
   return std::make_unique<CudaStream>(device, high_priority);
+}
+
+std::unique_ptr<Stream> wrap_cuda_stream(int device, void* stream) {
+  return std::make_unique<CudaStream>(device, static_cast<cudaStream_t>(stream));
+}
+
+std::unique_ptr<CudaStopwatch> make_cuda_stopwatch(int device) {
+  return std::make_unique<EventStopwatch>(device);
+}
+
+void check_cuda_launch(const char* what) {
+  check_cuda(cudaGetLastError(), what);
 }
 
 }  // namespace autoglm

@@ -16,4 +16,28 @@ namespace autoglm {
 // later waits.
 std::unique_ptr<Stream> make_cuda_stream(int device, bool high_priority = false);
 
+// The same over a cudaStream_t of somebody else (null: the default stream), which must outlive the object and
+// is not waited for in its destructor.
+std::unique_ptr<Stream> wrap_cuda_stream(int device, void* stream);
+
+// Adds up how long pieces of a stream's queue take, by the device's clock, without waiting for them.
+class CudaStopwatch {
+ public:
+  virtual ~CudaStopwatch() = default;
+  // Mark a piece's beginning and end, in turns, on one stream of the device.
+  virtual void start(Stream& stream) = 0;
+  virtual void stop(Stream& stream) = 0;
+  // Seconds of all pieces since the last call; waits until the last one is over.
+  virtual double take_seconds() = 0;
+
+ protected:
+  CudaStopwatch() = default;
+  CudaStopwatch(const CudaStopwatch&) = default;
+  CudaStopwatch& operator=(const CudaStopwatch&) = default;
+};
+std::unique_ptr<CudaStopwatch> make_cuda_stopwatch(int device);
+
+// Throws Error(unavailable) naming `what` when the last launch of a kernel on this thread failed.
+void check_cuda_launch(const char* what);
+
 }  // namespace autoglm

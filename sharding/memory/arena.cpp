@@ -9,6 +9,7 @@
 
 #include "sharding/base/error.h"
 #include "sharding/base/units.h"
+#include "sharding/memory/arena_internal.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
@@ -18,18 +19,15 @@
 #endif
 
 namespace autoglm {
-namespace {
 
-// LibTorch keeps a plain pointer to its allocators for the life of the process, also while it is torn
-// down, so the arenas are never destroyed.
-constexpr std::uint8_t kPriority = 100;
-
-[[noreturn]] void throw_out_of_memory(const Placement& placement, std::int64_t bytes, const char* device) {
+void throw_out_of_memory(const Placement& placement, std::int64_t bytes, std::string_view where,
+                         std::string_view reason) {
   throw OutOfMemory(
       fmt::format(
-          "out of memory on {}: {} for {} do not fit; {} of {} are in use, the largest free block has {}",
-          device, format_bytes(bytes), category_name(current_category()), format_bytes(placement.use().total),
-          format_bytes(placement.capacity()), format_bytes(placement.largest_free_block())),
+          "out of memory on {}: {} for {} do not fit; {} of {} are in use, the largest free block has {}{}{}",
+          where, format_bytes(bytes), category_name(current_category()), format_bytes(placement.use().total),
+          format_bytes(placement.capacity()), format_bytes(placement.largest_free_block()),
+          reason.empty() ? "" : "; ", reason),
       bytes, placement.use());
 }
 
@@ -38,11 +36,21 @@ ArenaStatistics statistics_of(const Placement& placement) {
           placement.num_allocations()};
 }
 
-// One mapping of address space with its placement.
+namespace {
+
+// LibTorch keeps a plain pointer to its allocators for the life of the process, also while it is torn
+// down, so the arenas are never destroyed.
+constexpr std::uint8_t kPriority = 100;
+
+// One mapping of address space with its placement. With a locker, allocations are whole pages, each locked
+// for itself: a copy to or from a device never crosses from one into the next.
 class MappedRange {
  public:
-  MappedRange(std::int64_t capacity, std::int64_t limit)
-      : placement_(std::min(limit, capacity), RehearsalArena::kCpuAlignment), mapped_(capacity) {
+  MappedRange(std::int64_t capacity, std::int64_t limit, std::unique_ptr<PageLocker> locker)
+      : placement_(std::min(limit, capacity),
+                   locker ? RehearsalArena::kLockedAlignment : RehearsalArena::kCpuAlignment),
+        mapped_(capacity),
+        locker_(std::move(locker)) {
     void* base = mmap(nullptr, static_cast<std::size_t>(capacity), PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (base == MAP_FAILED) {
@@ -61,10 +69,12 @@ class MappedRange {
     const std::int64_t offset = placement_.allocate(bytes, current_category());
     if (offset < 0) throw_out_of_memory(placement_, bytes, where);
     ASAN_UNPOISON_MEMORY_REGION(base_ + offset, static_cast<std::size_t>(bytes));
+    if (locker_) lock(offset, bytes, where);
     return base_ + offset;
   }
   void release(char* data) {
-    [[maybe_unused]] const std::int64_t bytes = placement_.release(data - base_);
+    const std::int64_t bytes = placement_.release(data - base_);
+    if (locker_) locker_->unlock(data, bytes);
     ASAN_POISON_MEMORY_REGION(data, static_cast<std::size_t>(bytes));
   }
 
@@ -82,14 +92,25 @@ class MappedRange {
   void set_limit(std::int64_t limit) { placement_.set_capacity(std::min(limit, mapped_)); }
 
  private:
+  void lock(std::int64_t offset, std::int64_t bytes, const char* where) {
+    constexpr std::int64_t kPage = RehearsalArena::kLockedAlignment;
+    const std::int64_t whole = (bytes + kPage - 1) / kPage * kPage;
+    const std::string refusal = locker_->lock(base_ + offset, whole);
+    if (refusal.empty()) return;
+    placement_.release(offset);
+    throw_out_of_memory(placement_, bytes, where, fmt::format("locking the pages was refused: {}", refusal));
+  }
+
   Placement placement_;
   std::int64_t mapped_;
   char* base_ = nullptr;
+  std::unique_ptr<PageLocker> locker_;
 };
 
 class CpuArena final : public at::Allocator {
  public:
-  CpuArena(std::int64_t capacity, std::int64_t limit) : device_(capacity, limit), host_(capacity, capacity) {}
+  CpuArena(std::int64_t capacity, std::int64_t limit, std::unique_ptr<PageLocker> locker)
+      : device_(capacity, limit, nullptr), host_(capacity, capacity, std::move(locker)) {}
 
   at::DataPtr allocate(std::size_t bytes) override {
     if (bytes == 0) return {nullptr, nullptr, &release, at::Device(at::kCPU)};
@@ -174,7 +195,8 @@ class MetaArena final : public at::Allocator {
     AUTOGLM_CHECK(!device_, "a rehearsal is running already");
     generation_ = (generation_ + 1) & 0xFFFF;
     device_.emplace(limit, alignment);
-    host_.emplace(kUnlimited, alignment);
+    const bool locks = alignment == RehearsalArena::kCudaAlignment;
+    host_.emplace(kUnlimited, locks ? RehearsalArena::kLockedAlignment : alignment);
   }
   void stop() {
     device_.reset();
@@ -217,15 +239,16 @@ void MetaArena::release(void* context) {
 
 }  // namespace
 
-void install_cpu_arena(std::optional<std::int64_t> limit) {
+void install_cpu_arena(std::optional<std::int64_t> limit, std::unique_ptr<PageLocker> locker) {
   if (cpu_arena() != nullptr) {
+    AUTOGLM_CHECK(!locker, "the CPU arena is installed already");
     if (limit) set_cpu_arena_limit(*limit);
     return;
   }
   const std::int64_t machine = host_memory_limit();
   // Address space beyond the machine's memory leaves room for holes between blocks: only touched pages cost.
   const std::int64_t capacity = std::max(2 * machine, limit.value_or(0));
-  cpu_arena() = std::make_unique<CpuArena>(capacity, limit.value_or(capacity)).release();
+  cpu_arena() = std::make_unique<CpuArena>(capacity, limit.value_or(capacity), std::move(locker)).release();
   c10::SetAllocator(c10::kCPU, cpu_arena(), kPriority);
 }
 
@@ -253,12 +276,16 @@ void fail_cpu_allocation(std::int64_t n) {
   cpu_arena()->fail_allocation(n);
 }
 
-void set_cpu_arena_limit(std::int64_t limit) {
-  AUTOGLM_CHECK(cpu_arena() != nullptr, "no CPU arena is installed");
+void check_memory_limit(std::int64_t limit) {
   if (limit < (std::int64_t{1} << 20)) {
     fail(ExitCode::usage, "--memory-limit {} is too small for any model; give at least 1MiB",
          format_bytes(limit));
   }
+}
+
+void set_cpu_arena_limit(std::int64_t limit) {
+  AUTOGLM_CHECK(cpu_arena() != nullptr, "no CPU arena is installed");
+  check_memory_limit(limit);
   cpu_arena()->set_limit(limit);
 }
 

@@ -43,10 +43,30 @@ struct MemoryStatistics {
   ArenaStatistics host;
 };
 
+// Locks pages of the host into memory, so that a device can copy to and from them at full speed and in the
+// background.
+class PageLocker {
+ public:
+  virtual ~PageLocker() = default;
+
+  // Whole pages, which may not have been touched yet. Returns why not, in the system's words, or nothing.
+  virtual std::string lock(void* data, std::int64_t bytes) = 0;
+
+  // What lock() was called with.
+  virtual void unlock(void* data, std::int64_t bytes) = 0;
+
+ protected:
+  PageLocker() = default;
+  PageLocker(const PageLocker&) = default;
+  PageLocker& operator=(const PageLocker&) = default;
+};
+
 // Installs the CPU arena as LibTorch's CPU allocator, with a limit in bytes for the device's pool (absent:
 // the machine's memory). Call once, before the first tensor that should be counted; a second call only
-// changes the limit. Thread-safe.
-void install_cpu_arena(std::optional<std::int64_t> limit = std::nullopt);
+// changes the limit. Thread-safe. With `locker`, for a rank that computes on another device, the host's pool
+// is page-locked: an allocation that the system refuses to lock throws OutOfMemory.
+void install_cpu_arena(std::optional<std::int64_t> limit = std::nullopt,
+                       std::unique_ptr<PageLocker> locker = nullptr);
 
 ArenaStatistics cpu_arena_statistics(MemoryPool pool = MemoryPool::device);
 MemoryStatistics cpu_memory_statistics();
@@ -62,12 +82,15 @@ void trim_cpu_arena();
 // withdraws it. For tests of what happens then.
 void fail_cpu_allocation(std::int64_t n);
 
-// Changes the limit of the device's pool; what is in use stays. Throws Error(usage) when `limit` is below 1
-// MiB.
+// Throws Error(usage) when `limit` is below 1 MiB.
+void check_memory_limit(std::int64_t limit);
+
+// Changes the limit of the device's pool; what is in use stays. Throws as check_memory_limit() does.
 void set_cpu_arena_limit(std::int64_t limit);
 
 // While one exists, tensors of the meta device are placed and counted as on a device with `limit` bytes and
-// `alignment`, and beside it a host without limit. Not nestable; one at a time per process.
+// `alignment`, and beside it a host without limit, which rounds to pages beside a CUDA device. Not nestable;
+// one at a time per process.
 class RehearsalArena {
  public:
   explicit RehearsalArena(std::int64_t limit = std::int64_t{1} << 50, std::int64_t alignment = kCpuAlignment);
@@ -79,6 +102,8 @@ class RehearsalArena {
   void reset_peak();
 
   static constexpr std::int64_t kCpuAlignment = 64;
+  static constexpr std::int64_t kCudaAlignment = 512;     // what LibTorch's own allocator rounds to
+  static constexpr std::int64_t kLockedAlignment = 4096;  // of the host's pool beside a CUDA device
 };
 
 // Bytes of memory that this process may use: the machine's, or less where a control group limits it.

@@ -25,19 +25,24 @@ void Placement::erase_free(std::map<std::int64_t, std::int64_t>::iterator block)
 
 std::int64_t Placement::allocate(std::int64_t bytes, MemoryCategory category) {
   AUTOGLM_CHECK(bytes > 0, "{} bytes", bytes);
-  const std::int64_t rounded = (bytes + alignment_ - 1) / alignment_ * alignment_;
-  const auto fit = free_by_size_.lower_bound({rounded, 0});
+  const std::int64_t size = rounded(bytes);
+  const auto fit = free_by_size_.lower_bound({size, 0});
   if (fit == free_by_size_.end()) return -1;
   const auto [free_bytes, offset] = *fit;
   erase_free(free_by_offset_.find(offset));
-  if (free_bytes > rounded) insert_free(offset + rounded, free_bytes - rounded);
-  used_.emplace(offset, Block{rounded, category});
-  use_.total += rounded;
-  use_.by_category[static_cast<std::size_t>(category)] += rounded;
+  if (free_bytes > size) insert_free(offset + size, free_bytes - size);
+  used_.emplace(offset, Block{size, category});
+  use_.total += size;
+  use_.by_category[static_cast<std::size_t>(category)] += size;
   if (use_.total > peak_.total) peak_ = use_;
-  extent_ = std::max(extent_, offset + rounded);
+  extent_ = std::max(extent_, offset + size);
   ++num_allocations_;
   return offset;
+}
+
+std::int64_t Placement::end_of_next(std::int64_t bytes) const {
+  const auto fit = free_by_size_.lower_bound({rounded(bytes), 0});
+  return fit == free_by_size_.end() ? -1 : fit->second + rounded(bytes);
 }
 
 std::int64_t Placement::release(std::int64_t offset) {

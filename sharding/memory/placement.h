@@ -33,6 +33,9 @@ class Placement {
   // -1 when no block is large enough. `bytes` > 0.
   std::int64_t allocate(std::int64_t bytes, MemoryCategory category);
 
+  // One above the highest byte of the block that allocate() would return now; -1 when it would fail.
+  std::int64_t end_of_next(std::int64_t bytes) const;
+
   // Frees what allocate() returned `offset` for, and returns its size after rounding. Free neighbours are
   // joined.
   std::int64_t release(std::int64_t offset);
@@ -67,6 +70,9 @@ class Placement {
   };
   using FreeBySize = std::set<std::pair<std::int64_t, std::int64_t>>;
 
+  std::int64_t rounded(std::int64_t bytes) const {
+    return (bytes + alignment_ - 1) / alignment_ * alignment_;
+  }
   void insert_free(std::int64_t offset, std::int64_t bytes);
   void erase_free(std::map<std::int64_t, std::int64_t>::iterator block);
 

@@ -1,5 +1,7 @@
 #include "trainer/engine/engine.h"
 
+#include <ATen/ops/zeros.h>
+#include <c10/core/AutogradState.h>
 #include <torch/csrc/autograd/engine.h>
 
 #include <cmath>
@@ -18,13 +20,34 @@ at::ScalarType working_type(const EngineOptions& options) {
 }
 
 // Back-propagates `gradient` through the graph that ends in `root`, down to `leaf`. The gradient is given up
-// as soon as the graph has taken it.
+// as soon as the graph has taken it. Runs on this thread, on CUDA too, where LibTorch has a thread for each
+// device otherwise: only one thread allocates, and errors come out here.
 at::Tensor backward(torch::autograd::Edge root, at::Tensor gradient, const at::Tensor& leaf) {
   const torch::autograd::edge_list roots{std::move(root)};
   const torch::autograd::edge_list leaves{gradient_edge(leaf)};
   torch::autograd::variable_list gradients{std::move(gradient)};
+  c10::AutogradState::get_tls_state().set_multithreading_enabled(false);
   return torch::autograd::Engine::get_default_engine().execute(roots, gradients, false, false, false,
                                                                leaves)[0];
+}
+
+// What CUBLAS_WORKSPACE_CONFIG=:4096:8 makes LibTorch give cuBLAS, once per process.
+constexpr std::int64_t kCublasWorkspaceBytes = std::int64_t{32} << 20;
+
+// On the device, or where it is rehearsed.
+bool on_cuda(at::Device device) {
+  return device.is_cuda() || (device.is_meta() && ops::rehearsal_target() == ops::Target::cuda);
+}
+
+// Takes cuBLAS's workspace, or in a rehearsal allocates what that would; the result is to be kept.
+at::Tensor start_products(at::Device device) {
+  const CategoryScope scope(MemoryCategory::workspace);
+  if (device.is_cuda()) start_products_on_device(device);
+  if (device.is_cuda() || !on_cuda(device)) return {};
+  const at::TensorOptions options = at::TensorOptions().device(device);
+  const at::Tensor factor = at::empty({16, 16}, options.dtype(at::kFloat));
+  const at::Tensor product = at::empty_like(factor);
+  return at::empty({kCublasWorkspaceBytes}, options.dtype(at::kByte));
 }
 
 }  // namespace
@@ -34,6 +57,7 @@ Engine::Engine(Model& model, const EngineOptions& options, Communicator& communi
   const std::string conflict = strategy_conflict(options.strategy, options.bf16);
   AUTOGLM_CHECK(conflict.empty(), "{}", conflict);
   options_.max_positions = std::max(options_.max_positions, options_.row_length);
+  workspace_ = start_products(options_.device);
   rotary_ = ops::make_rotary_table(model.config.rotary, options_.max_positions, options_.device);
   for (Block* block : model.blocks()) states_.emplace_back(*block, placement());
   const std::vector<std::int64_t> on_host = host_elements(states_, options_.strategy.offload_optimizer);
@@ -60,6 +84,11 @@ void Engine::allocate_buffers() {
   if (options_.strategy.offload_optimizer > 0) {
     squares_piece_ =
         allocate_flat(kSquaresPiece, at::kFloat, options_.device, MemoryCategory::staging, MemoryPool::host);
+  }
+  if (on_cuda(options_.device)) {
+    std::int64_t most = 0;
+    for (const BlockState& state : states_) most = std::max(most, num_squares(state));
+    device_sums_ = allocate_flat(most, at::kDouble, options_.device, MemoryCategory::staging);
   }
 }
 
@@ -112,6 +141,10 @@ ForwardContext Engine::context_for(const MicroBatch& batch, std::int64_t layer) 
 
 // The table stays acquired under tied embeddings only while it is read: the head acquires it again.
 at::Tensor Engine::embed(const MicroBatch& batch) {
+  for (const std::int32_t id : batch.largest_ids) {
+    AUTOGLM_CHECK(id < model_.config.vocabulary_size, "token id {} of a vocabulary of {}", id,
+                  model_.config.vocabulary_size);
+  }
   weights_->acquire(0);
   weights_->prefetch(1);
   at::Tensor x;
@@ -279,11 +312,10 @@ double Engine::evaluate_micro_batch(const MicroBatch& batch) {
 StepSums Engine::finish_accumulation(double loss_sum) {
   reducer_->finish();
   double squares = 0;
-  for (const BlockState& state : states_) squares += sum_of_squares(state, squares_piece_);
+  for (const BlockState& state : states_) squares += sum_of_squares(state, squares_piece_, device_sums_);
   std::array<double, 3> sums{loss_sum, squares, std::exchange(failed_, false) ? 1.0 : 0.0};
   const Event summed = communicator_.all_reduce(sums, streams_.compute().record());
-  streams_.wait_exposed(summed);
-  summed.synchronize();
+  streams_.wait_on_host(summed);
   return {sums[0], std::sqrt(sums[1]), streams_.take_exposed_seconds(), std::llround(sums[2])};
 }
 

@@ -172,8 +172,11 @@ class Engine {
   void offload_activations();
   void allocate_buffers();
   StatePlacement placement() const;
-  void end_phase(EnginePhase phase, std::size_t block = 0) const {
-    if (options_.on_phase) options_.on_phase(phase, block);
+  // Whoever listens is told once the device has done the phase's work.
+  void end_phase(EnginePhase phase, std::size_t block = 0) {
+    if (!options_.on_phase) return;
+    streams_.compute().synchronize();
+    options_.on_phase(phase, block);
   }
   // Runs a piece of compute, unless this rank has run out of memory: then only the collectives go on.
   template <typename Piece>
@@ -188,6 +191,8 @@ class Engine {
   void visit_pieces(bool sharded,
                     const std::function<void(const BlockState&, ElementRange, std::span<float>)>& read,
                     const std::function<void(const Parameter&, std::int64_t, std::span<float>)>& visit);
+  // Brings values in host memory from one rank to all.
+  void share_from(int owner, std::span<float> values);
   void read_master(const BlockState& state, ElementRange range, std::span<float> values) const;
 
   std::size_t head_index() const { return states_.size() - 1; }
@@ -206,7 +211,9 @@ class Engine {
   std::optional<WeightSource> weights_;
   std::optional<OptimizerStep> optimizer_;
   std::optional<ActivationStore> activations_;
+  at::Tensor workspace_;
   at::Tensor squares_piece_;
+  at::Tensor device_sums_;
   at::Tensor anchor_;
   std::vector<SavedLayer> saved_;
   EnginePhase phase_ = EnginePhase::construction;

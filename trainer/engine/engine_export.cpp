@@ -1,5 +1,9 @@
 // Weights on their way in and out.
+#include <ATen/ops/from_blob.h>
+
 #include <algorithm>
+#include <cstring>
+#include <type_traits>
 
 #include "trainer/engine/engine.h"
 #include "trainer/ops/target.h"
@@ -19,31 +23,68 @@ void round_to_bf16(std::span<float> values) {
                                                     static_cast<std::int64_t>(values.size()));
 }
 
+// Values in host memory, whose type follows from T.
+template <typename T>
+at::Tensor wrapped(const T* values, std::int64_t count) {
+  constexpr at::ScalarType kType = std::is_same_v<T, float>          ? at::kFloat
+                                   : std::is_same_v<T, std::int16_t> ? at::kShort
+                                                                     : at::kBFloat16;
+  return at::from_blob(const_cast<T*>(values), {count}, kType);
+}
+
+// Copies values to or from elements of a flat tensor of the same type, wherever it lies.
+template <typename T>
+void write_elements(const at::Tensor& flat, std::int64_t at, const T* values, std::int64_t count) {
+  if (flat.is_cpu()) {
+    std::copy_n(values, count, ops::write_pointer<T>(flat) + at);
+  } else {
+    flat.narrow(0, at, count).copy_(wrapped(values, count));
+  }
+}
+template <typename T>
+void read_elements(const at::Tensor& flat, std::int64_t at, T* values, std::int64_t count) {
+  if (flat.is_cpu()) {
+    std::copy_n(ops::read_pointer<T>(flat) + at, count, values);
+  } else {
+    wrapped(values, count).copy_(flat.narrow(0, at, count));
+  }
+}
+
 // Writes fp32 values, as master weights and rounded as working ones, to where they belong.
 void store_working(const at::Tensor& working, std::int64_t at, std::span<const float> values) {
-  AUTOGLM_CHECK(working.is_cpu());
+  const auto count = static_cast<std::int64_t>(values.size());
   if (working.scalar_type() == at::kFloat) {
-    std::copy(values.begin(), values.end(), ops::write_pointer<float>(working) + at);
+    write_elements(working, at, values.data(), count);
     return;
   }
-  simd::float_kernels().round_weights(values.data(), ops::write_pointer<simd::bf16_bits>(working) + at,
-                                      static_cast<std::int64_t>(values.size()));
+  if (working.is_cpu()) {
+    simd::float_kernels().round_weights(values.data(), ops::write_pointer<simd::bf16_bits>(working) + at,
+                                        count);
+    return;
+  }
+  std::vector<simd::bf16_bits> rounded(values.size());
+  simd::float_kernels().round_weights(values.data(), rounded.data(), count);
+  write_elements(working, at, rounded.data(), count);
 }
 
 void store_master(const OptimizerPart& part, std::int64_t at, std::span<const float> values) {
   if (part.is_working) return;
+  const auto count = static_cast<std::int64_t>(values.size());
   if (part.master.defined()) {
-    std::copy(values.begin(), values.end(), ops::write_pointer<float>(part.master) + at);
+    write_elements(part.master, at, values.data(), count);
     return;
   }
   std::vector<simd::bf16_bits> upper(values.size());
   std::vector<std::int16_t> lower(values.size());
-  simd::float_kernels().split_master(values.data(), upper.data(), lower.data(),
-                                     static_cast<std::int64_t>(values.size()));
-  // Weights that were saved in bf16 leave nothing over. Memory that nobody has written yet is zero, and stays
-  // unwritten here: the first touch of a page is slow, and the first step need not wait for it.
-  std::int16_t* to = ops::write_pointer<std::int16_t>(part.remainder) + at;
-  if (!std::equal(lower.begin(), lower.end(), to)) std::copy(lower.begin(), lower.end(), to);
+  simd::float_kernels().split_master(values.data(), upper.data(), lower.data(), count);
+  // Weights that were saved in bf16 leave nothing over. Memory of the CPU that nobody has written yet is
+  // zero, and stays unwritten here: the first touch of a page is slow, and the first step need not wait for
+  // it.
+  if (part.remainder.is_cpu() &&
+      std::equal(lower.begin(), lower.end(), ops::read_pointer<std::int16_t>(part.remainder) + at)) {
+    return;
+  }
+  write_elements(part.remainder, at, lower.data(), count);
 }
 
 }  // namespace
@@ -84,13 +125,31 @@ void Engine::read_master(const BlockState& state, ElementRange range, std::span<
     float* to = values.data() + (mine.begin - range.begin);
     const std::int64_t at = mine.begin - part.range.begin;
     if (part.master.defined()) {
-      std::copy_n(ops::read_pointer<float>(part.master) + at, mine.size(), to);
+      read_elements(part.master, at, to, mine.size());
     } else {
-      simd::float_kernels().join_master(ops::read_pointer<simd::bf16_bits>(state.working_range(mine)),
-                                        ops::read_pointer<std::int16_t>(part.remainder) + at, to,
-                                        mine.size());
+      // The two may lie in different memories.
+      std::vector<simd::bf16_bits> upper(static_cast<std::size_t>(mine.size()));
+      std::vector<std::int16_t> lower(upper.size());
+      read_elements(state.working_range(mine), 0, upper.data(), mine.size());
+      read_elements(part.remainder, at, lower.data(), mine.size());
+      simd::float_kernels().join_master(upper.data(), lower.data(), to, mine.size());
     }
   }
+}
+
+// The communicator's collectives are for the device's memory; only its control messages are always for the
+// host's.
+void Engine::share_from(int owner, std::span<float> values) {
+  if (!options_.device.is_cuda()) {
+    communicator_.broadcast(values.data(), static_cast<std::int64_t>(values.size_bytes()), owner, Event())
+        .synchronize();
+    return;
+  }
+  const bool mine = owner == communicator_.rank();
+  const auto all = communicator_.exchange(mine ? std::as_bytes(values) : std::span<const std::byte>());
+  const std::vector<std::byte>& bytes = all[static_cast<std::size_t>(owner)];
+  AUTOGLM_CHECK(bytes.size() == values.size_bytes(), "{} bytes from rank {}", bytes.size(), owner);
+  std::memcpy(values.data(), bytes.data(), bytes.size());
 }
 
 void Engine::visit_pieces(
@@ -110,12 +169,7 @@ void Engine::visit_pieces(
         if (sharded) range = range.within({owner * shard, (owner + 1) * shard});
         piece.resize(static_cast<std::size_t>(range.size()));
         if (!sharded || owner == communicator_.rank()) read(state, range, piece);
-        if (sharded) {
-          communicator_
-              .broadcast(piece.data(), range.size() * static_cast<std::int64_t>(sizeof(float)),
-                         static_cast<int>(owner), Event())
-              .synchronize();
-        }
+        if (sharded) share_from(static_cast<int>(owner), piece);
         visit(parameter, range.begin - all.begin, piece);
         at = range.end;
       }
@@ -145,8 +199,8 @@ void Engine::export_gradients(
         for (const GradientPart& part : state.gradients) {
           const ElementRange mine = range.within(part.range);
           if (mine.size() == 0) continue;
-          const at::Tensor sum =
-              part.sum.narrow(0, mine.begin - part.range.begin, mine.size()).to(at::kFloat);
+          const at::Tensor sum = part.sum.narrow(0, mine.begin - part.range.begin, mine.size())
+                                     .to(at::TensorOptions().device(at::kCPU).dtype(at::kFloat));
           std::copy_n(ops::read_pointer<float>(sum), mine.size(), values.data() + (mine.begin - range.begin));
         }
       },

@@ -86,6 +86,7 @@ void Engine::change_strategy(const Strategy& strategy) {
   weights_.reset();
   reducer_.reset();
   squares_piece_.reset();
+  device_sums_.reset();
   for (SavedLayer& saved : saved_) saved = {};
   options_.strategy = strategy;
   const StatePlacement next = placement();

@@ -25,6 +25,17 @@ void add_to_sum(const float* values, void* sum, bool bf16, std::int64_t count, b
   }
 }
 
+// The same, shared among threads in pieces of at least `grain` elements.
+void add_in_pieces(const float* values, void* sum, bool bf16, std::int64_t count, bool first,
+                   std::int64_t grain) {
+  const std::int64_t width = bf16 ? 2 : 4;
+  at::parallel_for(0, count, grain, [&](std::int64_t begin, std::int64_t end) {
+    add_to_sum(values + begin, static_cast<char*>(sum) + begin * width, bf16, end - begin, first);
+  });
+}
+
+constexpr std::int64_t kAddGrain = 1 << 16;
+
 }  // namespace
 
 GradientReducer::GradientReducer(std::span<BlockState> states, const StatePlacement& placement,
@@ -132,7 +143,9 @@ void GradientReducer::download(Slot& slot, const GradientPart& part) {
       const auto* from = static_cast<const float*>(element_pointer(staging_[which], 0));
       void* to = element_pointer(part.sum, at - part.range.begin);
       const bool bf16 = part.sum.scalar_type() == at::kBFloat16;
-      work.submit([=, first = slot.first] { add_to_sum(from, to, bf16, count, first); });
+      // Beside a GPU the cores are free; beside compute on the CPU they are not.
+      const std::int64_t grain = slot.buffer.is_cuda() ? kAddGrain : count;
+      work.submit([=, first = slot.first] { add_in_pieces(from, to, bf16, count, first, grain); });
     }
     staging_free_[which] = work.record();
   }
@@ -147,13 +160,13 @@ void GradientReducer::retire_oldest() {
   for (const GradientPart& part : slot.owner->gradients) {
     if (part.pool == MemoryPool::host || !ops::computes(slot.buffer)) continue;
     const bool bf16 = part.sum.scalar_type() == at::kBFloat16;
-    AUTOGLM_CHECK(part.sum.is_cpu());
     const auto* from = static_cast<const float*>(element_pointer(slot.buffer, part.range.begin));
-    auto* to = static_cast<char*>(element_pointer(part.sum, 0));
-    const auto width = static_cast<std::int64_t>(part.sum.element_size());
-    at::parallel_for(0, part.range.size(), 1 << 16, [&](std::int64_t begin, std::int64_t end) {
-      add_to_sum(from + begin, to + begin * width, bf16, end - begin, slot.first);
-    });
+    void* to = element_pointer(part.sum, 0);
+    if (part.sum.is_cuda()) {
+      accumulate_on_device(from, to, bf16, part.range.size(), slot.first);
+    } else {
+      add_in_pieces(from, to, bf16, part.range.size(), slot.first, kAddGrain);
+    }
   }
   slot.owner = nullptr;
   slot.in_flight = false;
@@ -169,41 +182,61 @@ void GradientReducer::finish() {
     }
   }
   while (!in_flight_.empty()) retire_oldest();
-  for (const Event& event : staging_free_) streams_.wait_exposed(event);
+  for (const Event& event : staging_free_) streams_.wait_on_host(event);
 }
 
 void GradientReducer::discard() {
   while (!in_flight_.empty()) retire_oldest();
-  for (const Event& event : staging_free_) streams_.wait_exposed(event);
+  for (const Event& event : staging_free_) streams_.wait_on_host(event);
   for (BlockState& state : states_) state.accumulated = false;
 }
 
-double sum_of_squares(const BlockState& state, const at::Tensor& piece) {
+namespace {
+
+ElementRange piece_range(const ElementRange& shard, std::int64_t index) {
+  const std::int64_t begin = shard.begin + index * kSquaresPiece;
+  return {begin, std::min(begin + kSquaresPiece, shard.end)};
+}
+
+bool whole_in(const ElementRange& range, const GradientPart& part) {
+  return part.range.begin <= range.begin && range.end <= part.range.end;
+}
+
+// Sums of the pieces that lie whole in `part`.
+void sum_whole_pieces(const ElementRange& shard, const GradientPart& part, const at::Tensor& device_sums,
+                      std::span<double> sums) {
+  if (part.sum.is_cuda()) {
+    // What lies on the device begins where the shard does; its last piece may go on elsewhere.
+    AUTOGLM_CHECK(part.range.begin == shard.begin, "{} is not {}", part.range.begin, shard.begin);
+    const bool all = part.range.end == shard.end;
+    const std::int64_t count = all ? part.range.size() : part.range.size() / kSquaresPiece * kSquaresPiece;
+    squares_on_device(part.sum, count, kSquaresPiece, device_sums, sums.data());
+    return;
+  }
+  at::parallel_for(0, static_cast<std::int64_t>(sums.size()), 8, [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t i = first; i < last; ++i) {
+      const ElementRange range = piece_range(shard, i);
+      if (!whole_in(range, part)) continue;
+      sums[static_cast<std::size_t>(i)] =
+          piece_sum_of_squares(part.sum, range.begin - part.range.begin, range.size());
+    }
+  });
+}
+
+}  // namespace
+
+std::int64_t num_squares(const BlockState& state) {
+  return (state.shard().size() + kSquaresPiece - 1) / kSquaresPiece;
+}
+
+double sum_of_squares(const BlockState& state, const at::Tensor& piece, const at::Tensor& device_sums) {
   double total = 0;
   if (state.gradients.empty() || !ops::computes(state.gradients.front().sum)) return total;
   const ElementRange shard = state.shard();
-  std::vector<double> sums(static_cast<std::size_t>((shard.size() + kSquaresPiece - 1) / kSquaresPiece));
-  const auto range_of = [&](std::int64_t index) {
-    const std::int64_t begin = shard.begin + index * kSquaresPiece;
-    return ElementRange{begin, std::min(begin + kSquaresPiece, shard.end)};
-  };
-  const auto whole_in = [](ElementRange range, const GradientPart& part) {
-    return part.range.begin <= range.begin && range.end <= part.range.end;
-  };
-  for (const GradientPart& part : state.gradients) {
-    AUTOGLM_CHECK(part.sum.is_cpu());
-    at::parallel_for(0, static_cast<std::int64_t>(sums.size()), 8,
-                     [&](std::int64_t first, std::int64_t last) {
-                       for (std::int64_t i = first; i < last; ++i) {
-                         const ElementRange range = range_of(i);
-                         if (!whole_in(range, part)) continue;
-                         sums[static_cast<std::size_t>(i)] =
-                             piece_sum_of_squares(part.sum, range.begin - part.range.begin, range.size());
-                       }
-                     });
-  }
+  std::vector<double> sums(static_cast<std::size_t>(num_squares(state)));
+  for (const GradientPart& part : state.gradients) sum_whole_pieces(shard, part, device_sums, sums);
   for (std::size_t i = 0; i < sums.size(); ++i) {
-    const ElementRange range = range_of(static_cast<std::int64_t>(i));
+    const ElementRange range = piece_range(shard, static_cast<std::int64_t>(i));
     const bool straddles = std::none_of(state.gradients.begin(), state.gradients.end(),
                                         [&](const GradientPart& part) { return whole_in(range, part); });
     if (straddles) {

@@ -82,8 +82,11 @@ class GradientReducer {
 
 // Sum of squares of a block's accumulated gradients in fp64, in an order that does not depend on where they
 // lie. `piece` is scratch space on the host for kSquaresPiece fp32 values, for pieces that lie in both
-// memories.
-double sum_of_squares(const BlockState& state, const at::Tensor& piece);
+// memories; `device_sums` on the device for num_squares() fp64 values, where gradients lie on a CUDA device.
+double sum_of_squares(const BlockState& state, const at::Tensor& piece, const at::Tensor& device_sums);
+
+// Pieces of this rank's shard of the block.
+std::int64_t num_squares(const BlockState& state);
 
 // Elements that staging buffers hold: a transfer moves that many at a time.
 inline constexpr std::int64_t kTransferElements = std::int64_t{1} << 20;

@@ -12,6 +12,7 @@ MicroBatch::MicroBatch(std::int64_t batch, std::int64_t length, at::Device devic
   const CategoryScope scope(MemoryCategory::data);
   rows.batch = batch;
   rows.length = length;
+  largest_ids.assign(static_cast<std::size_t>(batch), 0);
   const at::Device host = device.is_meta() ? device : at::Device(at::kCPU);
   ids = at::zeros({batch, length}, at::TensorOptions().dtype(at::kLong).device(device));
   positions = at::zeros({batch * length}, at::TensorOptions().dtype(at::kInt).device(device));
@@ -27,6 +28,13 @@ void MicroBatch::set_row(std::int64_t row, std::span<const std::int32_t> row_ids
   const std::int64_t first = row * rows.length;
   AUTOGLM_CHECK(static_cast<std::int64_t>(row_ids.size()) == rows.length &&
                 row_targets.size() == row_ids.size() && row_positions.size() == row_ids.size());
+  const auto [smallest, largest] = std::minmax_element(row_ids.begin(), row_ids.end());
+  const auto [first_position, last_position] =
+      std::minmax_element(row_positions.begin(), row_positions.end());
+  AUTOGLM_CHECK(*smallest >= 0 && *first_position >= 0 && *last_position < rows.length,
+                "token id {}, positions from {} to {} in rows of {}", *smallest, *first_position,
+                *last_position, rows.length);
+  largest_ids[static_cast<std::size_t>(row)] = *largest;
   if (row == 0) rows.document_starts.clear();
   for (const std::int32_t start : document_starts) {
     rows.document_starts.push_back(static_cast<std::int32_t>(first) + start);

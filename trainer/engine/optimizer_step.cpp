@@ -177,9 +177,15 @@ AdamWSlice OptimizerStep::slice_of(std::size_t index, ElementRange range) const 
 void OptimizerStep::update(std::size_t index, StepContext& context) {
   const Piece& piece = pieces_[index];
   const BlockState& state = states_[piece.block];
-  if (gathers_) streams_.wait_exposed(gathers_done_[piece.block]);
-  streams_.wait_exposed(loaded_[index % kNumStages]);
-  streams_.wait_exposed(stored_[index % kNumStages]);
+  const bool on_host = part_of(piece).pool == MemoryPool::host;
+  // A state on the host is updated by this thread: what it reads must be there now, not in the device's
+  // order.
+  const auto wait = [&](const Event& event) {
+    on_host ? streams_.wait_on_host(event) : streams_.wait_exposed(event);
+  };
+  if (gathers_) wait(gathers_done_[piece.block]);
+  wait(loaded_[index % kNumStages]);
+  wait(stored_[index % kNumStages]);
   if (!ops::computes(state.working)) return;
   context.plain.first = context.decaying.first = !state.stepped;
   for (std::size_t i = 0; i < state.block->parameters().size(); ++i) {
@@ -190,7 +196,8 @@ void OptimizerStep::update(std::size_t index, StepContext& context) {
     AdamWSlice slice = slice_of(index, range);
     slice.first_element =
         first_elements_[piece.block][i] + static_cast<std::uint64_t>(range.begin - all.begin);
-    adamw(slice, parameter.spec().decays ? context.decaying : context.plain);
+    const AdamWUpdate& update = parameter.spec().decays ? context.decaying : context.plain;
+    placement_.device.is_cuda() && !on_host ? adamw_on_device(slice, update) : adamw(slice, update);
   }
 }
 

@@ -6,27 +6,44 @@
 
 namespace autoglm {
 
-EngineStreams::EngineStreams(at::Device device) : compute_(make_inline_stream()) {
-  const auto make = [&](const char* name) {
+EngineStreams::EngineStreams(at::Device device) {
+  const auto make_host = [&](const char* name) {
     return device.is_meta() ? make_inline_stream() : make_host_stream(name);
   };
-  upload_ = make("upload");
-  download_ = make("download");
-  host_work_ = make("host work");
+  if (device.is_cuda()) {
+    compute_ = make_device_compute_stream(device);
+    upload_ = make_device_transfer_stream(device);
+    download_ = make_device_transfer_stream(device);
+    clock_ = make_device_wait_clock(device);
+  } else {
+    compute_ = make_inline_stream();
+    upload_ = make_host("upload");
+    download_ = make_host("download");
+  }
+  host_work_ = make_host("host work");
 }
 
 void EngineStreams::wait_exposed(const Event& event) {
   if (event.ready()) {
     compute_->wait(event);
-    return;
+  } else if (clock_) {
+    clock_->wait(*compute_, event);
+  } else {
+    const auto start = std::chrono::steady_clock::now();
+    compute_->wait(event);
+    exposed_ += std::chrono::steady_clock::now() - start;
   }
+}
+
+void EngineStreams::wait_on_host(const Event& event) {
   const auto start = std::chrono::steady_clock::now();
-  compute_->wait(event);
+  event.synchronize();
   exposed_ += std::chrono::steady_clock::now() - start;
 }
 
 double EngineStreams::take_exposed_seconds() {
-  return std::chrono::duration<double>(std::exchange(exposed_, {})).count();
+  const double on_device = clock_ ? clock_->take_seconds() : 0;
+  return on_device + std::chrono::duration<double>(std::exchange(exposed_, {})).count();
 }
 
 void queue_copy(Stream& stream, const at::Tensor& to, std::int64_t to_element, const at::Tensor& from,

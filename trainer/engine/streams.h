@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "sharding/stream.h"
+#include "trainer/engine/device_work.h"
 
 namespace autoglm {
 
@@ -22,14 +23,20 @@ class EngineStreams {
   Stream& download() { return *download_; }
   Stream& host_work() { return *host_work_; }
 
-  // Makes compute wait for an event of communication or transfer, and counts the time that this takes here.
+  // Makes compute wait for an event of communication or transfer, and counts the time that this takes: of the
+  // calling thread on the CPU, of the device's stream on CUDA.
   void wait_exposed(const Event& event);
 
-  // Seconds that compute has waited since the last call.
+  // Makes the calling thread wait, and counts that time: for what it reads or writes in host memory itself.
+  void wait_on_host(const Event& event);
+
+  // Seconds that compute and the calling thread have waited since the last call. Blocks until these waits are
+  // over.
   double take_exposed_seconds();
 
  private:
   std::unique_ptr<Stream> compute_, upload_, download_, host_work_;
+  std::unique_ptr<WaitClock> clock_;  // of the device, where compute runs on one
   std::chrono::steady_clock::duration exposed_{};
 };
 

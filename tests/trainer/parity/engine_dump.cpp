@@ -2,17 +2,18 @@
 //
 // engine_dump REQUEST.json: {"model": DIR, "precision": "fp32"|"bf16", "length": T, "rows": [{"ids",
 // "targets", "positions", "starts"}...], "steps": N, "learning_rate", "weight_decay", "clip", "recompute",
-// "micro_batch", "out": PREFIX, "stage", "offload", "weights"}. Writes PREFIX.json (losses, norms, and a
-// table of tensors) and PREFIX.bin (their fp32 values): the logits of the first micro-batch, every
-// parameter's gradient of the first step, and every parameter at the end. Under mpirun the micro-batches are
-// dealt to the ranks in turns, and rank 0 writes.
+// "micro_batch", "out": PREFIX, "stage", "offload", "weights", "device": "cpu"|"cuda"}. Writes PREFIX.json
+// (losses, norms, and a table of tensors) and PREFIX.bin (their fp32 values): the logits of the first
+// micro-batch, every parameter's gradient of the first step, and every parameter at the end. Under mpirun the
+// micro-batches are dealt to the ranks in turns, and rank 0 writes.
 #include <fmt/core.h>
 
 #include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "checkpoint/model_directory.h"
-#include "sharding/memory/arena.h"
+#include "launcher/job_device.h"
+#include "sharding/memory/job_memory.h"
 #include "sharding/mpi/launch.h"
 #include "sharding/mpi/mpi_communicator.h"
 #include "sharding/mpi/mpi_session.h"
@@ -54,11 +55,11 @@ class Dump {
   std::int64_t offset_ = 0;
 };
 
-std::vector<MicroBatch> make_batches(const json& request, std::int64_t micro_batch) {
+std::vector<MicroBatch> make_batches(const json& request, std::int64_t micro_batch, at::Device device) {
   std::vector<MicroBatch> batches;
   const json& rows = request.at("rows");
   for (std::size_t first = 0; first < rows.size(); first += static_cast<std::size_t>(micro_batch)) {
-    MicroBatch batch(micro_batch, request.at("length"), at::kCPU);
+    MicroBatch batch(micro_batch, request.at("length"), device);
     for (std::int64_t slot = 0; slot < micro_batch; ++slot) {
       const std::size_t index = first + static_cast<std::size_t>(slot);
       if (index >= rows.size()) break;
@@ -94,11 +95,14 @@ Strategy strategy_of(const json& request) {
   return strategy;
 }
 
-void run(const json& request, Communicator& communicator) {
-  install_cpu_arena();
+void run(const json& request, Communicator& control, const LocalRank& local) {
+  const bool cuda = request.value("device", "cpu") == "cuda";
+  JobDevice device({cuda ? DeviceRequest::cuda : DeviceRequest::cpu, std::nullopt, 1}, local, control);
+  Communicator& communicator = device.communicator();
   const ModelDirectory directory = ModelDirectory::open(request.at("model").get<std::string>());
   Model model = make_model(parse_model_config(directory.config().json, "config.json"));
   EngineOptions options;
+  options.device = device.device();
   options.bf16 = request.at("precision") == "bf16";
   options.row_length = request.at("length");
   options.strategy = strategy_of(request);
@@ -107,10 +111,10 @@ void run(const json& request, Communicator& communicator) {
     directory.read_tensor(name, offset, values);
   });
 
-  const std::vector<MicroBatch> batches = make_batches(request, options.strategy.micro_batch);
+  const std::vector<MicroBatch> batches = make_batches(request, options.strategy.micro_batch, options.device);
   const std::int64_t supervised = count_supervised(request);
   Dump dump(request.at("out").get<std::string>(), communicator.rank() == 0);
-  const at::Tensor logits = engine.logits(batches.front()).contiguous();
+  const at::Tensor logits = engine.logits(batches.front()).contiguous().cpu();
   dump.add("logits", 0, {logits.const_data_ptr<float>(), static_cast<std::size_t>(logits.numel())});
   json losses = json::array(), norms = json::array();
   AdamWSettings adamw;
@@ -138,7 +142,7 @@ void run(const json& request, Communicator& communicator) {
                            [&](const std::string& name, std::int64_t offset, std::span<const float> values) {
                              dump.add("weight." + name, offset, values);
                            });
-  dump.finish({{"losses", losses}, {"norms", norms}, {"peak", cpu_arena_statistics().peak.total}});
+  dump.finish({{"losses", losses}, {"norms", norms}, {"peak", job_memory_statistics().device.peak.total}});
 }
 
 }  // namespace
@@ -151,10 +155,11 @@ int main(int argc, char** argv) {
     if (autoglm::detect_launch([](const char* name) { return std::getenv(name); })) {
       autoglm::MpiSession session;
       const auto communicator = autoglm::make_mpi_communicator(session);
-      autoglm::run(request, *communicator);
+      autoglm::run(request, *communicator,
+                   {session.local_rank(), session.local_size(), session.library_version()});
     } else {
       const auto communicator = autoglm::make_self_communicator();
-      autoglm::run(request, *communicator);
+      autoglm::run(request, *communicator, {});
     }
     return 0;
   } catch (const std::exception& error) {

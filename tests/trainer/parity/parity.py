@@ -1,6 +1,9 @@
 """Compares the engine with transformers: logits, gradients and training curves, in fp32 and bf16.
 
-parity.py ENGINE_DUMP CASE [MODEL_DIR]   CASE: llama, glm4, opt (random tiny models in all variants) or a model directory's name.
+parity.py ENGINE_DUMP CASE [MODEL_DIR | --variants NAME,...]
+
+CASE: llama, glm4, opt (random tiny models in all variants, or in those named) or a model directory's name. The engine computes
+on the CPU, or on what AUTOGLM_PARITY_DEVICE says ("cuda").
 """
 
 import copy
@@ -102,7 +105,8 @@ def pack(documents, length):
 
 def run_engine(tool, model_dir, rows, length, folder, **request):
     out = os.path.join(folder, "out")
-    request = dict(model=model_dir, length=length, rows=rows, out=out, **request)
+    request = dict(model=model_dir, length=length, rows=rows, out=out, device=os.environ.get("AUTOGLM_PARITY_DEVICE", "cpu"),
+                   **request)
     path = os.path.join(folder, "request.json")
     with open(path, "w") as file:
         json.dump(request, file)
@@ -247,7 +251,9 @@ def main():
     failures = []
     if case in FAMILIES:
         variants, base, kind = FAMILIES[case]
-        for name, changes in variants.items():
+        chosen = sys.argv[4].split(",") if sys.argv[3:4] == ["--variants"] else list(variants)
+        for name in chosen:
+            changes = variants[name]
             with tempfile.TemporaryDirectory() as folder:
                 save_tiny(kind(**{**base, **changes}), folder)
                 if case == "opt":

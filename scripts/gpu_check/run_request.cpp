@@ -1,0 +1,161 @@
+#include "scripts/gpu_check/run_request.h"
+
+#include <ATen/Parallel.h>
+
+#include <cstring>
+
+#include "trainer/ops/head.h"
+#include "trainer/optim/bf16_element.h"
+
+namespace autoglm {
+namespace {
+
+using nlohmann::json;
+
+template <typename T>
+void read(const json& object, const char* key, std::optional<T>& value) {
+  if (object.contains(key) && !object.at(key).is_null()) value = object.at(key).get<T>();
+}
+
+template <typename T>
+T one_of(const json& object, const char* key, std::initializer_list<std::pair<const char*, T>> choices,
+         T otherwise) {
+  const std::string name = object.value(key, "");
+  if (name.empty()) return otherwise;
+  for (const auto& [text, value] : choices) {
+    if (name == text) return value;
+  }
+  fail(ExitCode::usage, "\"{}\" is no value of \"{}\"", name, key);
+}
+
+StrategyPins parse_pins(const json& object) {
+  StrategyPins pins;
+  read(object, "stage", pins.stage);
+  read(object, "micro_batch", pins.micro_batch);
+  read(object, "recompute_layers", pins.recompute_layers);
+  read(object, "offload_optimizer", pins.offload_optimizer);
+  read(object, "offload_activations", pins.offload_activations);
+  read(object, "head_chunks", pins.head_chunks);
+  if (object.contains("recompute")) {
+    pins.recompute = one_of<Recompute>(
+        object, "recompute",
+        {{"none", Recompute::none}, {"cheap", Recompute::cheap}, {"full", Recompute::full}}, {});
+  }
+  if (object.contains("weights")) {
+    pins.weights = one_of<WeightSourceKind>(object, "weights",
+                                            {{"resident", WeightSourceKind::resident},
+                                             {"peers", WeightSourceKind::peers},
+                                             {"host", WeightSourceKind::host}},
+                                            {});
+  }
+  if (object.contains("master")) {
+    pins.master = one_of<MasterLayout>(object, "master",
+                                       {{"plain", MasterLayout::plain}, {"split", MasterLayout::split}}, {});
+  }
+  pins.bf16_gradients = object.value("gradient_dtype", "fp32") == "bf16";
+  pins.bf16_moments = object.value("moment_dtype", "fp32") == "bf16";
+  return pins;
+}
+
+std::uint32_t digest_of(std::string_view text) {
+  std::uint32_t hash = 2166136261u;  // FNV-1a
+  for (const char letter : text) hash = (hash ^ static_cast<unsigned char>(letter)) * 16777619u;
+  return hash;
+}
+
+}  // namespace
+
+RunRequest parse_run_request(const json& object) {
+  RunRequest request;
+  request.device = one_of<DeviceRequest>(
+      object, "device",
+      {{"auto", DeviceRequest::automatic}, {"cuda", DeviceRequest::cuda}, {"cpu", DeviceRequest::cpu}},
+      DeviceRequest::automatic);
+  read(object, "memory_limit", request.memory_limit);
+  read(object, "host_limit", request.host_limit);
+  read(object, "fewest_layers", request.fewest_layers);
+  request.config = object.at("config");
+  request.bf16 = object.value("precision", "bf16") == "bf16";
+  request.row_length = object.value("row_length", request.row_length);
+  request.rows = object.value("rows", request.rows);
+  request.steps = object.value("steps", request.steps);
+  request.seconds = object.value("seconds", request.seconds);
+  request.plans = object.value("plans", false);
+  request.hashes = object.value("hashes", false);
+  request.pins = parse_pins(object.value("pins", json::object()));
+  return request;
+}
+
+void load_random_weights(Engine& engine) {
+  engine.load([](const std::string& name, std::int64_t offset, std::span<float> values) {
+    const std::uint32_t key = mix_bits(digest_of(name));
+    const bool norm = name.find("norm") != std::string::npos;
+    const float center = norm ? 1.0f : 0.0f, scale = norm ? 0.1f : 0.035f;
+    at::parallel_for(
+        0, static_cast<std::int64_t>(values.size()), 1 << 15, [&](std::int64_t begin, std::int64_t end) {
+          for (std::int64_t i = begin; i < end; ++i) {
+            const auto place = static_cast<std::uint64_t>(offset + i);
+            const std::uint32_t bits = mix_bits(key ^ static_cast<std::uint32_t>(place) ^
+                                                mix_bits(static_cast<std::uint32_t>(place >> 32)));
+            const float uniform = static_cast<float>(bits >> 8) * 0x1p-23f - 1.0f;
+            values[static_cast<std::size_t>(i)] = center + scale * uniform;
+          }
+        });
+  });
+}
+
+RandomRow random_row(std::int64_t index, std::int64_t length, std::int64_t vocabulary) {
+  std::uint32_t state = mix_bits(static_cast<std::uint32_t>(index) + 0x9E3779B9u);
+  const auto below = [&](std::int64_t limit) {
+    state = mix_bits(state + 0x9E3779B9u);
+    return static_cast<std::int64_t>(state % static_cast<std::uint64_t>(limit));
+  };
+  RandomRow row;
+  std::int64_t left = 0;
+  for (std::int64_t i = 0; i < length; ++i) {
+    if (left == 0) {
+      row.starts.push_back(static_cast<std::int32_t>(i));
+      left = 1 + below(std::max<std::int64_t>(2, length));
+    }
+    --left;
+    const std::int32_t start = row.starts.back();
+    const bool follows = i > start && below(10) < 8;
+    row.positions.push_back(static_cast<std::int32_t>(i) - start);
+    row.ids.push_back(static_cast<std::int32_t>(follows ? (row.ids.back() * std::int64_t{7} + 3) % vocabulary
+                                                        : below(vocabulary)));
+  }
+  row.targets.assign(row.ids.size(), ops::kIgnoredTarget);
+  for (std::size_t i = 0; i + 1 < row.ids.size(); ++i) {
+    if (row.positions[i + 1] == 0) continue;
+    row.targets[i] = row.ids[i + 1];
+    ++row.supervised;
+  }
+  return row;
+}
+
+std::int64_t fill_micro_batch(MicroBatch& batch, std::int64_t number, int rank, int world_size,
+                              std::int64_t vocabulary) {
+  std::int64_t supervised = 0;
+  for (std::int64_t slot = 0; slot < batch.rows.batch; ++slot) {
+    const std::int64_t index = (number * world_size + rank) * batch.rows.batch + slot;
+    const RandomRow row = random_row(index, batch.rows.length, vocabulary);
+    batch.set_row(slot, row.ids, row.targets, row.positions, row.starts);
+    supervised += row.supervised;
+  }
+  return supervised;
+}
+
+std::uint64_t weights_digest(Engine& engine) {
+  std::uint64_t digest = 1469598103934665603u;  // FNV-1a over whole values
+  engine.export_parameters([](const std::string&) { return DType::float32; },
+                           [&](const std::string&, std::int64_t, std::span<const float> values) {
+                             for (const float value : values) {
+                               std::uint32_t bits = 0;
+                               std::memcpy(&bits, &value, sizeof bits);
+                               digest = (digest ^ bits) * 1099511628211u;
+                             }
+                           });
+  return digest;
+}
+
+}  // namespace autoglm

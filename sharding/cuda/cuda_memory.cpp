@@ -1,0 +1,195 @@
+#include "sharding/cuda/cuda_memory.h"
+
+#include <cuda.h>
+#include <cuda_runtime_api.h>
+
+#include <algorithm>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "sharding/base/units.h"
+#include "sharding/cuda/cuda_check.h"
+
+namespace autoglm {
+namespace {
+
+// The driver's functions are asked for by name: a program that is linked to the driver's library would not
+// start where there is none.
+template <typename Function>
+Function driver_function(const char* name) {
+  void* function = nullptr;
+  cudaDriverEntryPointQueryResult found{};
+  constexpr unsigned kSince = 12000;  // the interface's version, not the driver's
+  const cudaError_t status =
+      cudaGetDriverEntryPointByVersion(name, &function, kSince, cudaEnableDefault, &found);
+  if (status != cudaSuccess || found != cudaDriverEntryPointSuccess || function == nullptr) {
+    static_cast<void>(cudaGetLastError());
+    return nullptr;
+  }
+  return reinterpret_cast<Function>(function);
+}
+
+struct VirtualMemoryDriver {
+  decltype(&cuMemAddressReserve) reserve =
+      driver_function<decltype(&cuMemAddressReserve)>("cuMemAddressReserve");
+  decltype(&cuMemAddressFree) unreserve = driver_function<decltype(&cuMemAddressFree)>("cuMemAddressFree");
+  decltype(&cuMemCreate) create = driver_function<decltype(&cuMemCreate)>("cuMemCreate");
+  decltype(&cuMemRelease) release = driver_function<decltype(&cuMemRelease)>("cuMemRelease");
+  decltype(&cuMemMap) map = driver_function<decltype(&cuMemMap)>("cuMemMap");
+  decltype(&cuMemUnmap) unmap = driver_function<decltype(&cuMemUnmap)>("cuMemUnmap");
+  decltype(&cuMemSetAccess) set_access = driver_function<decltype(&cuMemSetAccess)>("cuMemSetAccess");
+
+  bool complete() const {
+    return reserve != nullptr && unreserve != nullptr && create != nullptr && release != nullptr &&
+           map != nullptr && unmap != nullptr && set_access != nullptr;
+  }
+};
+
+// Addresses are reserved once; physical memory is mapped behind them piece by piece.
+class VirtualMemory final : public GrowingMemory {
+ public:
+  static constexpr std::int64_t kPiece = kCudaMemoryPiece;
+
+  // Null when the device or the driver cannot do it.
+  static std::unique_ptr<GrowingMemory> make(int device, std::int64_t capacity) {
+    std::unique_ptr<VirtualMemory> memory(new VirtualMemory(device, capacity));
+    if (!memory->driver_.complete() || !memory->reserve() || !memory->extend(kPiece)) return nullptr;
+    return memory;
+  }
+
+  ~VirtualMemory() override {
+    if (backed_ > 0) static_cast<void>(driver_.unmap(address_, static_cast<std::size_t>(backed_)));
+    for (const CUmemGenericAllocationHandle handle : handles_) static_cast<void>(driver_.release(handle));
+    if (address_ != 0) static_cast<void>(driver_.unreserve(address_, static_cast<std::size_t>(capacity_)));
+  }
+
+  char* base() const override { return reinterpret_cast<char*>(address_); }
+  std::int64_t capacity() const override { return capacity_; }
+  std::int64_t backed() const override { return backed_; }
+
+  bool extend(std::int64_t bytes) override {
+    while (backed_ < bytes) {
+      if (!map_piece()) return false;
+    }
+    return true;
+  }
+
+ private:
+  VirtualMemory(int device, std::int64_t capacity) : capacity_((capacity + kPiece - 1) / kPiece * kPiece) {
+    location_.type = CU_MEM_LOCATION_TYPE_DEVICE;
+    location_.id = device;
+  }
+
+  bool reserve() {
+    return driver_.reserve(&address_, static_cast<std::size_t>(capacity_), 0, 0, 0) == CUDA_SUCCESS;
+  }
+
+  bool map_piece() {
+    CUmemAllocationProp properties{};
+    properties.type = CU_MEM_ALLOCATION_TYPE_PINNED;
+    properties.location = location_;
+    CUmemGenericAllocationHandle handle{};
+    if (driver_.create(&handle, kPiece, &properties, 0) != CUDA_SUCCESS) return false;
+    const CUdeviceptr at = address_ + static_cast<CUdeviceptr>(backed_);
+    if (driver_.map(at, kPiece, 0, handle, 0) != CUDA_SUCCESS) {
+      static_cast<void>(driver_.release(handle));
+      return false;
+    }
+    CUmemAccessDesc access{};
+    access.location = location_;
+    access.flags = CU_MEM_ACCESS_FLAGS_PROT_READWRITE;
+    if (driver_.set_access(at, kPiece, &access, 1) != CUDA_SUCCESS) {
+      static_cast<void>(driver_.unmap(at, kPiece));
+      static_cast<void>(driver_.release(handle));
+      return false;
+    }
+    handles_.push_back(handle);
+    backed_ += kPiece;
+    return true;
+  }
+
+  VirtualMemoryDriver driver_;
+  CUmemLocation location_{};
+  std::int64_t capacity_;
+  std::int64_t backed_ = 0;
+  CUdeviceptr address_ = 0;
+  std::vector<CUmemGenericAllocationHandle> handles_;
+};
+
+// One allocation of everything.
+class WholeMemory final : public GrowingMemory {
+ public:
+  explicit WholeMemory(std::int64_t capacity) : capacity_(capacity) {
+    const cudaError_t status = cudaMalloc(&data_, static_cast<std::size_t>(capacity));
+    if (status == cudaSuccess) return;
+    static_cast<void>(cudaGetLastError());
+    fail(ExitCode::unavailable, "cannot allocate {} on the device: {}; name less with --memory-limit",
+         format_bytes(capacity), cudaGetErrorString(status));
+  }
+  ~WholeMemory() override { static_cast<void>(cudaFree(data_)); }
+
+  char* base() const override { return static_cast<char*>(data_); }
+  std::int64_t capacity() const override { return capacity_; }
+  std::int64_t backed() const override { return capacity_; }
+  bool extend(std::int64_t bytes) override { return bytes <= capacity_; }
+
+ private:
+  std::int64_t capacity_;
+  void* data_ = nullptr;
+};
+
+class CudaPageLocker final : public PageLocker {
+ public:
+  explicit CudaPageLocker(int num_threads) : num_threads_(std::max(1, num_threads)) {}
+
+  std::string lock(void* data, std::int64_t bytes) override {
+    touch(static_cast<char*>(data), bytes);
+    const cudaError_t status =
+        cudaHostRegister(data, static_cast<std::size_t>(bytes), cudaHostRegisterPortable);
+    if (status == cudaSuccess) return {};
+    static_cast<void>(cudaGetLastError());
+    return cudaGetErrorString(status);
+  }
+
+  void unlock(void* data, std::int64_t) override { static_cast<void>(cudaHostUnregister(data)); }
+
+ private:
+  // Writes nothing but zeros to where nothing else is.
+  void touch(char* data, std::int64_t bytes) const {
+    constexpr std::int64_t kPage = 4096, kLeast = std::int64_t{64} << 20;
+    const std::int64_t threads = std::clamp<std::int64_t>(bytes / kLeast, 1, num_threads_);
+    const std::int64_t share = (bytes / kPage / threads + 1) * kPage;
+    const auto part = [=](std::int64_t begin) {
+      for (std::int64_t at = begin; at < std::min(begin + share, bytes); at += kPage) {
+        *const_cast<volatile char*>(data + at) = 0;
+      }
+    };
+    std::vector<std::thread> others;
+    for (std::int64_t i = 1; i < threads; ++i) others.emplace_back(part, i * share);
+    part(0);
+    for (std::thread& other : others) other.join();
+  }
+
+  int num_threads_;
+};
+
+}  // namespace
+
+std::unique_ptr<GrowingMemory> make_cuda_memory(int device, std::int64_t capacity) {
+  if (auto memory = VirtualMemory::make(device, capacity)) return memory;
+  const std::int64_t free = cuda_device_bytes().free;
+  return std::make_unique<WholeMemory>(std::min(capacity, free - free / 16));
+}
+
+std::unique_ptr<PageLocker> make_cuda_page_locker(int num_threads) {
+  return std::make_unique<CudaPageLocker>(num_threads);
+}
+
+DeviceBytes cuda_device_bytes() {
+  std::size_t free = 0, total = 0;
+  AUTOGLM_CUDA_CHECK(cudaMemGetInfo(&free, &total));
+  return {static_cast<std::int64_t>(free), static_cast<std::int64_t>(total)};
+}
+
+}  // namespace autoglm

@@ -1,0 +1,57 @@
+// LibTorch's CUDA allocator is our arena, on hosts without a GPU too: over ordinary memory here.
+#include "sharding/cuda/cuda_allocator.h"
+
+#include <c10/core/Allocator.h>
+#include <c10/cuda/CUDACachingAllocator.h>
+#include <gtest/gtest.h>
+
+#include <vector>
+
+#include "sharding/memory/job_memory.h"
+
+namespace autoglm {
+namespace {
+
+class OrdinaryMemory final : public GrowingMemory {
+ public:
+  explicit OrdinaryMemory(std::int64_t capacity) : bytes_(static_cast<std::size_t>(capacity)) {}
+  char* base() const override { return const_cast<char*>(bytes_.data()); }
+  std::int64_t capacity() const override { return static_cast<std::int64_t>(bytes_.size()); }
+  std::int64_t backed() const override { return capacity(); }
+  bool extend(std::int64_t) override { return true; }
+
+ private:
+  std::vector<char> bytes_;
+};
+
+TEST(CudaAllocator, IsOursForEveryWayThatLibTorchAsks) {
+  namespace caching = c10::cuda::CUDACachingAllocator;
+  install_cpu_arena();
+  install_cuda_allocator(std::make_unique<DeviceArena>(std::make_unique<OrdinaryMemory>(1 << 20), 1 << 20,
+                                                       RehearsalArena::kCudaAlignment, "CUDA device 0"),
+                         0);
+  // The kernels' library must not bring its own allocator back when it is loaded.
+  load_libtorch_cuda();
+  c10::Allocator* allocator = caching::get();
+  ASSERT_EQ(allocator, c10::GetAllocator(c10::kCUDA));
+  const CategoryScope scope(MemoryCategory::slots);
+  {
+    const c10::DataPtr data = allocator->allocate(1000);
+    EXPECT_TRUE(data.device().is_cuda());
+    EXPECT_EQ(job_memory_statistics().device.use[MemoryCategory::slots], 1024);
+    void* raw = caching::raw_alloc_with_stream(10, nullptr);
+    EXPECT_EQ(static_cast<char*>(raw) - static_cast<char*>(data.get()), 1024);
+    EXPECT_EQ(caching::getDeviceStats(0)
+                  .allocated_bytes[static_cast<std::size_t>(c10::CachingAllocator::StatType::AGGREGATE)]
+                  .current,
+              1536);
+    caching::raw_delete(raw);
+  }
+  EXPECT_EQ(job_memory_statistics().device.use.total, 0);
+  EXPECT_EQ(job_memory_statistics().device.peak.total, 1536);
+  EXPECT_EQ(allocator->allocate(0).get(), nullptr);
+  EXPECT_THROW(allocator->allocate(2 << 20), OutOfMemory);
+}
+
+}  // namespace
+}  // namespace autoglm
