@@ -50,7 +50,8 @@ MemoryBudget agree_on_budget(Communicator& communicator, const MemoryBudget& min
 
 PlanWish wish_of(const TrainOptions& options, const JobPlan& job) {
   const MemoryBudget budget = job.budget;
-  return {job.question, job.probe.rates, options.training.global_batch, [budget](int) { return budget; }};
+  return {job.question, job.probe.rates, options.training.global_batch, [budget](int) { return budget; },
+          options.strategy.memory_limit ? "--memory-limit" : ""};
 }
 
 }  // namespace

@@ -57,7 +57,7 @@ struct Context {
   }
   PlanWish wish() const {
     return {question(), rates_of(hardware, shape, node_link, options.bf16), options.global_batch,
-            [this](int ranks) { return budget(ranks); }};
+            [this](int ranks) { return budget(ranks); }, options.memory_limit ? "--memory-limit" : ""};
   }
 };
 

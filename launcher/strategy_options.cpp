@@ -41,7 +41,7 @@ Option fraction_option(std::string name, std::optional<double>& target, std::str
     }
   };
   option.store = [&target, name](nlohmann::ordered_json& object) {
-    object[name] = target ? nlohmann::ordered_json(*target) : nlohmann::ordered_json("auto");
+    object[name] = target ? nlohmann::ordered_json(*target) : nlohmann::ordered_json(nullptr);
   };
   return option;
 }

@@ -16,6 +16,7 @@ struct PlanWish {
   Rates rates;
   std::int64_t global_batch = 16;
   std::function<MemoryBudget(int ranks)> budget;  // of one rank among so many
+  std::string limited_by = "";                    // the option that sets the budget, if one does
 };
 
 // "it would fit with --gradient-dtype bf16 (zero3, ...)": the first of these that does: pins given up,

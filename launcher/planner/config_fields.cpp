@@ -126,7 +126,7 @@ void fail_unknown_name(std::string_view kind, std::string_view name, const std::
   all.insert(all.end(), also_known.begin(), also_known.end());
   const std::optional<std::string> meant = nearest_name(comparable_name(name), all);
   fail(ExitCode::usage, "there is no {} \"{}\"{}; known are {}", kind, name,
-       meant ? fmt::format("; did you mean {}?", *meant) : "", fmt::join(known, ", "));
+       meant ? fmt::format(" (did you mean {}?)", *meant) : "", fmt::join(known, ", "));
 }
 
 }  // namespace autoglm

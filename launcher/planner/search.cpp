@@ -16,7 +16,8 @@ constexpr double kOffloadSteps = 100;
 // The head's chunks change last bits, so more of them are tried only when nothing else fits.
 constexpr std::int64_t kMostHeadChunks = 128;
 // Rehearsals of a plan cost a tenth of a second each.
-constexpr int kMostRehearsals = 16;
+constexpr int kMostRehearsals = 24;
+constexpr std::int64_t kLeastHole = 4096;
 // Estimates that differ by less count as equal: then the plan that leans least on the host is taken, and of
 // those that keep the schedule the one that needs the least memory.
 constexpr double kCloseEstimates = 1.03;
@@ -38,12 +39,6 @@ std::tuple<int, WeightSourceKind, bool> layout_of(const Strategy& strategy) {
 bool same_schedule(const Strategy& a, const Strategy& b) {
   return a.micro_batch == b.micro_batch && a.recompute == b.recompute &&
          a.recompute_layers == b.recompute_layers && a.offload_activations == b.offload_activations;
-}
-
-// Laid out alike but for how much is recomputed and offloaded.
-bool same_family(const Strategy& a, const Strategy& b) {
-  return a.stage == b.stage && a.weights == b.weights && a.master == b.master &&
-         a.micro_batch == b.micro_batch && a.recompute == b.recompute && a.head_chunks == b.head_chunks;
 }
 
 const Candidate& preferred(const std::vector<Candidate>& sorted) {
@@ -97,35 +92,39 @@ Candidate Search::judge(const Strategy& strategy) {
   candidate.time = times_.step(strategy, candidate.num_micro_batches);
   const std::int64_t device =
       candidate.price.device.total + (budget_.shared ? candidate.price.host.total : 0);
-  candidate.device_missing = std::max<std::int64_t>(0, device - budget_.device);
+  candidate.device_missing = std::max<std::int64_t>(0, device + holes_of(strategy) - budget_.device);
   if (!budget_.shared && budget_.host)
     candidate.host_missing = std::max<std::int64_t>(0, candidate.price.host.total - *budget_.host);
   return candidate;
 }
 
 // As little as fits, by interpolation: beyond its buffers, offloading moves bytes in proportion.
-void Search::add_with_offload(const Strategy& base, std::vector<Candidate>& to, std::int64_t spare) {
+void Search::add_with_offload(const Strategy& base, std::vector<Candidate>& to) {
   Strategy strategy = base;
   strategy.offload_optimizer = 1;
   const Candidate all = judge(strategy);
   strategy.offload_optimizer = 1 / kOffloadSteps;
   const Candidate least = judge(strategy);
   const auto moved = static_cast<double>(least.price.device.total - all.price.device.total);
-  const auto excess = [&](const Candidate& one) { return one.price.device.total + spare - budget_.device; };
-  if (excess(all) > 0 || moved <= 0) {
-    if (spare == 0) to.push_back(all);
+  if (all.device_missing > 0 || moved <= 0) {
+    to.push_back(all);
     return;
   }
-  const double share = static_cast<double>(std::max<std::int64_t>(0, excess(least))) / moved;
+  const double share = static_cast<double>(least.device_missing) / moved;
   double steps = std::clamp(std::ceil((1 / kOffloadSteps + share * (1 - 1 / kOffloadSteps)) * kOffloadSteps),
                             1.0, kOffloadSteps);
   for (; steps <= kOffloadSteps; ++steps) {
     strategy.offload_optimizer = steps / kOffloadSteps;
     const Candidate candidate = judge(strategy);
-    if (excess(candidate) > 0 && steps < kOffloadSteps) continue;
+    if (candidate.device_missing > 0 && steps < kOffloadSteps) continue;
     to.push_back(candidate);
     return;
   }
+}
+
+std::int64_t Search::holes_of(const Strategy& strategy) const {
+  const auto seen = holes_.find({strategy.micro_batch, strategy.recompute});
+  return seen == holes_.end() ? 0 : seen->second;
 }
 
 std::vector<Candidate> Search::candidates(std::int64_t head_chunks) {
@@ -139,16 +138,24 @@ std::vector<Candidate> Search::candidates(std::int64_t head_chunks) {
   return all;
 }
 
-std::optional<Plan> Search::choose(std::vector<Candidate> all) {
-  std::stable_sort(all.begin(), all.end(), faster);
+// Placement leaves holes, much the same ones in all steps of one shape: once seen in a rehearsal, they are
+// part of the price of all that are alike.
+std::optional<Plan> Search::choose(std::int64_t head_chunks) {
   Plan plan;
-  plan.num_priced = static_cast<std::int64_t>(all.size());
-  for (int tries = 0; tries < kMostRehearsals && !all.empty() && all.front().fits(); ++tries) {
+  for (int tries = 0; tries < kMostRehearsals; ++tries) {
+    std::vector<Candidate> all = candidates(head_chunks);
+    std::stable_sort(all.begin(), all.end(), faster);
+    if (all.empty()) return std::nullopt;
+    if (!all.front().fits()) {
+      if (!nearest_ || faster(all.front(), *nearest_)) nearest_ = all.front();
+      return std::nullopt;
+    }
     const Candidate chosen = preferred(all);
     const MemoryStatistics predicted = memory_.rehearse(chosen.strategy, chosen.num_micro_batches);
     const std::int64_t device = predicted.device.extent + (budget_.shared ? predicted.host.extent : 0);
     const bool host_fits = budget_.shared || !budget_.host || predicted.host.extent <= *budget_.host;
     if (device <= budget_.device && host_fits) {
+      plan.num_priced = static_cast<std::int64_t>(all.size());
       plan.chosen = chosen;
       plan.predicted = predicted;
       plan.alternatives = best_of_layouts(all);
@@ -159,27 +166,17 @@ std::optional<Plan> Search::choose(std::vector<Candidate> all) {
     }
     plan.overruns.push_back(fmt::format("{}: priced {}, rehearsed {}", describe_strategy(chosen.strategy),
                                         format_bytes(chosen.price.device.total), format_bytes(device)));
-    // What is laid out alike and needs about as much would not fit either; a little more on the host may
-    // help.
-    const std::int64_t excess = std::max<std::int64_t>(0, device - budget_.device);
-    std::erase_if(all, [&](const Candidate& one) {
-      return one.fits() && same_family(one.strategy, chosen.strategy) &&
-             one.price.device.total > chosen.price.device.total - excess;
-    });
-    if (chosen.strategy.offload_optimizer > 0 && !space_.pins.offload_optimizer && excess > 0) {
-      const std::size_t before = all.size();
-      add_with_offload(chosen.strategy, all, excess);
-      if (all.size() > before && admits_ && !admits_(all.back().strategy)) all.pop_back();
-      std::stable_sort(all.begin(), all.end(), faster);
-    }
+    std::int64_t& holes = holes_[{chosen.strategy.micro_batch, chosen.strategy.recompute}];
+    const std::int64_t seen =
+        device - chosen.price.device.total - (budget_.shared ? chosen.price.host.total : 0);
+    holes = std::max(seen, holes + std::max<std::int64_t>(device - budget_.device, kLeastHole));
   }
-  if (!all.empty() && (!nearest_ || faster(all.front(), *nearest_))) nearest_ = all.front();
   return std::nullopt;
 }
 
 std::optional<Plan> Search::run() {
   for (std::int64_t chunks = kDefaultHeadChunks; chunks <= kMostHeadChunks; chunks *= 2) {
-    if (std::optional<Plan> plan = choose(candidates(chunks))) return plan;
+    if (std::optional<Plan> plan = choose(chunks)) return plan;
     if (space_.pins.head_chunks) break;
   }
   return std::nullopt;

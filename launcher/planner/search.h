@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <utility>
@@ -68,9 +69,10 @@ class Search {
 
  private:
   std::vector<Candidate> candidates(std::int64_t head_chunks);
-  // Leaves `spare` bytes of the device free.
-  void add_with_offload(const Strategy& base, std::vector<Candidate>& to, std::int64_t spare = 0);
-  std::optional<Plan> choose(std::vector<Candidate> all);
+  void add_with_offload(const Strategy& base, std::vector<Candidate>& to);
+  std::optional<Plan> choose(std::int64_t head_chunks);
+  // Bytes between allocations that steps of this shape were seen to leave unused.
+  std::int64_t holes_of(const Strategy& strategy) const;
 
   MemoryModel& memory_;
   TimeModel times_;
@@ -78,6 +80,7 @@ class Search {
   std::int64_t global_batch_;
   MemoryBudget budget_;
   std::optional<Candidate> nearest_;
+  std::map<std::pair<std::int64_t, Recompute>, std::int64_t> holes_;  // by micro-batch and level
   std::function<bool(const Strategy&)> admits_;
 };
 

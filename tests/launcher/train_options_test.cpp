@@ -58,9 +58,9 @@ TEST(TrainOptions, DefaultsAreThoseOfTheDesign) {
     "epochs": 3, "steps": null, "global-batch": 16, "learning-rate": 1e-5, "schedule": "cosine", "warmup": 0.03,
     "weight-decay": 0.0, "adam-beta1": 0.9, "adam-beta2": 0.95, "adam-eps": 1e-8, "clip": 1.0, "precision": "bf16",
     "freeze": [], "seed": 42,
-    "device": "auto", "strategy": "ddp", "micro-batch": 1, "recompute": "none", "recompute-layers": null,
-    "offload-optimizer": 0.0, "offload-activations": 0.0, "weights": "auto", "master": "auto", "head-chunks": null,
-    "memory-limit": null, "gradient-dtype": "fp32", "moment-dtype": "fp32", "reduce": "micro-batch",
+    "device": "auto", "strategy": "auto", "micro-batch": null, "recompute": "auto", "recompute-layers": null,
+    "offload-optimizer": null, "offload-activations": null, "weights": "auto", "master": "auto", "head-chunks": null,
+    "memory-limit": null, "on-oom": "shrink", "gradient-dtype": "fp32", "moment-dtype": "fp32", "reduce": "micro-batch",
     "overwrite": false, "save-dtype": "input",
     "evaluate-every": 0, "sample": [], "log-every": 10, "dry-run": false})");
   EXPECT_EQ(to_json(parsed({})).dump(2), expected.dump(2));
@@ -332,7 +332,7 @@ TEST(TrainOptions, EveryWrongValueHasItsSentence) {
       {"--seed", "9223372036854775808", "a whole number of at least 0"},
       {"--device", "gpu", "auto, cuda or cpu"},
       {"--micro-batch", "0", "a whole number from 1 to 1048576"},
-      {"--recompute", "half", "none, cheap or full"},
+      {"--recompute", "half", "auto, none, cheap or full"},
       {"--recompute-layers", "0", "a whole number from 1 to 100000"},
       {"--head-chunks", "0", "a whole number from 1 to 1048576"},
       {"--memory-limit", "0", "a size above 0, such as 40GB or 40GiB"},
@@ -348,7 +348,7 @@ TEST(TrainOptions, EveryWrongValueHasItsSentence) {
 }
 
 TEST(TrainOptions, OptionsThatDoNotExistYetAreUnknown) {
-  EXPECT_THAT(refusal({"--on-oom", "stop"}), HasSubstr("unknown option --on-oom"));
+  EXPECT_THAT(refusal({"--save-every", "5"}), HasSubstr("unknown option --save-every"));
   EXPECT_THAT(refusal({"--resume", "never"}), HasSubstr("unknown option --resume"));
   EXPECT_EQ(refusal({"--lerning-rate", "1"}), "unknown option --lerning-rate; did you mean --learning-rate?");
 }

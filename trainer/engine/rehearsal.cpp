@@ -39,6 +39,7 @@ void run_step(Engine& engine, const RehearsalRequest& request) {
   engine.finish_accumulation(0);
   engine.optimizer_step({}, 0, 1, 1);
   engine.evaluate_micro_batch(batch);
+  if (engine.out_of_memory()) throw *engine.out_of_memory();
 }
 
 void rehearse_engine(const RehearsalRequest& request, EngineOptions options, bool only_construction) {

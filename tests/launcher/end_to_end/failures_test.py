@@ -295,7 +295,7 @@ class OptionTest(Refusals):
             (["--steps", "zero"], ["--steps", "zero"]),
             (["--steps", "--epochs"], ["--steps", 3, "--epochs", 3]),
             (["--micro-batch 8", "--global-batch 4"], ["--micro-batch", 8]),
-            (["--recompute-layers", "--recompute"], ["--recompute-layers", 1]),
+            (["--recompute-layers", "none"], ["--recompute", "none", "--recompute-layers", 1]),
             (["--evaluate-every"], ["--evaluate-every", 2]),
             (["--template", "nosuch"], ["--template", "nosuch"]),
             (["--sequence-length"], ["--sequence-length", 1]),
@@ -339,7 +339,7 @@ class RankTest(Refusals):
         self.refuse(UNAVAILABLE, ["cuda"], "--device", "cuda", ranks=(1, 2))
 
     def test_memory_limit(self):
-        self.refuse(DOES_NOT_FIT, ["--memory-limit", "MiB", "--micro-batch"], "--memory-limit", "1MiB", ranks=(1, 2))
+        self.refuse(DOES_NOT_FIT, ["nothing fits", "--memory-limit", "MiB", "phase"], "--memory-limit", "1MiB", ranks=(1, 2))
 
     def check_not_finite(self, ranks, words, *options, model=None):
         ended = self.start(model or self.good, self.output, *options, ranks=ranks)

@@ -117,7 +117,7 @@ class PlannerTest(end_to_end.EndToEndTest):
 
     def test_resident_memory(self):
         """On runs of over 500 MB of tensors: the process's own high-water mark, from the kernel."""
-        model = make_model(self.folder / "large", hidden_size=1024, intermediate_size=2816, num_hidden_layers=4)
+        model = make_model(self.folder / "large", hidden_size=1024, intermediate_size=2816, num_hidden_layers=5)
         for name, options, ranks in (("ddp", ("--strategy", "ddp"), 1),
                                      ("zero3", ("--strategy", "zero3", "--recompute", "full"), 2),
                                      ("host", ("--strategy", "zero2", "--offload-optimizer", 1, "--weights", "host"), 2)):

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# The planner's choices beside every feasible strategy of a grid, on 1 and 2 CPU ranks, as rows of a table.
+# usage: scripts/bench/choices.sh [ROUNDS]
+set -euo pipefail
+# shellcheck source=scripts/common.sh
+. "$(dirname "$0")/../common.sh"
+cd "$repository"
+allow_mpirun_as_root
+
+say "building"
+run_logged "$cache/configure-bench.log" cmake --preset release -B build-bench || stop "configuring failed"
+run_logged "$cache/build-bench.log" cmake --build build-bench -j "$(build_jobs)" --target bench_choices ||
+  stop "building failed"
+export OMP_NUM_THREADS=1
+echo "| setting | chosen | ms | foreseen | best measured | ms | strategies | regret | spread | |"
+echo "|---|---|---|---|---|---|---|---|---|---|"
+status=0
+for ranks in 1 2; do
+  timeout 900 mpirun -np "$ranks" --bind-to none --oversubscribe build-bench/bin/bench_choices "${1:-7}" || status=1
+done
+exit $status

@@ -1,0 +1,144 @@
+// The search: pins, budgets, and what it prefers.
+#include "launcher/planner/search.h"
+
+#include <gtest/gtest.h>
+
+#include "launcher/planner/probe.h"
+#include "tests/trainer/engine/tiny_model.h"
+
+namespace autoglm {
+namespace {
+
+MemoryQuestion question_of(int ranks) {
+  tiny::Shape shape;
+  shape.layers = 6;
+  shape.hidden = 128;
+  shape.head_dim = 16;
+  shape.ffn = 256;
+  shape.vocabulary = 700;
+  MemoryQuestion question;
+  question.model = tiny::config_of(shape);
+  question.row_length = 128;
+  question.world_size = ranks;
+  return question;
+}
+
+MemoryBudget apart(std::int64_t device) {
+  MemoryBudget budget;
+  budget.device = device;
+  budget.host = std::int64_t{1} << 40;
+  return budget;
+}
+
+class SearchTest : public ::testing::Test {
+ protected:
+  Search search(const StrategyPins& pins, const MemoryBudget& budget) {
+    return Search(memory_, rates_, pins, 16, budget);
+  }
+  std::int64_t plainest() {
+    Strategy strategy;
+    strategy.master = MasterLayout::split;
+    strategy.micro_batch = 8;
+    return memory_.price(strategy).device.total;
+  }
+
+  MemoryModel memory_{question_of(2)};
+  Rates rates_ = guessed_cpu_rates();
+};
+
+TEST_F(SearchTest, WithAllTheMemoryNothingIsComputedTwice) {
+  const std::optional<Plan> plan = search({}, apart(std::int64_t{1} << 40)).run();
+  ASSERT_TRUE(plan);
+  EXPECT_EQ(plan->chosen.strategy.recompute, Recompute::none);
+  EXPECT_EQ(plan->chosen.strategy.offload_optimizer, 0);
+  EXPECT_EQ(plan->predicted.host.peak.total, 0);
+}
+
+// Less memory never gives a plan that is estimated to be faster, and every plan keeps to its budget.
+TEST_F(SearchTest, LessMemoryIsNeverFaster) {
+  double before = 0;
+  for (const double share : {1.2, 1.0, 0.8, 0.6, 0.4, 0.3}) {
+    const auto device = static_cast<std::int64_t>(share * static_cast<double>(plainest()));
+    const std::optional<Plan> plan = search({}, apart(device)).run();
+    ASSERT_TRUE(plan) << share;
+    EXPECT_LE(plan->predicted.device.extent, device);
+    // Estimates within 3 % count as equal.
+    EXPECT_GE(plan->chosen.time.total(), before / 1.04) << share;
+    before = plan->chosen.time.total();
+    for (const Candidate& one : plan->alternatives)
+      EXPECT_TRUE(strategy_conflict(one.strategy, true).empty());
+  }
+}
+
+TEST_F(SearchTest, TheFastestOfAllThatFitIsFoundWithinThreePercent) {
+  const auto device = static_cast<std::int64_t>(0.6 * static_cast<double>(plainest()));
+  Search wanted = search({}, apart(device));
+  const std::optional<Plan> plan = wanted.run();
+  ASSERT_TRUE(plan);
+  StrategySpace space;
+  space.world_size = 2;
+  space.num_layers = 6;
+  space.rows_per_rank = 8;
+  for (Strategy one : enumerate_strategies(space, kDefaultHeadChunks)) {
+    for (const double offload : {0.0, 0.1, 0.3, 0.5, 0.8, 1.0}) {
+      one.offload_optimizer = offload;
+      const Candidate candidate = wanted.judge(one);
+      const bool is_faster = plan->chosen.time.total() > 1.031 * candidate.time.total();
+      EXPECT_FALSE(is_faster && candidate.fits() && memory_.rehearse(one).device.extent <= device)
+          << describe_strategy(one);
+    }
+  }
+}
+
+TEST_F(SearchTest, PinsAreKept) {
+  StrategyPins pins;
+  pins.stage = 1;
+  pins.recompute = Recompute::full;
+  pins.recompute_layers = 2;
+  pins.micro_batch = 4;
+  pins.offload_optimizer = 0.25;
+  pins.master = MasterLayout::plain;
+  pins.head_chunks = 5;
+  pins.bf16_moments = true;
+  const std::optional<Plan> plan = search(pins, apart(std::int64_t{1} << 40)).run();
+  ASSERT_TRUE(plan);
+  const Strategy& chosen = plan->chosen.strategy;
+  EXPECT_EQ(chosen.stage, 1);
+  EXPECT_EQ(chosen.recompute, Recompute::full);
+  EXPECT_EQ(chosen.recompute_layers, 2);
+  EXPECT_EQ(chosen.micro_batch, 4);
+  EXPECT_EQ(chosen.offload_optimizer, 0.25);
+  EXPECT_EQ(chosen.master, MasterLayout::plain);
+  EXPECT_EQ(chosen.head_chunks, 5);
+  EXPECT_TRUE(chosen.bf16_moments);
+  EXPECT_FALSE(chosen.bf16_gradients);
+}
+
+TEST_F(SearchTest, OneMemoryForBothIsNeverOffloadedTo) {
+  MemoryBudget budget;
+  budget.shared = true;
+  budget.device = static_cast<std::int64_t>(0.7 * static_cast<double>(plainest()));
+  const std::optional<Plan> plan = search({}, budget).run();
+  ASSERT_TRUE(plan);
+  EXPECT_EQ(plan->predicted.host.peak.total, 0);
+}
+
+TEST_F(SearchTest, NothingFitsAndTheNearestIsNamed) {
+  Search hopeless = search({}, apart(1 << 18));
+  EXPECT_FALSE(hopeless.run());
+  ASSERT_TRUE(hopeless.nearest());
+  EXPECT_GT(hopeless.nearest()->device_missing, 0);
+}
+
+TEST_F(SearchTest, AHostThatIsTooSmallIsRespected) {
+  MemoryBudget budget = apart(static_cast<std::int64_t>(0.35 * static_cast<double>(plainest())));
+  const std::optional<Plan> plan = search({}, budget).run();
+  ASSERT_TRUE(plan);
+  ASSERT_GT(plan->predicted.host.extent, 0);
+  budget.host = plan->predicted.host.extent / 2;
+  const std::optional<Plan> smaller = search({}, budget).run();
+  EXPECT_TRUE(!smaller || smaller->predicted.host.extent <= *budget.host);
+}
+
+}  // namespace
+}  // namespace autoglm
