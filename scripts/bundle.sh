@@ -62,6 +62,11 @@ copy_libraries() {
 }
 
 add_program() {
+  if [ -L "$1" ] && [ -e "$out/libexec/$(readlink "$1")" ]; then  # another name of a program that is there
+    ln -s "$(readlink "$1")" "$out/libexec/$(basename "$1")"
+    ln -s launch "$out/bin/$(basename "$1")"
+    return
+  fi
   install "$1" "$out/libexec/"
   copy_libraries "$1"
   ln -s launch "$out/bin/$(basename "$1")"

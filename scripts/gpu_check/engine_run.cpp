@@ -7,6 +7,7 @@
 #include <fmt/core.h>
 
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 
 #include "launcher/job_device.h"
@@ -14,6 +15,7 @@
 #include "sharding/mpi/launch.h"
 #include "sharding/mpi/mpi_communicator.h"
 #include "sharding/mpi/mpi_session.h"
+#include "tests/trainer/parity/engine_dump.h"
 
 namespace autoglm {
 namespace {
@@ -68,6 +70,8 @@ int run(const json& object, const std::string& file) {
 }  // namespace autoglm
 
 int main(int argc, char** argv) {
+  // One program under two names: each weighs four megabytes in a bundle.
+  if (std::filesystem::path(argv[0]).filename() == "engine_dump") return autoglm::engine_dump(argc, argv);
   if (argc != 3) {
     fmt::print(stderr, "usage: engine_run REQUEST.json ANSWER.json\n");
     return static_cast<int>(autoglm::ExitCode::usage);

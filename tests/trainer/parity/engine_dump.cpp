@@ -6,6 +6,8 @@
 // (losses, norms, and a table of tensors) and PREFIX.bin (their fp32 values): the logits of the first
 // micro-batch, every parameter's gradient of the first step, and every parameter at the end. Under mpirun the
 // micro-batches are dealt to the ranks in turns, and rank 0 writes.
+#include "tests/trainer/parity/engine_dump.h"
+
 #include <fmt/core.h>
 
 #include <fstream>
@@ -146,20 +148,18 @@ void run(const json& request, Communicator& control, const LocalRank& local) {
 }
 
 }  // namespace
-}  // namespace autoglm
 
-int main(int argc, char** argv) {
+int engine_dump(int argc, char** argv) {
   try {
-    if (argc != 2) autoglm::fail(autoglm::ExitCode::usage, "usage: engine_dump REQUEST.json");
+    if (argc != 2) fail(ExitCode::usage, "usage: engine_dump REQUEST.json");
     const auto request = nlohmann::json::parse(std::ifstream(argv[1]));
-    if (autoglm::detect_launch([](const char* name) { return std::getenv(name); })) {
-      autoglm::MpiSession session;
-      const auto communicator = autoglm::make_mpi_communicator(session);
-      autoglm::run(request, *communicator,
-                   {session.local_rank(), session.local_size(), session.library_version()});
+    if (detect_launch([](const char* name) { return std::getenv(name); })) {
+      MpiSession session;
+      const auto communicator = make_mpi_communicator(session);
+      run(request, *communicator, {session.local_rank(), session.local_size(), session.library_version()});
     } else {
-      const auto communicator = autoglm::make_self_communicator();
-      autoglm::run(request, *communicator, {});
+      const auto communicator = make_self_communicator();
+      run(request, *communicator, {});
     }
     return 0;
   } catch (const std::exception& error) {
@@ -167,3 +167,5 @@ int main(int argc, char** argv) {
     return 1;
   }
 }
+
+}  // namespace autoglm
