@@ -248,7 +248,7 @@ def memory_cases(cpu):
     cases = []
     for cap in (8, 16, 24, 40):
         for name, config in shapes.items():
-            if cpu and cap == 8 and name == "glm4":  # whose states are larger: two of its layers fit
+            if cpu and cap == 8 and name == "glm4":  # one layer of it and a smaller head fit
                 config = dict(config, num_hidden_layers=1, vocab_size=300)
             cases.append((f"{cap} {'MB' if cpu else 'GB'}, {name}",
                           dict(config=config, memory_limit=cap * unit, row_length=length, rows=8, plans=True)))
