@@ -6,10 +6,9 @@ set(copy_libtorch ON)
 if(AUTOGLM_WITH_CUDA)
   set(copy_libtorch OFF)
 endif()
-option(AUTOGLM_INSTALL_LIBTORCH "Copy LibTorch into the installed tree; OFF: use it where it is" ${copy_libtorch})
 
 set(install_rpath "$ORIGIN/../${CMAKE_INSTALL_LIBDIR}")
-if(NOT AUTOGLM_INSTALL_LIBTORCH)
+if(NOT copy_libtorch)
   list(APPEND install_rpath "${AUTOGLM_TORCH_LIB}")
   if(AUTOGLM_WITH_NCCL)
     get_filename_component(nccl_folder "${AUTOGLM_NCCL_LIBRARY}" DIRECTORY)
@@ -24,7 +23,7 @@ foreach(command IN ITEMS autoglm-train autoglm-plan autoglm-data autoglm-export 
       RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}")
   endif()
 endforeach()
-if(AUTOGLM_INSTALL_LIBTORCH)
+if(copy_libtorch)
   # Only what lies outside the system's folders: LibTorch and the CUDA libraries that it is linked to.
   install(RUNTIME_DEPENDENCY_SET autoglm_libraries
     POST_EXCLUDE_REGEXES "^/lib" "^/usr/lib"
