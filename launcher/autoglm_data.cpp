@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "launcher/bind_data_options.h"
+#include "launcher/build_info.h"
 #include "launcher/command_main.h"
 #include "launcher/data_report.h"
 #include "launcher/logging.h"
@@ -18,12 +19,6 @@
 namespace {
 
 using namespace autoglm;
-
-#ifdef AUTOGLM_WITH_CUDA
-constexpr bool kWithCuda = true;
-#else
-constexpr bool kWithCuda = false;
-#endif
 
 constexpr int kPlainColumns = 80;  // where there is no terminal
 

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "launcher/build_info.h"
 #include "launcher/command_main.h"
 #include "launcher/logging.h"
 #include "launcher/plan_command.h"
@@ -12,12 +13,6 @@
 namespace {
 
 using namespace autoglm;
-
-#ifdef AUTOGLM_WITH_CUDA
-constexpr bool kWithCuda = true;
-#else
-constexpr bool kWithCuda = false;
-#endif
 
 int run(const std::vector<std::string>& arguments, const RankEnvironment& environment) {
   PlanCommandLine command_line;

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "launcher/build_info.h"
 #include "launcher/planner/plan_text.h"
 #include "sharding/base/units.h"
 #include "sharding/memory/job_memory.h"
@@ -33,12 +34,6 @@ std::int64_t resident_peak_bytes() {
   }
   return 0;
 }
-
-#ifdef AUTOGLM_WITH_CUDA
-constexpr bool kWithCuda = true;
-#else
-constexpr bool kWithCuda = false;
-#endif
 
 // Of this rank: which category is furthest above (or below) what was foreseen for it.
 std::string worst_category(const MemoryUse& measured, const MemoryUse& predicted) {
@@ -142,14 +137,14 @@ void TrainingReport::compare_memory(std::int64_t step, std::int64_t device_peak)
   if (steps_of_plan_ == kSettlingSteps) {
     settled_peak_ = device_peak;
     const double off = static_cast<double>(device_peak) / static_cast<double>(predicted) - 1;
-    if (std::abs(off) > kTolerance && events_.empty()) {
+    if (std::abs(off) > kTolerance) {
       spdlog::warn("the device's peak is {}, {:+.1f} % of the {} foreseen; most of it is {}",
                    format_bytes(device_peak), 100 * off, format_bytes(predicted),
                    worst_category(job_memory_statistics().device.peak, expected_.predicted.device.peak));
     }
   }
   if (warned_) return;
-  if (device_peak > predicted && events_.empty()) {
+  if (device_peak > predicted) {
     warned_ = true;
     spdlog::warn("step {}: {} are in use on the device, more than the {} foreseen ({})", step,
                  format_bytes(device_peak), format_bytes(predicted),
