@@ -250,6 +250,9 @@ void train(const TrainOptions& options, Inputs& inputs, const Dataset& dataset, 
   MemoryRecovery recovery(
       options, decisions.job, communicator, [] { return job_memory_statistics().device.limit; },
       [&](const MemoryEvent& event) {
+        // What the failed attempt held is neither kept nor compared with the next plan.
+        trim_cpu_arena();
+        reset_job_memory_peak();
         if (report) report->out_of_memory(event, decisions.job.plan.predicted);
       });
   auto engine = make_engine(inputs, decisions, recovery, communicator);
