@@ -1,8 +1,8 @@
 // Several ranks train as one rank does: the same loss curve, norms and weights for the same global batch. And
 // what a rank's step allocates is what was rehearsed for it.
 #include "sharding/mpi/mpi_communicator.h"
-#include "tests/sharding/mpi_test_main.h"
 #include "tests/trainer/data/test_model.h"
+#include "tests/trainer/engine/engine_test_main.h"
 #include "tests/trainer/engine/rehearsal_checks.h"
 #include "trainer/training_loop.h"
 
@@ -252,9 +252,5 @@ TEST_F(RanksTest, AllocateWhatWasRehearsed) {
 }  // namespace autoglm
 
 int main(int argc, char** argv) {
-  ::testing::InitGoogleTest(&argc, argv);
-  autoglm::MpiSession session;
-  autoglm::session = &session;
-  autoglm::install_cpu_arena();
-  return autoglm::testing::run_all_tests_on_ranks(session);
+  return autoglm::testing::run_engine_tests(argc, argv, autoglm::session);
 }

@@ -6,7 +6,7 @@
 #include <optional>
 
 #include "sharding/mpi/mpi_communicator.h"
-#include "tests/sharding/mpi_test_main.h"
+#include "tests/trainer/engine/engine_test_main.h"
 #include "tests/trainer/engine/rehearsal_checks.h"
 #include "trainer/optim/adamw.h"
 
@@ -377,9 +377,5 @@ TEST_F(StrategiesTest, RunningOutOfMemoryVoidsOneStepAndChangesNoBits) {
 }  // namespace autoglm
 
 int main(int argc, char** argv) {
-  ::testing::InitGoogleTest(&argc, argv);
-  autoglm::MpiSession session;
-  autoglm::session = &session;
-  autoglm::install_cpu_arena();
-  return autoglm::testing::run_all_tests_on_ranks(session);
+  return autoglm::testing::run_engine_tests(argc, argv, autoglm::session);
 }

@@ -1,0 +1,18 @@
+// The main function of several ranks' tests that allocate from the CPU arena.
+#pragma once
+
+#include "sharding/memory/arena.h"
+#include "tests/sharding/mpi_test_main.h"
+
+namespace autoglm::testing {
+
+// Sets `session`, which the tests use, while they run.
+inline int run_engine_tests(int argc, char** argv, MpiSession*& session) {
+  ::testing::InitGoogleTest(&argc, argv);
+  MpiSession opened;
+  session = &opened;
+  install_cpu_arena();
+  return run_all_tests_on_ranks(opened);
+}
+
+}  // namespace autoglm::testing
