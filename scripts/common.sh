@@ -80,3 +80,10 @@ prepare_assets() {
   "$repository/.venv/bin/python" "$repository/scripts/prepare_data.py" &&
     "$repository/.venv/bin/python" "$repository/scripts/prepare_smollm2.py"
 }
+
+# build_benchmark TARGET: a program of scripts/bench, optimized, in build-bench/bin.
+build_benchmark() {
+  say "building"
+  run_logged "$cache/configure-bench.log" cmake --preset release -B build-bench || stop "configuring failed"
+  run_logged "$cache/build-bench.log" cmake --build build-bench -j "$(build_jobs)" --target "$1" || stop "building failed"
+}

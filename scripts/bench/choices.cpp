@@ -205,6 +205,7 @@ int run(int argc, char** argv) {
   install_cpu_arena();
   const auto communicator = make_mpi_communicator(session);
   const int rounds = argc > 1 ? std::atoi(argv[1]) : 7;
+  if (rounds < 1) fail(ExitCode::usage, "usage: bench_choices [ROUNDS], a number of at least 1");
   bool met = true;
   for (const Setting& setting : kSettings) met &= judge_choice(setting, *communicator, rounds);
   return met ? 0 : 1;

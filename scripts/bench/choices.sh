@@ -7,10 +7,7 @@ set -euo pipefail
 cd "$repository"
 allow_mpirun_as_root
 
-say "building"
-run_logged "$cache/configure-bench.log" cmake --preset release -B build-bench || stop "configuring failed"
-run_logged "$cache/build-bench.log" cmake --build build-bench -j "$(build_jobs)" --target bench_choices ||
-  stop "building failed"
+build_benchmark bench_choices
 export OMP_NUM_THREADS=1
 echo "| setting | chosen | ms | foreseen | best measured | ms | strategies | regret | spread | |"
 echo "|---|---|---|---|---|---|---|---|---|---|"

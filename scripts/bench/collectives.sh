@@ -7,10 +7,7 @@ set -euo pipefail
 cd "$repository"
 allow_mpirun_as_root
 
-say "building"
-run_logged "$cache/configure-bench.log" cmake --preset release -B build-bench || stop "configuring failed"
-run_logged "$cache/build-bench.log" cmake --build build-bench -j "$(build_jobs)" --target bench_collectives ||
-  stop "building failed"
+build_benchmark bench_collectives
 
 read -r load _ </proc/loadavg
 say "measuring (load before: $load)"
