@@ -35,7 +35,10 @@ ModelWork work_of(const MemoryQuestion& question) {
     work.layer_parameters += static_cast<double>(parameter.spec().num_elements());
   work.embedding_elements = matrices(*model.embedding);
   work.tied = config.tied_embeddings;
-  work.head_elements = static_cast<double>(config.vocabulary_size) * static_cast<double>(config.hidden_size);
+  const ops::Head& head = model.head->head();
+  work.head_elements = static_cast<double>(head.weight->spec().num_elements());
+  if (head.projection != nullptr)
+    work.head_elements += static_cast<double>(head.projection->spec().num_elements());
   // Scores and their product with the values, each 2 operations, over half a row on average.
   work.attention_flops_per_token = 2.0 * static_cast<double>(question.row_length) *
                                    static_cast<double>(config.num_heads) *
