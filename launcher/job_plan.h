@@ -24,8 +24,9 @@ struct JobPlan {
   std::int64_t fixed_resident = 0;  // of the process before the engine: libraries, MPI, data
 
   const Strategy& strategy() const { return plan.chosen.strategy; }
-  // Resident memory at the peak of a step: every byte of the pools that was ever used stays resident, and the process
-  // itself grows a little beyond what it was when it planned (stacks, buffers of the products, bookkeeping).
+  // Resident memory at the peak of a step: every byte of the pools that was ever used stays resident, and the
+  // process itself grows a little beyond what it was when it planned (stacks, buffers of the products,
+  // bookkeeping).
   std::int64_t predicted_resident() const {
     constexpr std::int64_t kGrowth = std::int64_t{20} << 20;
     const bool device_is_host = question.target == ops::Target::cpu;

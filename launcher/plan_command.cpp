@@ -3,10 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <fstream>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "launcher/configs_folder.h"
+#include "launcher/plan_context.h"
 #include "launcher/planner/changes.h"
 #include "launcher/planner/estimates.h"
 #include "launcher/planner/hardware.h"
@@ -20,91 +21,16 @@ namespace autoglm {
 namespace {
 
 constexpr std::int64_t kGigabyte = 1'000'000'000;
-// Of a card's nominal size, what its driver leaves.
-constexpr double kNominalShare = 1.04;
+// How far what a driver reports may be from the size that a card is sold with.
+constexpr double kNominalTolerance = 0.1;
 constexpr int kBarColumns = 40;
-
-struct Context {
-  PlanOptions options;
-  ModelConfig model;
-  HardwareProfile hardware;
-  LinkProfile node_link;
-  ClusterShape shape;
-  std::optional<std::int64_t> host_memory;
-  bool color = false;
-
-  ClusterShape shape_of(int ranks) const {
-    ClusterShape wider = shape;
-    wider.ranks = ranks;
-    const int per_node =
-        static_cast<int>(std::max<std::int64_t>(hardware.gpus_per_node, shape.ranks_per_node()));
-    if (ranks != shape.ranks) wider.nodes = (ranks + per_node - 1) / per_node;
-    return wider;
-  }
-  MemoryBudget budget(int ranks) const {
-    MemoryBudget result = budget_of(hardware, shape_of(ranks), host_memory);
-    if (options.memory_limit) result.device = std::min(result.device, *options.memory_limit);
-    return result;
-  }
-  MemoryQuestion question() const {
-    MemoryQuestion result;
-    result.model = model;
-    result.bf16 = options.bf16;
-    result.row_length = options.sequence_length;
-    result.world_size = shape.ranks;
-    result.target = ops::Target::cuda;
-    return result;
-  }
-  PlanWish wish() const {
-    return {question(), rates_of(hardware, shape, node_link, options.bf16), options.global_batch,
-            [this](int ranks) { return budget(ranks); }, options.memory_limit ? "--memory-limit" : ""};
-  }
-};
-
-ModelConfig read_model(const std::string& name, const std::filesystem::path& configs) {
-  const std::filesystem::path folder(name);
-  std::filesystem::path file = std::filesystem::is_directory(folder) ? folder / "config.json" : folder;
-  const bool names_a_file = std::filesystem::is_directory(folder) || file.extension() == ".json";
-  if (!names_a_file) return ModelCatalog(configs / "models").find(name);
-  std::ifstream stream(file);
-  if (!stream)
-    fail(ExitCode::missing_input,
-         "{} cannot be read; --model takes a folder with a config.json, or a "
-         "name of autoglm-plan --list",
-         file.string());
-  const nlohmann::json config = nlohmann::json::parse(stream, nullptr, false);
-  if (config.is_discarded()) fail(ExitCode::bad_data, "{} is not valid JSON", file.string());
-  return parse_model_config(config, file.string());
-}
-
-Context context_of(const PlanOptions& options, const std::filesystem::path& configs) {
-  Context context;
-  context.options = options;
-  const std::vector<HardwareProfile> profiles = load_hardware_profiles(configs / "hardware");
-  context.hardware = find_hardware(profiles, options.gpu);
-  const std::vector<LinkProfile> links = load_links(configs / "links.json");
-  context.node_link =
-      find_link(links, options.node_link.empty() ? context.hardware.node_link : options.node_link);
-  context.model = read_model(options.model, configs);
-  if (options.inference) {
-    check_positions(context.model, "--context", options.context);
-  } else {
-    check_positions(context.model, "--sequence-length", options.sequence_length);
-  }
-  context.shape.ranks = static_cast<int>(options.ranks);
-  const std::int64_t fewest =
-      (options.ranks + context.hardware.gpus_per_node - 1) / context.hardware.gpus_per_node;
-  context.shape.nodes = static_cast<int>(options.nodes.value_or(fewest));
-  context.host_memory = options.host_memory ? options.host_memory : context.hardware.host_memory_bytes;
-  return context;
-}
 
 std::string parameters_text(double count) {
   return count >= 1e9 ? fmt::format("{:.2f} billion", count / 1e9)
                       : fmt::format("{:.1f} million", count / 1e6);
 }
 
-std::string header(const Context& context) {
+std::string header(const PlanContext& context) {
   const MemoryBudget budget = context.budget(context.shape.ranks);
   const Model model = make_model(context.model);
   return fmt::format(
@@ -140,12 +66,12 @@ std::string schedule_text(const Strategy& strategy) {
   return fmt::format("micro-batch {}, {}", strategy.micro_batch, describe_strategy(strategy));
 }
 
-double utilization(const Context& context, Search& search, const Candidate& one) {
+double utilization(const PlanContext& context, Search& search, const Candidate& one) {
   const double rate = tokens_per_second(one, context.question(), context.options.global_batch);
   return search.times().model_flops_utilization(rate / context.shape.ranks);
 }
 
-std::string table(const Context& context, Search& search, const Plan& plan) {
+std::string table(const PlanContext& context, Search& search, const Plan& plan) {
   std::string text =
       fmt::format("\n  {:<50} {:>10} {:>10} {:>9} {:>6}\n", "strategy", "device", "host", "tokens/s", "MFU");
   for (const Candidate& one : plan.alternatives) {
@@ -162,7 +88,7 @@ std::string table(const Context& context, Search& search, const Plan& plan) {
 }
 
 // What the chosen plan would need with one quantity doubled.
-std::string doubled(const Context& context, const Plan& plan) {
+std::string doubled(const PlanContext& context, const Plan& plan) {
   Strategy batch = plan.chosen.strategy;
   batch.micro_batch *= 2;
   MemoryModel memory(context.question());
@@ -182,7 +108,7 @@ std::string doubled(const Context& context, const Plan& plan) {
          line("twice the sequence length", longer.price(plan.chosen.strategy));
 }
 
-std::string nearest(const Context& context, const Plan& plan, const std::vector<OptIn>& options) {
+std::string nearest(const Plan& plan, const std::vector<OptIn>& options) {
   std::string text;
   const double now = plan.chosen.time.total();
   for (const OptIn& one : options) {
@@ -191,11 +117,10 @@ std::string nearest(const Context& context, const Plan& plan, const std::vector<
                         100 * (now / other.time.total() - 1), format_bytes(other.price.device.total),
                         format_bytes(other.price.host.total), schedule_text(other.strategy));
   }
-  (void)context;
   return text.empty() ? "" : "nearest changes, which change last bits:\n" + text;
 }
 
-std::string margins(const Context& context, const Plan& plan) {
+std::string margins(const PlanContext& context, const Plan& plan) {
   const MemoryBudget budget = context.budget(context.shape.ranks);
   const MemoryStatistics& predicted = plan.predicted;
   std::string text = fmt::format("device: {} of {} at the peak, in the {} phase; {} to spare\n",
@@ -215,7 +140,7 @@ std::string margins(const Context& context, const Plan& plan) {
   return text;
 }
 
-nlohmann::ordered_json plan_json(const Context& context, Search& search, const Plan& plan,
+nlohmann::ordered_json plan_json(const PlanContext& context, Search& search, const Plan& plan,
                                  const std::vector<OptIn>& options) {
   const MemoryQuestion question = context.question();
   const auto candidate = [&](const Candidate& one) {
@@ -248,7 +173,7 @@ nlohmann::ordered_json plan_json(const Context& context, Search& search, const P
   return object;
 }
 
-std::string answer_training(const Context& context, int& exit_code) {
+std::string answer_training(const PlanContext& context, int& exit_code) {
   MemoryModel memory(context.question());
   const PlanWish wish = context.wish();
   Search search(memory, wish.rates, context.options.pins, wish.global_batch,
@@ -264,7 +189,7 @@ std::string answer_training(const Context& context, int& exit_code) {
   const std::vector<OptIn> options = opt_ins(context.options.pins, wish);
   if (context.options.json) return plan_json(context, search, *plan, options).dump(2) + "\n";
   return header(context) + table(context, search, *plan) + "\n" + margins(context, *plan) +
-         doubled(context, *plan) + nearest(context, *plan, options);
+         doubled(context, *plan) + nearest(*plan, options);
 }
 
 // Full fine-tuning on a device of so many GB, with and without the host's help.
@@ -273,9 +198,19 @@ struct Tier {
   std::optional<Plan> plain, offloaded;
 };
 
-Tier plan_tier(Context context, std::int64_t gigabytes, MemoryModel& memory) {
-  context.hardware.memory_bytes =
-      static_cast<std::int64_t>(kNominalShare * static_cast<double>(gigabytes * kGigabyte));
+// Of cards sold with so many GB: the least that a profile of one tells, else the number itself.
+std::int64_t bytes_of_tier(const PlanContext& context, std::int64_t gigabytes) {
+  const auto nominal = static_cast<double>(gigabytes * kGigabyte);
+  std::int64_t least = 0;
+  for (const std::int64_t bytes : context.known_memories) {
+    const bool near = std::abs(static_cast<double>(bytes) / nominal - 1) <= kNominalTolerance;
+    if (near && (least == 0 || bytes < least)) least = bytes;
+  }
+  return least > 0 ? least : gigabytes * kGigabyte;
+}
+
+Tier plan_tier(PlanContext context, std::int64_t gigabytes, MemoryModel& memory) {
+  context.hardware.memory_bytes = bytes_of_tier(context, gigabytes);
   const auto plan = [&](bool offloads) {
     StrategyPins pins = context.options.pins;
     if (!offloads) {
@@ -291,7 +226,7 @@ Tier plan_tier(Context context, std::int64_t gigabytes, MemoryModel& memory) {
   return {gigabytes, plan(false), plan(true)};
 }
 
-std::string answer_tiers(const Context& context) {
+std::string answer_tiers(const PlanContext& context) {
   MemoryModel memory(context.question());
   const AdapterEstimate adapters = estimate_adapters(memory);
   nlohmann::ordered_json rows = nlohmann::ordered_json::array();
@@ -300,9 +235,7 @@ std::string answer_tiers(const Context& context) {
                   "with host memory (per rank)", "LoRA (est.)", "QLoRA (est.)");
   for (const std::int64_t gigabytes : context.options.memory_tiers) {
     const Tier tier = plan_tier(context, gigabytes, memory);
-    const std::int64_t free =
-        static_cast<std::int64_t>(kNominalShare * static_cast<double>(gigabytes * kGigabyte)) -
-        fixed_bytes(context.hardware, 1);
+    const std::int64_t free = bytes_of_tier(context, gigabytes) - fixed_bytes(context.hardware, 1);
     const auto rate = [&](const Plan& plan) {
       return tokens_per_second(plan.chosen, context.question(), context.options.global_batch);
     };
@@ -338,7 +271,7 @@ std::string answer_tiers(const Context& context) {
                             format_bytes(adapters.lora), format_bytes(adapters.qlora));
 }
 
-std::string answer_inference(const Context& context) {
+std::string answer_inference(const PlanContext& context) {
   const PlanOptions& options = context.options;
   const std::int64_t free = context.budget(1).device;
   std::string text = fmt::format(
@@ -384,7 +317,7 @@ std::string answer_plan(const PlanOptions& options, int columns, int& exit_code)
   exit_code = 0;
   const std::filesystem::path configs = configs_folder();
   if (options.list) return answer_list(configs);
-  Context context = context_of(options, configs);
+  PlanContext context = plan_context(options, configs);
   context.color = columns > 0;
   if (options.inference) return answer_inference(context);
   if (!options.memory_tiers.empty()) return answer_tiers(context);

@@ -96,9 +96,8 @@ std::string why_nothing_fits(const Search& search, const StrategyPins& pins, con
   const bool on_device = nearest.device_missing > 0;
   const MemoryUse& short_of = on_device ? nearest.price.device : nearest.price.host;
   return fmt::format(
-      "nothing fits: a rank may use {} of the device{}{}, and the least that a step needs is {} and {} on the "
-      "host "
-      "({}, micro-batch {}): {} too much {}, most of it for {}{}; {}",
+      "nothing fits: a rank may use {} of the device{}{}, and the least that a step needs is {} and {} on "
+      "the host ({}, micro-batch {}): {} too much {}, most of it for {}{}; {}",
       format_bytes(budget.device), wish.limited_by.empty() ? "" : fmt::format(" ({})", wish.limited_by),
       budget.host ? fmt::format(" and {} of the host's memory", format_bytes(*budget.host)) : "",
       format_bytes(nearest.price.device.total), format_bytes(nearest.price.host.total),

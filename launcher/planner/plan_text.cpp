@@ -21,19 +21,6 @@ std::string_view slowest_part(const StepTime& other, const StepTime& chosen) {
   return std::max_element(std::begin(parts), std::end(parts))->second;
 }
 
-// "micro-batch 4, recompute full in the first 12 layers"
-std::string describe_schedule(const Strategy& strategy) {
-  std::string text = fmt::format("micro-batch {}", strategy.micro_batch);
-  if (strategy.recompute != Recompute::none) {
-    text += fmt::format(", recompute {}", recompute_name(strategy.recompute));
-    if (strategy.recompute_layers >= 0) text += fmt::format(" {}", strategy.recompute_layers);
-  }
-  if (strategy.offload_activations > 0) text += ", inputs on the host";
-  if (strategy.head_chunks != kDefaultHeadChunks)
-    text += fmt::format(", {} head chunks", strategy.head_chunks);
-  return text;
-}
-
 }  // namespace
 
 double tokens_per_second(const Candidate& candidate, const MemoryQuestion& question,
@@ -96,20 +83,6 @@ std::string reason_lost(const Candidate& other, const Candidate& chosen) {
   if (slower < 0.005) return "as fast, and needs more memory";
   return fmt::format("{:.0f} % slower: {}", std::max(1.0, 100 * slower),
                      slowest_part(other.time, chosen.time));
-}
-
-std::string format_alternatives(const Plan& plan, const MemoryQuestion& question, std::int64_t global_batch) {
-  std::string text;
-  for (const Candidate& one : plan.alternatives) {
-    const bool is_chosen = &one == &plan.alternatives.front() ||
-                           describe_strategy(one.strategy) == describe_strategy(plan.chosen.strategy);
-    text += fmt::format("  {} {:<44} {:<38} {:>10} {:>10} {:>9.0f}  {}\n", is_chosen ? "*" : " ",
-                        describe_layout(one.strategy), describe_schedule(one.strategy),
-                        format_bytes(one.price.device.total), format_bytes(one.price.host.total),
-                        tokens_per_second(one, question, global_batch),
-                        is_chosen ? "chosen" : reason_lost(one, plan.chosen));
-  }
-  return text;
 }
 
 }  // namespace autoglm

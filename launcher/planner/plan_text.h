@@ -25,7 +25,4 @@ nlohmann::ordered_json bytes_by_category(const MemoryUse& use);
 // Why `other` lost against the choice: "needs 3.1 GiB more", "7 % slower: recompute", ...
 std::string reason_lost(const Candidate& other, const Candidate& chosen);
 
-// A line per alternative: layout, schedule, bytes on device and host, speed, and why it lost.
-std::string format_alternatives(const Plan& plan, const MemoryQuestion& question, std::int64_t global_batch);
-
 }  // namespace autoglm

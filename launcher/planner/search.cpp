@@ -182,12 +182,4 @@ std::optional<Plan> Search::run() {
   return std::nullopt;
 }
 
-std::string describe_layout(const Strategy& strategy) {
-  std::string text(stage_name(strategy.stage));
-  if (strategy.offload_optimizer > 0)
-    text += fmt::format(", {:.0f} % of the optimizer on the host", 100 * strategy.offload_optimizer);
-  if (strategy.weights == WeightSourceKind::host) text += ", weights on the host";
-  return text;
-}
-
 }  // namespace autoglm

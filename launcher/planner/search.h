@@ -84,7 +84,4 @@ class Search {
   std::function<bool(const Strategy&)> admits_;
 };
 
-// "zero2", "zero3, optimizer 12 % on the host, weights on the host": the layout that alternatives differ by.
-std::string describe_layout(const Strategy& strategy);
-
 }  // namespace autoglm

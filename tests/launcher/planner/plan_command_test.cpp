@@ -96,8 +96,9 @@ TEST(PlanCommand, Glm4FitsOnEightFourTwoAndOneCardOf40GB) {
   const nlohmann::json four = on(4, "128GiB");
   EXPECT_TRUE(four["fits"]);
   EXPECT_LT(four["chosen"]["offload_optimizer"], 0.2);
-  const nlohmann::json four_pinned = plan({"--model", "GLM-4-9B-0414", "--ranks", "4", "--gradient-dtype",
-                                           "bf16", "--offload-optimizer", "0", "--offload-activations", "0", "--weights", "peers"});
+  const nlohmann::json four_pinned =
+      plan({"--model", "GLM-4-9B-0414", "--ranks", "4", "--gradient-dtype", "bf16", "--offload-optimizer",
+            "0", "--offload-activations", "0", "--weights", "peers"});
   EXPECT_TRUE(four_pinned["fits"]);
   EXPECT_EQ(four_pinned["predicted_host_peak_bytes"], 0);
   EXPECT_TRUE(on(2, "128GiB")["fits"]);
