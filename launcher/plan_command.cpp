@@ -33,13 +33,17 @@ std::string parameters_text(double count) {
 std::string header(const PlanContext& context) {
   const MemoryBudget budget = context.budget(context.shape.ranks);
   const Model model = make_model(context.model);
+  const std::int64_t idle = context.shape.ranks - context.options.global_batch;
   return fmt::format(
-      "{}: {}, {} parameters, {}; steps of {} rows of {} tokens\n{} x {}{}: {} each, {} for tensors; host "
+      "{}: {}, {} parameters, {}; steps of {} rows of {} tokens{}\n{} x {}{}: {} each, {} for tensors; host "
       "memory {}\n",
       context.options.model, context.model.model_type,
       parameters_text(static_cast<double>(model.num_parameters())), context.options.bf16 ? "bf16" : "fp32",
-      context.options.global_batch, context.options.sequence_length, context.shape.ranks,
-      context.hardware.description,
+      context.options.global_batch, context.options.sequence_length,
+      idle > 0 ? fmt::format(", which leave {} of {} ranks without a row (--global-batch)", idle,
+                             context.shape.ranks)
+               : "",
+      context.shape.ranks, context.hardware.description,
       context.shape.nodes > 1 ? fmt::format(" on {} nodes ({})", context.shape.nodes, context.node_link.name)
                               : "",
       format_bytes(context.hardware.memory_bytes), format_bytes(budget.device),
@@ -123,10 +127,12 @@ std::string nearest(const Plan& plan, const std::vector<OptIn>& options) {
 std::string margins(const PlanContext& context, const Plan& plan) {
   const MemoryBudget budget = context.budget(context.shape.ranks);
   const MemoryStatistics& predicted = plan.predicted;
-  std::string text = fmt::format("device: {} of {} at the peak, in the {} phase; {} to spare\n",
-                                 format_bytes(predicted.device.peak.total), format_bytes(budget.device),
-                                 phase_name(plan.chosen.price.device_phase),
-                                 format_bytes(budget.device - predicted.device.extent));
+  std::string text = fmt::format(
+      "device: {} of {} at the peak, in the {} phase, and {} of gaps between tensors; {} to spare\n",
+      format_bytes(predicted.device.peak.total), format_bytes(budget.device),
+      phase_name(plan.chosen.price.device_phase),
+      format_bytes(predicted.device.extent - predicted.device.peak.total),
+      format_bytes(budget.device - predicted.device.extent));
   text += bars(predicted.device.peak, budget.device, context.color);
   if (predicted.host.peak.total > 0) {
     const std::int64_t node = predicted.host.extent * context.shape.ranks_per_node();
