@@ -13,6 +13,6 @@ echo "| setting | chosen | ms | foreseen | best measured | ms | strategies | reg
 echo "|---|---|---|---|---|---|---|---|---|---|"
 status=0
 for ranks in 1 2; do
-  timeout 900 mpirun -np "$ranks" --bind-to none --oversubscribe build-bench/bin/bench_choices "${1:-7}" || status=1
+  timeout 1800 mpirun -np "$ranks" --bind-to none --oversubscribe build-bench/bin/bench_choices "${1:-7}" || status=1
 done
 exit $status
