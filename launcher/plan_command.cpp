@@ -21,8 +21,6 @@ namespace autoglm {
 namespace {
 
 constexpr std::int64_t kGigabyte = 1'000'000'000;
-// How far what a driver reports may be from the size that a card is sold with.
-constexpr double kNominalTolerance = 0.1;
 constexpr int kBarColumns = 40;
 
 std::string parameters_text(double count) {
@@ -75,12 +73,15 @@ double utilization(const PlanContext& context, Search& search, const Candidate& 
   return search.times().model_flops_utilization(rate / context.shape.ranks);
 }
 
+bool is_chosen(const Candidate& one, const Plan& plan) {
+  return schedule_text(one.strategy) == schedule_text(plan.chosen.strategy);
+}
+
 std::string table(const PlanContext& context, Search& search, const Plan& plan) {
   std::string text =
       fmt::format("\n  {:<50} {:>10} {:>10} {:>9} {:>6}\n", "strategy", "device", "host", "tokens/s", "MFU");
   for (const Candidate& one : plan.alternatives) {
-    const bool chosen = describe_strategy(one.strategy) == describe_strategy(plan.chosen.strategy) &&
-                        one.strategy.micro_batch == plan.chosen.strategy.micro_batch;
+    const bool chosen = is_chosen(one, plan);
     text += fmt::format("{} {}\n  {:<50} {:>10} {:>10} {:>9.0f} {:>5.1f}%  {}\n", chosen ? "*" : " ",
                         schedule_text(one.strategy), "", format_bytes(one.price.device.total),
                         format_bytes(one.price.host.total),
@@ -92,24 +93,33 @@ std::string table(const PlanContext& context, Search& search, const Plan& plan) 
 }
 
 // What the chosen plan would need with one quantity doubled.
-std::string doubled(const PlanContext& context, const Plan& plan) {
+std::string doubled(const PlanContext& context, Search& search, const Plan& plan) {
+  const auto line = [&](std::string_view what, const Candidate& one) {
+    std::string text = fmt::format("  {:<28}{:>11} ({} more)", what, format_bytes(one.price.device.total),
+                                   format_bytes(one.price.device.total - plan.chosen.price.device.total));
+    if (one.device_missing > 0) text += fmt::format(", {} too many", format_bytes(one.device_missing));
+    if (one.host_missing > 0)
+      text += fmt::format(", {} too many on the host", format_bytes(one.host_missing));
+    return text + (one.fits() ? ", fits" : "");
+  };
   Strategy batch = plan.chosen.strategy;
   batch.micro_batch *= 2;
-  MemoryModel memory(context.question());
-  MemoryQuestion longer_question = context.question();
-  longer_question.row_length *= 2;
-  longer_question.max_positions = 0;
-  MemoryModel longer(longer_question);
-  const std::int64_t now = plan.chosen.price.device.total;
-  const auto line = [&](const char* what, const MemoryPrice& price) {
-    const MemoryBudget budget = context.budget(context.shape.ranks);
-    const std::int64_t missing = price.device.total - budget.device;
-    return fmt::format("  {:<28}{:>11} ({} more){}\n", what, format_bytes(price.device.total),
-                       format_bytes(price.device.total - now),
-                       missing > 0 ? fmt::format(", {} too many", format_bytes(missing)) : ", fits");
-  };
-  return line("twice the micro-batch", memory.price(batch)) +
-         line("twice the sequence length", longer.price(plan.chosen.strategy));
+  std::string text = line("twice the micro-batch", search.judge_closely(batch));
+  const std::int64_t rows = batch.micro_batch * context.shape.ranks;
+  if (rows > context.options.global_batch) text += fmt::format(" (with --global-batch {})", rows);
+
+  MemoryQuestion longer = context.question();
+  longer.row_length *= 2;
+  const std::optional<std::int64_t> positions = context.model.position_limit();
+  if (positions && longer.row_length > *positions)
+    return text + fmt::format("\n  {:<28}more than the model's {} positions\n", "twice the sequence length",
+                              *positions);
+  MemoryModel memory(longer);
+  const PlanWish wish = context.wish();
+  Search longer_search(memory, wish.rates, context.options.pins, wish.global_batch,
+                       wish.budget(context.shape.ranks));
+  return text + "\n" + line("twice the sequence length", longer_search.judge_closely(plan.chosen.strategy)) +
+         "\n";
 }
 
 std::string nearest(const Plan& plan, const std::vector<OptIn>& options) {
@@ -146,6 +156,12 @@ std::string margins(const PlanContext& context, const Plan& plan) {
   return text;
 }
 
+void add_budget(nlohmann::ordered_json& object, const MemoryBudget& budget) {
+  object["device_budget_bytes"] = budget.device;
+  object["host_budget_bytes"] = nullptr;
+  if (budget.host) object["host_budget_bytes"] = *budget.host;
+}
+
 nlohmann::ordered_json plan_json(const PlanContext& context, Search& search, const Plan& plan,
                                  const std::vector<OptIn>& options) {
   const MemoryQuestion question = context.question();
@@ -159,10 +175,7 @@ nlohmann::ordered_json plan_json(const PlanContext& context, Search& search, con
                                    {"ranks", context.shape.ranks},
                                    {"nodes", context.shape.nodes},
                                    {"fits", true}};
-  const MemoryBudget budget = context.budget(context.shape.ranks);
-  object["device_budget_bytes"] = budget.device;
-  object["host_budget_bytes"] =
-      budget.host ? nlohmann::ordered_json(*budget.host) : nlohmann::ordered_json(nullptr);
+  add_budget(object, context.budget(context.shape.ranks));
   object["chosen"] = candidate(plan.chosen);
   object["predicted_device_peak_bytes"] = plan.predicted.device.peak.total;
   object["predicted_device_bytes_at_peak"] = bytes_by_category(plan.predicted.device.peak);
@@ -172,8 +185,11 @@ nlohmann::ordered_json plan_json(const PlanContext& context, Search& search, con
   object["overruns"] = plan.overruns;
   for (const Candidate& one : plan.alternatives) {
     object["alternatives"].push_back(candidate(one));
-    object["alternatives"].back()["lost"] = reason_lost(one, plan.chosen);
+    const bool chosen = is_chosen(one, plan);
+    object["alternatives"].back()["chosen"] = chosen;
+    if (!chosen) object["alternatives"].back()["lost"] = reason_lost(one, plan.chosen);
   }
+  object["opt_ins"] = nlohmann::ordered_json::array();
   for (const OptIn& one : options)
     object["opt_ins"].push_back({{"option", one.option}, {"plan", candidate(one.plan.chosen)}});
   return object;
@@ -189,13 +205,17 @@ std::string answer_training(const PlanContext& context, int& exit_code) {
     exit_code = static_cast<int>(ExitCode::does_not_fit);
     const std::string why = why_nothing_fits(search, context.options.pins, wish);
     if (!context.options.json) return header(context) + "\n" + why + "\n";
-    return nlohmann::ordered_json{{"model", context.options.model}, {"fits", false}, {"why", why}}.dump(2) +
-           "\n";
+    nlohmann::ordered_json object = {{"model", context.options.model}, {"fits", false}, {"why", why}};
+    add_budget(object, wish.budget(context.shape.ranks));
+    object["nearest"] = nullptr;
+    if (search.nearest())
+      object["nearest"] = to_json(*search.nearest(), context.question(), context.options.global_batch);
+    return object.dump(2) + "\n";
   }
-  const std::vector<OptIn> options = opt_ins(context.options.pins, wish);
+  const std::vector<OptIn> options = opt_ins(memory, context.options.pins, wish);
   if (context.options.json) return plan_json(context, search, *plan, options).dump(2) + "\n";
   return header(context) + table(context, search, *plan) + "\n" + margins(context, *plan) +
-         doubled(context, *plan) + nearest(*plan, options);
+         doubled(context, search, *plan) + nearest(*plan, options);
 }
 
 // Full fine-tuning on a device of so many GB, with and without the host's help.
@@ -204,15 +224,10 @@ struct Tier {
   std::optional<Plan> plain, offloaded;
 };
 
-// Of cards sold with so many GB: the least that a profile of one tells, else the number itself.
+// Of cards sold with so many GB, where a profile tells; else the number itself.
 std::int64_t bytes_of_tier(const PlanContext& context, std::int64_t gigabytes) {
-  const auto nominal = static_cast<double>(gigabytes * kGigabyte);
-  std::int64_t least = 0;
-  for (const std::int64_t bytes : context.known_memories) {
-    const bool near = std::abs(static_cast<double>(bytes) / nominal - 1) <= kNominalTolerance;
-    if (near && (least == 0 || bytes < least)) least = bytes;
-  }
-  return least > 0 ? least : gigabytes * kGigabyte;
+  const auto known = context.sold_memories.find(gigabytes);
+  return known != context.sold_memories.end() ? known->second : gigabytes * kGigabyte;
 }
 
 Tier plan_tier(PlanContext context, std::int64_t gigabytes, MemoryModel& memory) {
@@ -241,7 +256,9 @@ std::string answer_tiers(const PlanContext& context) {
                   "with host memory (per rank)", "LoRA (est.)", "QLoRA (est.)");
   for (const std::int64_t gigabytes : context.options.memory_tiers) {
     const Tier tier = plan_tier(context, gigabytes, memory);
-    const std::int64_t free = bytes_of_tier(context, gigabytes) - fixed_bytes(context.hardware, 1);
+    PlanContext single = context;
+    single.hardware.memory_bytes = bytes_of_tier(context, gigabytes);
+    const std::int64_t free = single.budget(1).device;
     const auto rate = [&](const Plan& plan) {
       return tokens_per_second(plan.chosen, context.question(), context.options.global_batch);
     };
@@ -282,10 +299,11 @@ std::string answer_inference(const PlanContext& context) {
   const std::int64_t free = context.budget(1).device;
   std::string text = fmt::format(
       "{}: inference of {} x {} tokens on one {}, estimated\n\n  {:<6} {:>11} {:>12} {:>11} {:>11}  {}\n",
-      options.model, options.batch, options.context, context.hardware.description, "format", "weights",
-      "key-values", "scratch", "together", "fits");
+      options.model, options.batch, context.inference_context, context.hardware.description, "format",
+      "weights", "key-values", "scratch", "together", "fits");
   nlohmann::ordered_json rows = nlohmann::ordered_json::array();
-  for (const InferenceEstimate& one : estimate_inference(context.model, options.batch, options.context)) {
+  for (const InferenceEstimate& one :
+       estimate_inference(context.model, options.batch, context.inference_context)) {
     const bool fits = one.total() <= free;
     text += fmt::format("  {:<6} {:>11} {:>12} {:>11} {:>11}  {}\n", one.format, format_bytes(one.weights),
                         format_bytes(one.key_values), format_bytes(one.scratch), format_bytes(one.total()),
@@ -303,18 +321,23 @@ std::string answer_inference(const PlanContext& context) {
          "\n";
 }
 
-std::string answer_list(const std::filesystem::path& configs) {
+std::string answer_list(const std::filesystem::path& configs, bool as_json) {
+  nlohmann::ordered_json object = {{"models", ModelCatalog(configs / "models").names()}};
   std::string text = "models:\n";
-  const ModelCatalog catalog(configs / "models");
-  for (const std::string& name : catalog.names()) text += "  " + name + "\n";
+  for (const auto& name : object["models"]) text += "  " + name.get<std::string>() + "\n";
   text += "devices:\n";
-  for (const HardwareProfile& one : load_hardware_profiles(configs / "hardware"))
+  for (const HardwareProfile& one : load_hardware_profiles(configs / "hardware")) {
     text += fmt::format("  {:<14}{}, {}\n", one.name, one.description, format_bytes(one.memory_bytes));
+    object["devices"].push_back(
+        {{"name", one.name}, {"description", one.description}, {"memory_bytes", one.memory_bytes}});
+  }
   text += "links:\n";
-  for (const LinkProfile& one : load_links(configs / "links.json"))
-    text += fmt::format("  {:<16}{:.1f} GB/s between {}\n", one.name, one.bandwidth / 1e9,
-                        one.between == LinkProfile::Between::nodes ? "nodes" : "devices");
-  return text;
+  for (const LinkProfile& one : load_links(configs / "links.json")) {
+    const char* between = one.between == LinkProfile::Between::nodes ? "nodes" : "devices";
+    text += fmt::format("  {:<16}{:.1f} GB/s between {}\n", one.name, one.bandwidth / 1e9, between);
+    object["links"].push_back({{"name", one.name}, {"bandwidth", one.bandwidth}, {"between", between}});
+  }
+  return as_json ? object.dump(2) + "\n" : text;
 }
 
 }  // namespace
@@ -322,7 +345,7 @@ std::string answer_list(const std::filesystem::path& configs) {
 std::string answer_plan(const PlanOptions& options, int columns, int& exit_code) {
   exit_code = 0;
   const std::filesystem::path configs = configs_folder();
-  if (options.list) return answer_list(configs);
+  if (options.list) return answer_list(configs, options.json);
   PlanContext context = plan_context(options, configs);
   context.color = columns > 0;
   if (options.inference) return answer_inference(context);

@@ -3,8 +3,8 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <optional>
-#include <vector>
 
 #include "launcher/plan_options.h"
 #include "launcher/planner/changes.h"
@@ -17,10 +17,12 @@ struct PlanContext {
   PlanOptions options;
   ModelConfig model;
   HardwareProfile hardware;
-  std::vector<std::int64_t> known_memories;  // bytes, of all profiles
+  // Bytes of the smallest card sold with so many GB, of all profiles.
+  std::map<std::int64_t, std::int64_t> sold_memories;
   LinkProfile node_link;
   ClusterShape shape;
   std::optional<std::int64_t> host_memory;  // bytes of a node
+  std::int64_t inference_context = 0;       // tokens
   bool color = false;
 
   // What one rank among so many may use; beyond the asked-for number, nodes are filled.

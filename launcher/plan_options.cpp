@@ -16,12 +16,14 @@ Option tiers_option(std::vector<std::int64_t>& tiers) {
   Option option{"memory", "GB,GB,...", "what fits on devices of these sizes, as a table", ""};
   option.assign = [&tiers](std::string_view text, std::string_view spelled) {
     tiers.clear();
-    while (!text.empty()) {
-      const std::size_t comma = std::min(text.find(','), text.size());
-      tiers.push_back(parse_integer(text.substr(0, comma), {1, kMostGigabytes}, spelled));
-      text.remove_prefix(std::min(comma + 1, text.size()));
+    for (std::string_view rest = text;;) {
+      const std::size_t comma = rest.find(',');
+      const std::string_view one = rest.substr(0, comma);
+      if (one.empty()) refuse_value(spelled, "sizes in GB with commas between them", text);
+      tiers.push_back(parse_integer(one, {1, kMostGigabytes}, spelled));
+      if (comma == std::string_view::npos) break;
+      rest.remove_prefix(comma + 1);
     }
-    if (tiers.empty()) refuse_value(spelled, "sizes in GB with commas between them", "");
   };
   option.store = [&tiers](nlohmann::ordered_json& object) { object["memory"] = tiers; };
   return option;
@@ -50,7 +52,8 @@ void bind(OptionTable& table, PlanOptions& options) {
   table.add(tiers_option(options.memory_tiers));
   table.add_flag("inference", options.inference, "weights and caches of inference, estimated");
   table.add_integer("batch", options.batch, {1, kMostRows}, "sequences at a time, for --inference");
-  table.add_integer("context", options.context, {1, 1 << 24}, "tokens of each of them, for --inference");
+  table.add_integer("context", options.context, {1, 1 << 24}, "tokens of each of them, for --inference",
+                    "8192, or what the model has");
   table.begin_group("Output");
   table.add_flag("json", options.json, "one JSON object instead of tables");
 }

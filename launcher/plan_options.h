@@ -26,7 +26,7 @@ struct PlanOptions {
   std::vector<std::int64_t> memory_tiers;  // GB; the tier table instead of a plan
   bool inference = false;
   std::int64_t batch = 1;
-  std::int64_t context = 8192;
+  std::optional<std::int64_t> context;  // tokens; 8192, or what the model has
   bool json = false;
   bool list = false;
 };

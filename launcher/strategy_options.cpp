@@ -113,4 +113,10 @@ void settle_pins(const OptionTable& table, StrategyPins& pins, bool bf16) {
   if (!conflict.empty()) fail(ExitCode::usage, "{}", conflict);
 }
 
+void check_recompute_layers(const StrategyPins& pins, std::int64_t num_layers) {
+  if (pins.recompute_layers.value_or(0) > num_layers)
+    fail(ExitCode::usage, "--recompute-layers {} is more than the {} layers of the model",
+         *pins.recompute_layers, num_layers);
+}
+
 }  // namespace autoglm

@@ -47,6 +47,7 @@ Inputs read_inputs(const TrainOptions& options) {
   ModelDirectory directory = ModelDirectory::open(options.model);
   Model model = make_model(model_config_of(directory));
   check_positions(model.config, "--sequence-length", options.data.sequence_length);
+  check_recompute_layers(options.strategy.pins, model.config.num_layers);
   check_model_files(directory, model);
   freeze_parameters(model, options.training.freeze);
   Tokenizer tokenizer = Tokenizer::load(options.model);

@@ -43,6 +43,7 @@ HardwareProfile parse_hardware_profile(const nlohmann::json& object, const std::
   profile.aliases = fields.texts("aliases");
   profile.description = fields.text("description");
   profile.source = fields.text("source");
+  profile.sold_as_gb = fields.count("sold_as_gb");
   profile.memory_bytes = fields.bytes("memory_bytes");
   profile.architecture = fields.text("architecture");
   if (!is_architecture(profile.architecture)) fields.wrong("architecture", "an architecture such as sm_80");

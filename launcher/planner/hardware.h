@@ -44,6 +44,7 @@ struct HardwareProfile {
   std::vector<std::string> aliases;  // other names, the driver's among them
   std::string description;
   std::string source;              // where the figures come from
+  std::int64_t sold_as_gb = 0;     // the size in its name
   std::int64_t memory_bytes = 0;   // what cudaMemGetInfo calls the total
   std::string architecture;        // "sm_80"
   double matrix_flops_bf16 = 0;    // per second, dense, fp32 sums

@@ -75,11 +75,15 @@ nlohmann::ordered_json to_json(const Candidate& candidate, const MemoryQuestion&
 
 std::string reason_lost(const Candidate& other, const Candidate& chosen) {
   if (other.device_missing > 0)
-    return fmt::format("needs {} more on the device ({})", format_bytes(other.device_missing),
-                       phase_name(other.price.device_phase));
+    return fmt::format(
+        "needs {} more on the device ({}){}", format_bytes(other.device_missing),
+        phase_name(other.price.device_phase),
+        other.host_missing > 0 ? fmt::format(" and {} on the host", format_bytes(other.host_missing)) : "");
   if (other.host_missing > 0)
     return fmt::format("needs {} more on the host", format_bytes(other.host_missing));
   const double slower = other.time.total() / chosen.time.total() - 1;
+  if (slower <= -0.005)
+    return fmt::format("{:.0f} % faster, and leans more on the host", std::max(1.0, -100 * slower));
   if (slower < 0.005) return "as fast, and needs more memory";
   return fmt::format("{:.0f} % slower: {}", std::max(1.0, 100 * slower),
                      slowest_part(other.time, chosen.time));

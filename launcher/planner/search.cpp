@@ -22,6 +22,8 @@ constexpr std::int64_t kLeastHole = 4096;
 // those that keep the schedule the one that needs the least memory.
 constexpr double kCloseEstimates = 1.03;
 constexpr double kTie = 1.005;
+// Gaps between tensors were never seen to take a larger share of the budget.
+constexpr double kMostGaps = 0.03;
 
 std::int64_t bytes_missing(const Candidate& candidate) {
   return candidate.device_missing + candidate.host_missing;
@@ -79,6 +81,7 @@ Search::Search(MemoryModel& memory, const Rates& rates, const StrategyPins& pins
   space_.bf16 = question.bf16;
   space_.world_size = question.world_size;
   space_.num_layers = question.model.num_layers;
+  space_.row_length = question.row_length;
   space_.rows_per_rank = (global_batch + question.world_size - 1) / question.world_size;
   space_.may_offload = !budget.shared;
 }
@@ -96,6 +99,21 @@ Candidate Search::judge(const Strategy& strategy) {
   if (!budget_.shared && budget_.host)
     candidate.host_missing = std::max<std::int64_t>(0, candidate.price.host.total - *budget_.host);
   return candidate;
+}
+
+Candidate Search::judge_closely(const Strategy& strategy) {
+  Candidate one = judge(strategy);
+  const auto close = [](std::int64_t bytes, std::int64_t budget) {
+    return static_cast<double>(bytes) > (1 - kMostGaps) * static_cast<double>(budget);
+  };
+  const bool on_host = !budget_.shared && budget_.host && close(one.price.host.total, *budget_.host);
+  const std::int64_t priced = one.price.device.total + (budget_.shared ? one.price.host.total : 0);
+  if (!one.fits() || (!close(priced, budget_.device) && !on_host)) return one;
+  const MemoryStatistics predicted = memory_.rehearse(strategy, one.num_micro_batches);
+  const std::int64_t device = predicted.device.extent + (budget_.shared ? predicted.host.extent : 0);
+  one.device_missing = std::max<std::int64_t>(0, device - budget_.device);
+  if (on_host) one.host_missing = std::max<std::int64_t>(0, predicted.host.extent - *budget_.host);
+  return one;
 }
 
 // As little as fits, by interpolation: beyond its buffers, offloading moves bytes in proportion.

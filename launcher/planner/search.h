@@ -59,6 +59,9 @@ class Search {
   // The plan, or none when nothing fits.
   std::optional<Plan> run();
 
+  // Prices one strategy against the budget; close to it, what it says to fit is rehearsed.
+  Candidate judge_closely(const Strategy& strategy);
+
   // Prices one strategy against the budget.
   Candidate judge(const Strategy& strategy);
 

@@ -8,16 +8,24 @@ namespace {
 // zero1 and zero2 are the same here (gradients are always sharded); what shards nothing needs one rank.
 std::vector<int> stages(const StrategySpace& space) {
   if (space.pins.stage) return {*space.pins.stage};
+  if (space.pins.weights == WeightSourceKind::peers) return {3};
   if (space.world_size == 1) return {0};
   return {0, 2, 3};
 }
+
+// More tokens at a time than this do not make a device faster.
+constexpr std::int64_t kMostTokens = 1 << 18;
+// Of deep models not every number of recomputed layers is tried.
+constexpr std::int64_t kMostLayerChoices = 128;
 
 // Powers of two, and the whole share of a rank.
 std::vector<std::int64_t> micro_batches(const StrategySpace& space) {
   if (space.pins.micro_batch) return {*space.pins.micro_batch};
   std::vector<std::int64_t> sizes;
-  for (std::int64_t size = 1; size < space.rows_per_rank; size *= 2) sizes.push_back(size);
-  sizes.push_back(space.rows_per_rank);
+  const std::int64_t most =
+      std::min(space.rows_per_rank, std::max<std::int64_t>(1, kMostTokens / space.row_length));
+  for (std::int64_t size = 1; size < most; size *= 2) sizes.push_back(size);
+  sizes.push_back(most);
   return sizes;
 }
 
@@ -40,7 +48,9 @@ std::vector<RecomputeChoice> recompute_choices(const StrategySpace& space) {
     }
     choices.push_back({level, -1});
     if (space.pins.recompute) continue;
-    for (std::int64_t layers = 1; layers < space.num_layers; ++layers) choices.push_back({level, layers});
+    const std::int64_t stride = (space.num_layers + kMostLayerChoices - 1) / kMostLayerChoices;
+    for (std::int64_t layers = stride; layers < space.num_layers; layers += stride)
+      choices.push_back({level, layers});
   }
   return choices;
 }

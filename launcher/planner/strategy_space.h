@@ -38,6 +38,7 @@ struct StrategySpace {
   int world_size = 1;
   std::int64_t num_layers = 1;
   std::int64_t rows_per_rank = 1;  // of a step: a larger micro-batch would only compute empty rows
+  std::int64_t row_length = 1;     // tokens
   bool may_offload = true;         // false where device and host are the same memory
 };
 

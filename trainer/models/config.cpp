@@ -9,6 +9,8 @@ namespace {
 
 using nlohmann::json;
 
+constexpr std::int64_t kMostLayers = 4096;
+
 // Reads fields of one JSON object with messages that name the file and the field.
 class Fields {
  public:
@@ -16,18 +18,17 @@ class Fields {
 
   bool has(const char* key) const { return object_.contains(key) && !object_.at(key).is_null(); }
 
-  std::int64_t positive(const char* key) const {
+  // The field, or `otherwise` where it is missing and there is one.
+  std::int64_t positive(const char* key, std::optional<std::int64_t> otherwise = {},
+                        std::int64_t largest = 1 << 30) const {
+    if (!has(key) && otherwise) return *otherwise;
     if (!has(key)) fail(ExitCode::bad_data, "{}: the field \"{}\" is missing", where_, key);
     const json& value = object_.at(key);
-    constexpr std::int64_t kLargest = 1 << 30;
-    if (!value.is_number_integer() || value.get<std::int64_t>() <= 0 ||
-        value.get<std::int64_t>() > kLargest) {
-      fail(ExitCode::bad_data, "{}: \"{}\" is {}, not a positive number", where_, key, value.dump());
+    if (!value.is_number_integer() || value.get<std::int64_t>() <= 0 || value.get<std::int64_t>() > largest) {
+      fail(ExitCode::bad_data, "{}: \"{}\" is {}, not a whole number from 1 to {}", where_, key, value.dump(),
+           largest);
     }
     return value.get<std::int64_t>();
-  }
-  std::int64_t positive(const char* key, std::int64_t otherwise) const {
-    return has(key) ? positive(key) : otherwise;
   }
 
   double number(const char* key, double otherwise) const {
@@ -91,7 +92,7 @@ void require_no_dropout(const Fields& fields, const std::string& where) {
 void read_common(ModelConfig& config, const Fields& fields) {
   config.hidden_size = fields.positive("hidden_size");
   config.embedding_size = config.hidden_size;
-  config.num_layers = fields.positive("num_hidden_layers");
+  config.num_layers = fields.positive("num_hidden_layers", {}, kMostLayers);
   config.num_heads = fields.positive("num_attention_heads");
   config.vocabulary_size = fields.positive("vocab_size");
   config.eos_ids = fields.ids("eos_token_id");
@@ -107,7 +108,22 @@ std::int64_t divided_head_dim(const ModelConfig& config, const std::string& wher
   return config.hidden_size / config.num_heads;
 }
 
+void require_dense(const Fields& fields, const std::string& where) {
+  for (const char* key : {"num_local_experts", "num_experts", "n_routed_experts"}) {
+    if (fields.number(key, 0) > 1)
+      fail(ExitCode::bad_data, "{}: \"{}\" is more than 1; mixtures of experts are not supported", where,
+           key);
+  }
+}
+
+double norm_epsilon(const Fields& fields, double otherwise, const std::string& where) {
+  const double epsilon = fields.number("rms_norm_eps", otherwise);
+  if (!(epsilon > 0)) fail(ExitCode::bad_data, "{}: \"rms_norm_eps\" is {}, not above 0", where, epsilon);
+  return epsilon;
+}
+
 ModelConfig common_config(const Fields& fields, const std::string& where) {
+  require_dense(fields, where);
   ModelConfig config;
   read_common(config, fields);
   config.num_key_heads = fields.positive("num_key_value_heads", config.num_heads);
@@ -152,7 +168,7 @@ ModelConfig llama_config(const json& object, const std::string& where) {
   require_silu(fields, where);
   require_no_dropout(fields, where);
   ModelConfig config = common_config(fields, where);
-  config.norm_epsilon = fields.number("rms_norm_eps", 1e-6);
+  config.norm_epsilon = norm_epsilon(fields, 1e-6, where);
   config.mlp_bias = fields.flag("mlp_bias", false);
   const double factor = partial_rotary_factor(object, fields, where, 1.0);
   config.rotary = make_rotary_spec(object, rotated_dimensions(factor, config.head_dim, where), 1e4, where);
@@ -164,7 +180,7 @@ ModelConfig glm4_config(const json& object, const std::string& where) {
   require_silu(fields, where);
   require_no_dropout(fields, where);
   ModelConfig config = common_config(fields, where);
-  config.norm_epsilon = fields.number("rms_norm_eps", 1.5625e-07);
+  config.norm_epsilon = norm_epsilon(fields, 1.5625e-07, where);
   if (!fields.has("num_key_value_heads")) config.num_key_heads = std::min<std::int64_t>(2, config.num_heads);
   const double factor = partial_rotary_factor(object, fields, where, 0.5);
   config.rotary = make_rotary_spec(object, rotated_dimensions(factor, config.head_dim, where), 1e4, where);

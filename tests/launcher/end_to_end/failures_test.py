@@ -185,6 +185,17 @@ class ModelTest(Refusals):
         edit_json(model / "config.json", lambda config: config.update(quantization_config={"quant_method": "gptq"}))
         self.refuse(BAD_DATA, [model / "config.json", "quantized"], model=model)
 
+    def test_config_that_would_change_the_model(self):
+        for words, fields in [(["num_local_experts", "mixtures"], {"num_local_experts": 8}),
+                              (["rms_norm_eps", "above 0"], {"rms_norm_eps": 0}),
+                              (["num_hidden_layers", "from 1 to 4096"], {"num_hidden_layers": 100000}),
+                              (["vocab_size", "from 1 to"], {"vocab_size": 2**31})]:
+            with self.subTest(fields=fields):
+                model = self.copy_model()
+                edit_json(model / "config.json", lambda config, fields=fields: config.update(fields))
+                self.refuse(BAD_DATA, [model / "config.json", *words], model=model)
+                shutil.rmtree(model)
+
     def test_pickled_weights(self):
         model = self.copy_model()
         (model / "model.safetensors").rename(model / "pytorch_model.bin")
@@ -296,6 +307,7 @@ class OptionTest(Refusals):
             (["--steps", "--epochs"], ["--steps", 3, "--epochs", 3]),
             (["--micro-batch 8", "--global-batch 4"], ["--micro-batch", 8]),
             (["--recompute-layers", "none"], ["--recompute", "none", "--recompute-layers", 1]),
+            (["--recompute-layers 99", "layers of the model"], ["--recompute", "full", "--recompute-layers", 99]),
             (["--evaluate-every"], ["--evaluate-every", 2]),
             (["--template", "nosuch"], ["--template", "nosuch"]),
             (["--sequence-length"], ["--sequence-length", 1]),

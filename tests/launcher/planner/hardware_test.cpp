@@ -24,7 +24,7 @@ std::vector<HardwareProfile> profiles() {
 
 json valid_profile() {
   return json::parse(R"({"name": "card", "aliases": ["the card"], "description": "a card", "source": "none",
-    "memory_bytes": 8000000000, "architecture": "sm_80", "matrix_flops_bf16": 1e12, "matrix_flops_fp32": 5e11,
+    "sold_as_gb": 8, "memory_bytes": 8000000000, "architecture": "sm_80", "matrix_flops_bf16": 1e12, "matrix_flops_fp32": 5e11,
     "matrix_efficiency": 0.5, "memory_bandwidth": 1e11, "host_link_bandwidth": 1e10,
     "link": {"name": "pcie4", "bandwidth": 1e10}, "gpus_per_node": 2, "node_link": "10gbe",
     "host_memory_bytes": 64000000000, "host_memory_bandwidth": 5e10,

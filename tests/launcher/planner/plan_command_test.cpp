@@ -15,6 +15,7 @@
 namespace autoglm {
 namespace {
 
+using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 
 constexpr double kGiB = 1024.0 * 1024 * 1024;
@@ -154,9 +155,74 @@ TEST(PlanCommand, RefusesInOneSentence) {
   EXPECT_THAT(refusal({"--model", "LLaMA-7B", "--strategy", "zero3", "--weights", "resident"}),
               HasSubstr("use peers or host"));
   EXPECT_THAT(refusal({"--model", "LLaMA-7B", "--micro-batch", "64"}), HasSubstr("--global-batch"));
+  EXPECT_THAT(refusal({"--model", "LLaMA-7B", "--memory", "8,"}), HasSubstr("commas between them"));
+  EXPECT_THAT(refusal({"--model", "LLaMA-7B", "--node-link", "nvlink4"}), HasSubstr("of one node"));
+  EXPECT_THAT(refusal({"--model", "OPT-125M", "--recompute", "full", "--recompute-layers", "13"}),
+              HasSubstr("the 12 layers"));
+  EXPECT_THAT(refusal({"--model", "/nowhere/LLaMA-7B"}, ExitCode::missing_input), HasSubstr("no folder"));
   EXPECT_THAT(refusal({}), HasSubstr("--model is missing"));
   EXPECT_THAT(refusal({"--model", "nowhere/config.json"}, ExitCode::missing_input),
               HasSubstr("cannot be read"));
+}
+
+TEST(PlanCommand, WhatTwiceAsMuchNeedsIsTrueOfBothPools) {
+  const std::string host =
+      ask({"--model", "SmolLM2-135M", "--recompute", "full", "--offload-activations", "1", "--micro-batch",
+           "16", "--global-batch", "32", "--host-memory", "6.3GiB"})
+          .text;
+  EXPECT_THAT(host, ContainsRegex("twice the micro-batch .* too many on the host"));
+  EXPECT_THAT(ask({"--model", "OPT-125M"}).text, HasSubstr("more than the model's 2048 positions"));
+  EXPECT_THAT(ask({"--model", "SmolLM2-135M"}).text, HasSubstr("fits (with --global-batch 32)"));
+}
+
+TEST(PlanCommand, TiersHoldNoMoreThanTheirNameSays) {
+  const nlohmann::json tiers = plan({"--model", "LLaMA-7B", "--memory", "22,24,46,137"})["tiers"];
+  for (const nlohmann::json& tier : tiers)
+    EXPECT_LT(tier["with_host"]["device_bytes"].get<double>(), 1e9 * tier["gigabytes"].get<double>());
+  EXPECT_LT(tiers[0]["with_host"]["device_bytes"], tiers[1]["with_host"]["device_bytes"]);
+  const nlohmann::json limited =
+      plan({"--model", "LLaMA-7B", "--ranks", "8", "--memory", "40", "--memory-limit", "10GB"})["tiers"];
+  EXPECT_FALSE(limited[0]["lora_estimate_fits"]);
+}
+
+TEST(PlanCommand, AdviceHolds) {
+  const std::string limited =
+      ask({"--model", "SmolLM2-135M", "--memory-limit", "400MB", "--strategy", "ddp", "--recompute", "full",
+           "--weights", "resident", "--offload-optimizer", "0", "--offload-activations", "0"})
+          .text;
+  EXPECT_THAT(limited, HasSubstr("it would fit with the strategy's options left to auto"));
+  const std::string tight = ask({"--model", "SmolLM2-135M", "--memory-limit", "100MB"}).text;
+  const std::string option = "it would fit with --memory-limit ";
+  ASSERT_THAT(tight, HasSubstr(option));
+  const std::string bytes = tight.substr(tight.find(option) + option.size());
+  EXPECT_TRUE(plan({"--model", "SmolLM2-135M", "--memory-limit", bytes.substr(0, bytes.find(' '))})["fits"]);
+
+  EXPECT_THAT(
+      ask({"--model", "GLM-4-9B-0414", "--ranks", "8", "--host-memory", "30GB", "--reduce", "step"}).text,
+      HasSubstr("it would fit with --reduce micro-batch"));
+}
+
+TEST(PlanCommand, RefusalsNameAllThatIsMissing) {
+  const Answer both = ask({"--model", "GLM-4-9B-0414", "--gpu", "generic-8gb", "--host-memory", "40GB"});
+  EXPECT_EQ(both.exit_code, static_cast<int>(ExitCode::does_not_fit));
+  EXPECT_THAT(both.text, HasSubstr("too much on the device"));
+  EXPECT_THAT(both.text, HasSubstr("too much on the host"));
+  const nlohmann::json object =
+      plan({"--model", "GLM-4-9B-0414", "--gpu", "generic-8gb", "--host-memory", "40GB"});
+  EXPECT_GT(object["nearest"]["host_bytes_missing"], 0);
+  EXPECT_GT(object["nearest"]["host_bytes"], object["host_budget_bytes"]);
+}
+
+TEST(PlanCommand, LargeStepsAndDeepModelsArePlannedToo) {
+  EXPECT_TRUE(plan({"--model", "SmolLM2-135M", "--global-batch", "1048576"})["fits"]);
+  EXPECT_EQ(plan({"--model", "OPT-125M", "--weights", "peers"})["chosen"]["strategy"], "zero3");
+}
+
+TEST(PlanCommand, ListsAsJson) {
+  const nlohmann::json list = plan({"--list"});
+  EXPECT_THAT(list["models"], ::testing::Contains("GLM-4-9B-0414"));
+  EXPECT_GT(list["devices"].size(), 8u);
+  EXPECT_GT(list["links"].size(), 4u);
 }
 
 }  // namespace
