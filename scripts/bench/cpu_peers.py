@@ -33,6 +33,7 @@ STAGE_SPEED_TARGET, STAGE_MEMORY_TARGET = 1.9, 0.55  # bf16: of the sharding pee
 SPEED_TARGET = {"fp32": 1.5, "bf16": 2.2}  # times the best peer
 MEMORY_TARGET = {"fp32": 0.6, "bf16": 0.65}  # of DDP's
 FIRST_STEP_TARGET = 3.0  # seconds
+LEAVING_SECONDS = 60  # between the ends of a run's processes
 LOSS_TOLERANCE = {"fp32": 1e-4, "bf16": 2e-2}  # relative, of the first step's loss to a peer's
 
 
@@ -174,7 +175,7 @@ def watch(command_lines, metrics, timeout, log):
         for line in command_lines:
             processes.append(subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
                                               start_new_session=True))
-        ended = False
+        ended, none_ended_at = False, 0.0
         while not ended:
             time.sleep(0.01)
             ended = all([reap(process) for process in processes])
@@ -185,6 +186,11 @@ def watch(command_lines, metrics, timeout, log):
                 seen += [now] * (len(read_steps(metrics)) - len(seen))
             if any(process.returncode for process in processes):
                 problem = f"failed with status {next(p.returncode for p in processes if p.returncode)}"
+                break
+            if not any(process.returncode is not None for process in processes):
+                none_ended_at = now
+            elif not ended and now - none_ended_at > LEAVING_SECONDS:
+                problem = "not all ranks ended"  # gloo was seen to hang once all steps were done
                 break
             if not ended and now > timeout:
                 problem = f"ended after {timeout:.0f} s and {len(seen)} steps"
