@@ -95,21 +95,20 @@ class PlannerTest(end_to_end.EndToEndTest):
         self.assertRegex(ended.stderr, r"(construction|forward|head|backward) phase")
 
     def test_injected_failures_change_nothing(self):
-        """A hundred failures on ranks and at moments drawn at random: every step is run until it gets through."""
+        """A failure in every step, on a rank and at a moment drawn at random: the step is run until it gets through."""
         draw = random.Random(7)
-        steps = 50
+        steps = 130
         plain, _ = self.run_job("undisturbed", "--steps", steps, "--recompute", "none", ranks=3)
-        faults = []
-        for step in range(1, steps + 1):
-            for _ in range(2):  # the second one makes the plan smaller
-                faults.append(f"{draw.randrange(3)}:{step}:{draw.randrange(1, 90)}")
-        self.assertEqual(len(faults), 100)
-        once, _ = self.run_job("once", "--steps", steps, "--recompute", "none", ranks=3, faults=",".join(faults[::2]))
+        faults = [f"{draw.randrange(3)}:{step}:{draw.randrange(1, 90)}" for step in range(1, steps + 1)]
+        once, _ = self.run_job("once", "--steps", steps, "--recompute", "none", ranks=3, faults=",".join(faults))
         events = read_run(once)["result"]["memory_events"]
-        self.assertGreater(len(events), 30)
+        print(f"{len(events)} of {steps} failures met an allocation", flush=True)
+        self.assertGreaterEqual(len(events), 100)
         expected = [step["loss"] for step in read_metrics(plain)[0]]
         self.assertEqual([step["loss"] for step in read_metrics(once)[0]], expected)  # the same plan: the same bits
-        twice, _ = self.run_job("twice", "--steps", steps, ranks=3, faults=",".join(faults[1:12:2] + faults[0:12:2]))
+        # The second failure in a step makes the plan smaller.
+        again = [f"{draw.randrange(3)}:{step}:{draw.randrange(1, 90)}" for step in range(1, 7)]
+        twice, _ = self.run_job("twice", "--steps", steps, ranks=3, faults=",".join(again + faults[:6]))
         run = read_run(twice)
         self.assertGreater(len(run["result"]["memory_events"]), 4)
         actual = [step["loss"] for step in read_metrics(twice)[0]]
