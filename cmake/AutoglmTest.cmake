@@ -1,5 +1,13 @@
 # Tests mirror the folders. Every test is bounded in time and carries the name of its program as a label.
 
+# Unoptimized code with sanitizers was seen to take thirty times as long.
+function(autoglm_stretch_timeout variable)
+  if(AUTOGLM_SANITIZE)
+    math(EXPR ${variable} "${${variable}} * 15")
+    set(${variable} ${${variable}} PARENT_SCOPE)
+  endif()
+endfunction()
+
 # autoglm_add_test(NAME SOURCES... [LIBS libraries...] [TIMEOUT seconds]): a GoogleTest program, one ctest
 # entry per case.
 include(GoogleTest)
@@ -8,6 +16,7 @@ function(autoglm_add_test name)
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 60)
   endif()
+  autoglm_stretch_timeout(ARG_TIMEOUT)
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE autoglm_options ${ARG_LIBS} GTest::gtest GTest::gtest_main GTest::gmock)
   gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60
@@ -21,6 +30,7 @@ function(autoglm_add_mpi_test name)
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 120)
   endif()
+  autoglm_stretch_timeout(ARG_TIMEOUT)
   if(ARG_SOURCES)
     add_executable(${name} ${ARG_SOURCES})
     target_link_libraries(${name} PRIVATE autoglm_options ${ARG_LIBS} GTest::gtest GTest::gmock)

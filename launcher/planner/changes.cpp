@@ -95,7 +95,7 @@ MemoryCategory largest_category(const MemoryUse& use) {
 
 std::optional<Plan> plan_with(MemoryModel& memory, const StrategyPins& pins, const PlanWish& wish,
                               const MemoryBudget& budget) {
-  return Search(memory, wish.rates, pins, wish.global_batch, budget).run();
+  return Search(memory, wish.rates, pins, wish.global_batch, budget).run_unless_hopeless();
 }
 
 std::string advice(std::string_view option, const Plan& plan) {

@@ -140,6 +140,12 @@ void Search::add_with_offload(const Strategy& base, std::vector<Candidate>& to) 
   }
 }
 
+void Search::judge_with_offload(const Strategy& strategy, std::vector<Candidate>& to) {
+  to.push_back(judge(strategy));
+  const bool may_move = space_.may_offload && !space_.pins.offload_optimizer;
+  if (to.back().device_missing > 0 && may_move) add_with_offload(strategy, to);
+}
+
 std::int64_t Search::holes_of(const Strategy& strategy) const {
   const auto seen = holes_.find({strategy.micro_batch, strategy.recompute});
   return seen == holes_.end() ? 0 : seen->second;
@@ -147,11 +153,8 @@ std::int64_t Search::holes_of(const Strategy& strategy) const {
 
 std::vector<Candidate> Search::candidates(std::int64_t head_chunks) {
   std::vector<Candidate> all;
-  for (const Strategy& strategy : enumerate_strategies(space_, head_chunks)) {
-    all.push_back(judge(strategy));
-    const bool may_move = space_.may_offload && !space_.pins.offload_optimizer;
-    if (all.back().device_missing > 0 && may_move) add_with_offload(strategy, all);
-  }
+  for (const Strategy& strategy : enumerate_strategies(space_, head_chunks))
+    judge_with_offload(strategy, all);
   if (admits_) std::erase_if(all, [&](const Candidate& one) { return !admits_(one.strategy); });
   return all;
 }
@@ -192,12 +195,38 @@ std::optional<Plan> Search::choose(std::int64_t head_chunks) {
   return std::nullopt;
 }
 
+bool Search::hopeless() {
+  std::vector<Strategy> leanest = enumerate_strategies(space_, kMostHeadChunks);
+  const auto rows = [](const Strategy& a, const Strategy& b) { return a.micro_batch < b.micro_batch; };
+  const auto fewest = std::min_element(leanest.begin(), leanest.end(), rows);
+  if (fewest == leanest.end()) return true;
+  const std::int64_t micro_batch = fewest->micro_batch;
+  std::erase_if(leanest, [&](const Strategy& one) {
+    const bool some_layers = one.recompute_layers >= 0 && !space_.pins.recompute_layers;
+    return one.micro_batch != micro_batch || some_layers;
+  });
+  std::vector<Candidate> all;
+  for (const Strategy& strategy : leanest) judge_with_offload(strategy, all);
+  const auto far = [](std::int64_t missing, std::int64_t budget) {
+    return static_cast<double>(missing) > kMostGaps * static_cast<double>(budget);
+  };
+  return std::all_of(all.begin(), all.end(), [&](const Candidate& one) {
+    return far(one.device_missing, budget_.device) || far(one.host_missing, budget_.host.value_or(0));
+  });
+}
+
 std::optional<Plan> Search::run() {
   for (std::int64_t chunks = kDefaultHeadChunks; chunks <= kMostHeadChunks; chunks *= 2) {
     if (std::optional<Plan> plan = choose(chunks)) return plan;
     if (space_.pins.head_chunks) break;
+    // Only the nearest is still to be found.
+    if (chunks == kDefaultHeadChunks && hopeless()) chunks = kMostHeadChunks / 2;
   }
   return std::nullopt;
+}
+
+std::optional<Plan> Search::run_unless_hopeless() {
+  return hopeless() ? std::nullopt : run();
 }
 
 }  // namespace autoglm

@@ -59,6 +59,9 @@ class Search {
   // The plan, or none when nothing fits.
   std::optional<Plan> run();
 
+  // The same, sooner where nothing fits by far; then there is no nearest().
+  std::optional<Plan> run_unless_hopeless();
+
   // Prices one strategy against the budget; close to it, what it says to fit is rehearsed.
   Candidate judge_closely(const Strategy& strategy);
 
@@ -72,7 +75,11 @@ class Search {
 
  private:
   std::vector<Candidate> candidates(std::int64_t head_chunks);
+  void judge_with_offload(const Strategy& strategy, std::vector<Candidate>& to);
   void add_with_offload(const Strategy& base, std::vector<Candidate>& to);
+  // Whether the fewest rows, recomputed in all layers, with the smallest pieces of the head, miss the budget
+  // in every layout by more than gaps between tensors could explain: then all else does, needing more.
+  bool hopeless();
   std::optional<Plan> choose(std::int64_t head_chunks);
   // Bytes between allocations that steps of this shape were seen to leave unused.
   std::int64_t holes_of(const Strategy& strategy) const;

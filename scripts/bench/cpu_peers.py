@@ -39,14 +39,14 @@ LOSS_TOLERANCE = {"fp32": 1e-4, "bf16": 2e-2}  # relative, of the first step's l
 
 def parse_options():
     parser = argparse.ArgumentParser(prog="cpu_peers.sh", description="Training on 2 CPU ranks of one thread each beside "
-                                     "torch DDP and FSDP2.", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+                                     "torch DDP, FSDP2 and DeepSpeed.", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--steps", type=int, default=4, help="steps of a run; the first does not count for the speed")
     parser.add_argument("--peer-steps", type=int, help="steps of the peers' runs, where theirs take minutes; a single one "
                         "counts for the speed (default: --steps)")
     parser.add_argument("--rounds", type=int, default=3, help="runs of every program")
     parser.add_argument("--only", default=",".join(DEFAULT_PROGRAMS),
-                        help="programs (" + ", ".join(PROGRAMS) + "), or sides or precisions of them; deepspeed* need the "
-                        "package in .venv")
+                        help="programs (" + ", ".join(PROGRAMS) + "), or sides or precisions of them; deepspeed* need that "
+                        "package, which setup.sh leaves out (docs/measurements.md says how to get it)")
     parser.add_argument("--loss-on", default="assistant,all", help="what is supervised: one measurement for each")
     parser.add_argument("--bucket-view", action="store_true", help="DDP keeps gradients in its buckets: less memory")
     parser.add_argument("--run-timeout", type=float, default=900, help="seconds after which a run is ended; the steps "

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Training on CPU ranks beside torch DDP and FSDP2 with `transformers`, in interleaved runs on the same rows: tokens
-# per second, peak resident memory and the time to the first step. scripts/bench/cpu_peers.sh --help lists the options.
+# Training on CPU ranks beside torch DDP, FSDP2 and DeepSpeed with `transformers`, in interleaved runs on the same rows:
+# tokens per second, peak resident memory and the time to the first step. scripts/bench/cpu_peers.sh --help lists the options.
 set -euo pipefail
 # shellcheck source=scripts/common.sh
 . "$(dirname "$0")/../common.sh"

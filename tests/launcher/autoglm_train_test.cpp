@@ -8,13 +8,13 @@
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 
+#include "tests/launcher/matches_pattern.h"
 #include "tests/launcher/temporary_folder.h"
 
 namespace autoglm {
 namespace {
 
 using testing::HasSubstr;
-using testing::MatchesRegex;
 using testing::StartsWith;
 
 struct Outcome {
@@ -45,7 +45,7 @@ TEST(AutoglmTrain, HelpAndVersionGoToStandardOutput) {
   EXPECT_EQ(version.code, 0);
   EXPECT_THAT(
       version.out,
-      MatchesRegex("autoglm-train [0-9.]+ \\(LibTorch 2\\.[0-9.]+, [A-Za-z]+ build, CUDA: (yes|no)\\)\n"));
+      MatchesPattern("autoglm-train [0-9.]+ \\(LibTorch 2\\.[0-9.]+, [A-Za-z]+ build, CUDA: (yes|no)\\)\n"));
 }
 
 TEST(AutoglmTrain, AWrongCommandLineIsOneSentenceAnd64) {

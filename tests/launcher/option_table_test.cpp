@@ -8,6 +8,7 @@
 #include <sstream>
 
 #include "tests/launcher/expect_error.h"
+#include "tests/launcher/matches_pattern.h"
 
 namespace autoglm {
 namespace {
@@ -278,7 +279,7 @@ TEST(OptionTable, ADoubleDeclarationIsABug) {
 
 TEST(OptionTable, VersionSaysWhatWasBuilt) {
   EXPECT_THAT(version_text("tool", "2.11.0", true),
-              testing::MatchesRegex("tool [0-9.]+ \\(LibTorch 2\\.11\\.0, [A-Za-z]+ build, CUDA: yes\\)"));
+              MatchesPattern("tool [0-9.]+ \\(LibTorch 2\\.11\\.0, [A-Za-z]+ build, CUDA: yes\\)"));
 }
 
 }  // namespace

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "tests/launcher/matches_pattern.h"
+
 namespace autoglm {
 namespace {
 
@@ -23,7 +25,7 @@ TEST(RunRecord, SaysWhatWasRunAndHowItEnded) {
   EXPECT_EQ(running["versions"]["libtorch"], "2.11.0");
   EXPECT_EQ(running["versions"]["mpi"], "Open MPI 4.1.4");
   EXPECT_EQ(running["versions"]["cuda"], false);
-  EXPECT_THAT(running["versions"]["autoglm-train"].get<std::string>(), testing::MatchesRegex("[0-9.]+"));
+  EXPECT_THAT(running["versions"]["autoglm-train"].get<std::string>(), MatchesPattern("[0-9.]+"));
 
   record.ended = record.started + std::chrono::seconds(4);
   record.result = {{"exit_code", 0}};

@@ -8,6 +8,7 @@
 #include <sstream>
 
 #include "tests/launcher/expect_error.h"
+#include "tests/launcher/matches_pattern.h"
 
 namespace autoglm {
 namespace {
@@ -359,7 +360,7 @@ TEST(TrainOptions, HelpListsEveryOptionOnOneLineOf100Columns) {
   for (std::string line; std::getline(lines, line);) EXPECT_LE(line.size(), 100u) << line;
   const nlohmann::ordered_json options = to_json(TrainOptions{});
   for (const auto& [name, value] : options.items())
-    EXPECT_THAT(help, testing::ContainsRegex("\n  --" + name + "( [^ ]+)?  +[^ ]")) << name;
+    EXPECT_THAT(help, ContainsPattern("\n  --" + name + "( [^ ]+)?  +[^ ]")) << name;
   for (const char* group : {"Required", "Data", "Training", "Strategy", "Saving", "Watching", "General"})
     EXPECT_THAT(help, HasSubstr(std::string("\n\n") + group + "\n  -"));
   EXPECT_THAT(help, HasSubstr("--config FILE"));

@@ -11,11 +11,11 @@
 
 #include "sharding/base/error.h"
 #include "tests/launcher/expect_error.h"
+#include "tests/launcher/matches_pattern.h"
 
 namespace autoglm {
 namespace {
 
-using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 
 constexpr double kGiB = 1024.0 * 1024 * 1024;
@@ -170,7 +170,7 @@ TEST(PlanCommand, WhatTwiceAsMuchNeedsIsTrueOfBothPools) {
       ask({"--model", "SmolLM2-135M", "--recompute", "full", "--offload-activations", "1", "--micro-batch",
            "16", "--global-batch", "32", "--host-memory", "6.3GiB"})
           .text;
-  EXPECT_THAT(host, ContainsRegex("twice the micro-batch .* too many on the host"));
+  EXPECT_THAT(host, ContainsPattern("twice the micro-batch .* too many on the host"));
   EXPECT_THAT(ask({"--model", "OPT-125M"}).text, HasSubstr("more than the model's 2048 positions"));
   EXPECT_THAT(ask({"--model", "SmolLM2-135M"}).text, HasSubstr("fits (with --global-batch 32)"));
 }

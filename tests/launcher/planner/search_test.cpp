@@ -130,6 +130,35 @@ TEST_F(SearchTest, NothingFitsAndTheNearestIsNamed) {
   EXPECT_GT(hopeless.nearest()->device_missing, 0);
 }
 
+// The short cut finds a plan wherever one of the searches with a given number of head chunks does; a search
+// so pinned takes no short cut.
+TEST_F(SearchTest, TheShortCutToNothingFitsLosesNoPlan) {
+  StrategyPins unsharded, two_rows;
+  unsharded.stage = 0;
+  two_rows.micro_batch = 2;
+  int found = 0, tried = 0;
+  for (const StrategyPins& pins : {StrategyPins{}, unsharded, two_rows}) {
+    for (double device = 1 << 19; device < 1e8; device *= 1.35) {
+      for (const double host : {0.0, 4e6, 16e6, 1e12}) {
+        MemoryBudget budget = apart(static_cast<std::int64_t>(device));
+        budget.host = static_cast<std::int64_t>(host);
+        bool fits = false;
+        for (std::int64_t chunks = kDefaultHeadChunks; chunks <= 128 && !fits; chunks *= 2) {
+          StrategyPins pinned = pins;
+          pinned.head_chunks = chunks;
+          fits = search(pinned, budget).run().has_value();
+        }
+        EXPECT_EQ(search(pins, budget).run_unless_hopeless().has_value(), fits) << device << " " << host;
+        EXPECT_EQ(search(pins, budget).run().has_value(), fits) << device << " " << host;
+        ++tried;
+        found += fits;
+      }
+    }
+  }
+  EXPECT_GT(found, tried / 10);
+  EXPECT_LT(found, tried * 9 / 10);
+}
+
 TEST_F(SearchTest, AHostThatIsTooSmallIsRespected) {
   MemoryBudget budget = apart(static_cast<std::int64_t>(0.35 * static_cast<double>(plainest())));
   const std::optional<Plan> plan = search({}, budget).run();

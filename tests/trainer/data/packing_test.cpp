@@ -100,7 +100,7 @@ TEST(PackingTest, OneSampleAndNone) {
   EXPECT_EQ(pack_rows(set, {}, 10, true).num_rows(), 0U);
 }
 
-TEST(PackingTest, PacksAMillionSamplesInAboutASecond) {
+TEST(PackingTest, PacksAMillionSamplesInSeconds) {
   SampleSet set;
   for (const std::size_t length : instruction_lengths(1000000, 64)) {
     set.append({std::vector<std::int32_t>(length, 1), std::vector<std::int32_t>(length, 1)}, length);
@@ -110,8 +110,9 @@ TEST(PackingTest, PacksAMillionSamplesInAboutASecond) {
   const RowPlan plan = pack_rows(set, shuffle(samples, 1, 0), 2048, true);
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
   RecordProperty("seconds", std::to_string(seconds.count()));
-  EXPECT_LT(seconds.count(), 10)
-      << "about 0.5 on an idle core; slower means more than a few steps per sample";
+  EXPECT_LT(seconds.count(), 60)
+      << "0.5 on an idle core, 12 under sanitizers on a busy one; with as many steps per "
+         "sample as there are rows it would be hours";
   EXPECT_GT(fill_rate(set, plan, 2048), 0.99);
 }
 
