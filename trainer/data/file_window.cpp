@@ -4,8 +4,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <cstring>
+#include <string_view>
 
 #include "sharding/base/error.h"
 
@@ -14,10 +16,35 @@ namespace {
 
 constexpr std::size_t kChunk = std::size_t{1} << 20;
 
+struct Packing {
+  std::string_view magic;
+  std::string_view name;
+};
+constexpr std::array kPackings{Packing{"\x1f\x8b", "gzip"},
+                               Packing{"\x28\xb5\x2f\xfd", "Zstandard"},
+                               Packing{"\xfd"
+                                       "7zXZ",
+                                       "xz"},
+                               Packing{"BZh", "bzip2"},
+                               Packing{"PK\x03\x04", "zip"},
+                               Packing{"PAR1", "Parquet"},
+                               Packing{"ARROW1", "Arrow"}};
+
+// By how the file begins; empty when it is none of them.
+std::string_view packing_of(int descriptor) {
+  std::array<char, 8> begin{};
+  const ssize_t count = ::pread(descriptor, begin.data(), begin.size(), 0);
+  const std::string_view seen(begin.data(), count < 0 ? 0 : static_cast<std::size_t>(count));
+  for (const Packing& packing : kPackings) {
+    if (seen.starts_with(packing.magic)) return packing.name;
+  }
+  return {};
+}
+
 }  // namespace
 
 FileWindow::FileWindow(const std::filesystem::path& path, std::uint64_t begin) : path_(path), offset_(begin) {
-  descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe would wait for its writer
   if (descriptor_ < 0) {
     fail(ExitCode::missing_input, "The data file {} cannot be opened: {}.", path.string(),
          std::strerror(errno));
@@ -27,6 +54,11 @@ FileWindow::FileWindow(const std::filesystem::path& path, std::uint64_t begin) :
     ::close(descriptor_);
     fail(ExitCode::missing_input,
          "The data file {} is not a regular file; --data takes JSONL and JSON files.", path.string());
+  }
+  if (const std::string_view packing = packing_of(descriptor_); !packing.empty()) {
+    ::close(descriptor_);
+    fail(ExitCode::bad_data, "The data file {} is a {} file; --data takes JSONL and JSON files, unpacked.",
+         path.string(), packing);
   }
   file_size_ = static_cast<std::uint64_t>(status.st_size);
 }

@@ -10,6 +10,7 @@ namespace {
 using nlohmann::json;
 
 constexpr std::int64_t kMostLayers = 4096;
+constexpr double kMostParameters = 1e13;
 
 // Reads fields of one JSON object with messages that name the file and the field.
 class Fields {
@@ -116,6 +117,22 @@ void require_dense(const Fields& fields, const std::string& where) {
   }
 }
 
+// Each field may be large alone; together they must describe what memory could ever hold.
+void require_possible_size(const ModelConfig& config, const std::string& where) {
+  const auto hidden = static_cast<double>(config.hidden_size);
+  const double attended = static_cast<double>(config.num_heads) * static_cast<double>(config.head_dim);
+  const double layer = hidden * (4 * attended + 3 * static_cast<double>(config.intermediate_size));
+  const double parameters =
+      hidden * static_cast<double>(config.vocabulary_size) + static_cast<double>(config.num_layers) * layer;
+  if (parameters > kMostParameters) {
+    fail(ExitCode::bad_data,
+         "{}: its sizes describe a model of about {:.0e} parameters, more than the {:.0e} that are "
+         "supported; is one of "
+         "them wrong?",
+         where, parameters, kMostParameters);
+  }
+}
+
 double norm_epsilon(const Fields& fields, double otherwise, const std::string& where) {
   const double epsilon = fields.number("rms_norm_eps", otherwise);
   if (!(epsilon > 0)) fail(ExitCode::bad_data, "{}: \"rms_norm_eps\" is {}, not above 0", where, epsilon);
@@ -136,6 +153,7 @@ ModelConfig common_config(const Fields& fields, const std::string& where) {
     fail(ExitCode::bad_data, "{}: \"num_attention_heads\" {} is not a multiple of \"num_key_value_heads\" {}",
          where, config.num_heads, config.num_key_heads);
   }
+  require_possible_size(config, where);
   return config;
 }
 
@@ -206,6 +224,7 @@ ModelConfig opt_config(const json& object, const std::string& where) {
   config.max_positions = fields.positive("max_position_embeddings", 2048);
   config.num_key_heads = config.num_heads;
   config.head_dim = divided_head_dim(config, where);
+  require_possible_size(config, where);
   config.attention_bias = config.mlp_bias = true;
   config.norm_epsilon = 1e-5;
   config.norm_first = fields.flag("do_layer_norm_before", true);

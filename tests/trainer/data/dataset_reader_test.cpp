@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include "sharding/base/error.h"
 #include "tests/trainer/data/test_model.h"
@@ -135,6 +136,16 @@ TEST(SampleReaderTest, MissingFiles) {
   TemporaryFolder folder;
   EXPECT_THAT(problem({folder.path() / "none.jsonl"}), HasSubstr("66: The data file"));
   EXPECT_THAT(problem({folder.path()}), HasSubstr("is not a regular file"));
+  const path pipe = folder.path() / "pipe";
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  EXPECT_THAT(problem({pipe}), HasSubstr("is not a regular file"));
+}
+
+TEST(SampleReaderTest, PackedFilesAreNamed) {
+  TemporaryFolder folder;
+  EXPECT_THAT(problem({folder.write("a.jsonl.gz", "\x1f\x8b\x08 and more")}), HasSubstr("65: The data file"));
+  EXPECT_THAT(problem({folder.write("a.jsonl.gz", "\x1f\x8b\x08 and more")}), HasSubstr("is a gzip file"));
+  EXPECT_THAT(problem({folder.write("b.parquet", "PAR1....")}), HasSubstr("is a Parquet file"));
 }
 
 }  // namespace

@@ -79,6 +79,7 @@ TEST(OptConfig, RefusesWhatWouldChangeTheNumbers) {
   EXPECT_THAT(refusal("ffn_dim", nullptr), HasSubstr("\"ffn_dim\" is missing"));
   EXPECT_THAT(refusal("dropout", "much"), HasSubstr("dropout"));
   EXPECT_THAT(refusal("word_embed_proj_dim", 32), HasSubstr("word_embed_proj_dim"));
+  EXPECT_THAT(refusal("hidden_size", 1 << 29), HasSubstr("more than the 1e+13 that are supported"));
 }
 
 TEST(OptConfig, NamesTensorsAsItsFilesDo) {
