@@ -16,27 +16,24 @@ namespace {
 
 constexpr std::size_t kChunk = std::size_t{1} << 20;
 
-struct Packing {
-  std::string_view magic;
+struct ForeignFormat {
+  std::string_view first_bytes;
   std::string_view name;
 };
-constexpr std::array kPackings{Packing{"\x1f\x8b", "gzip"},
-                               Packing{"\x28\xb5\x2f\xfd", "Zstandard"},
-                               Packing{"\xfd"
-                                       "7zXZ",
-                                       "xz"},
-                               Packing{"BZh", "bzip2"},
-                               Packing{"PK\x03\x04", "zip"},
-                               Packing{"PAR1", "Parquet"},
-                               Packing{"ARROW1", "Arrow"}};
+constexpr std::array kForeignFormats{
+    ForeignFormat{"\x1f\x8b", "gzip"},  ForeignFormat{"\x28\xb5\x2f\xfd", "Zstandard"},
+    ForeignFormat{"\xfd\x37zXZ", "xz"}, ForeignFormat{"BZh", "bzip2"},
+    ForeignFormat{"PK\x03\x04", "zip"}, ForeignFormat{"PAR1", "Parquet"},
+    ForeignFormat{"ARROW1", "Arrow"},
+};
 
 // By how the file begins; empty when it is none of them.
-std::string_view packing_of(int descriptor) {
+std::string_view foreign_format_of(int descriptor) {
   std::array<char, 8> begin{};
   const ssize_t count = ::pread(descriptor, begin.data(), begin.size(), 0);
   const std::string_view seen(begin.data(), count < 0 ? 0 : static_cast<std::size_t>(count));
-  for (const Packing& packing : kPackings) {
-    if (seen.starts_with(packing.magic)) return packing.name;
+  for (const ForeignFormat& format : kForeignFormats) {
+    if (seen.starts_with(format.first_bytes)) return format.name;
   }
   return {};
 }
@@ -55,10 +52,10 @@ FileWindow::FileWindow(const std::filesystem::path& path, std::uint64_t begin) :
     fail(ExitCode::missing_input,
          "The data file {} is not a regular file; --data takes JSONL and JSON files.", path.string());
   }
-  if (const std::string_view packing = packing_of(descriptor_); !packing.empty()) {
+  if (const std::string_view format = foreign_format_of(descriptor_); !format.empty()) {
     ::close(descriptor_);
     fail(ExitCode::bad_data, "The data file {} is a {} file; --data takes JSONL and JSON files, unpacked.",
-         path.string(), packing);
+         path.string(), format);
   }
   file_size_ = static_cast<std::uint64_t>(status.st_size);
 }

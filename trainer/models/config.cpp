@@ -127,8 +127,7 @@ void require_possible_size(const ModelConfig& config, const std::string& where) 
   if (parameters > kMostParameters) {
     fail(ExitCode::bad_data,
          "{}: its sizes describe a model of about {:.0e} parameters, more than the {:.0e} that are "
-         "supported; is one of "
-         "them wrong?",
+         "supported; is one of them wrong?",
          where, parameters, kMostParameters);
   }
 }

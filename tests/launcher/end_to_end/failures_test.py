@@ -189,7 +189,8 @@ class ModelTest(Refusals):
         for words, fields in [(["num_local_experts", "mixtures"], {"num_local_experts": 8}),
                               (["rms_norm_eps", "above 0"], {"rms_norm_eps": 0}),
                               (["num_hidden_layers", "from 1 to 4096"], {"num_hidden_layers": 100000}),
-                              (["vocab_size", "from 1 to"], {"vocab_size": 2**31})]:
+                              (["vocab_size", "from 1 to"], {"vocab_size": 2**31}),
+                              (["1e+13 that are supported"], {"intermediate_size": 2**30, "num_hidden_layers": 4000})]:
             with self.subTest(fields=fields):
                 model = self.copy_model()
                 edit_json(model / "config.json", lambda config, fields=fields: config.update(fields))

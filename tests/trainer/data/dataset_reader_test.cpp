@@ -143,8 +143,8 @@ TEST(SampleReaderTest, MissingFiles) {
 
 TEST(SampleReaderTest, PackedFilesAreNamed) {
   TemporaryFolder folder;
-  EXPECT_THAT(problem({folder.write("a.jsonl.gz", "\x1f\x8b\x08 and more")}), HasSubstr("65: The data file"));
-  EXPECT_THAT(problem({folder.write("a.jsonl.gz", "\x1f\x8b\x08 and more")}), HasSubstr("is a gzip file"));
+  const path packed = folder.write("a.jsonl.gz", "\x1f\x8b\x08 and more");
+  EXPECT_THAT(problem({packed}), HasSubstr("65: The data file " + packed.string() + " is a gzip file"));
   EXPECT_THAT(problem({folder.write("b.parquet", "PAR1....")}), HasSubstr("is a Parquet file"));
 }
 

@@ -16,6 +16,12 @@ namespace {
 
 using testing::ElementsAre;
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool kSanitized = true;  // seen: 12 s on a busy core
+#else
+constexpr bool kSanitized = false;
+#endif
+
 SampleSet make_samples(const std::vector<std::size_t>& lengths) {
   SampleSet set;
   std::int32_t next = 1;
@@ -100,7 +106,7 @@ TEST(PackingTest, OneSampleAndNone) {
   EXPECT_EQ(pack_rows(set, {}, 10, true).num_rows(), 0U);
 }
 
-TEST(PackingTest, PacksAMillionSamplesInSeconds) {
+TEST(PackingTest, PacksAMillionSamplesInAboutASecond) {
   SampleSet set;
   for (const std::size_t length : instruction_lengths(1000000, 64)) {
     set.append({std::vector<std::int32_t>(length, 1), std::vector<std::int32_t>(length, 1)}, length);
@@ -110,9 +116,8 @@ TEST(PackingTest, PacksAMillionSamplesInSeconds) {
   const RowPlan plan = pack_rows(set, shuffle(samples, 1, 0), 2048, true);
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
   RecordProperty("seconds", std::to_string(seconds.count()));
-  EXPECT_LT(seconds.count(), 60)
-      << "0.5 on an idle core, 12 under sanitizers on a busy one; with as many steps per "
-         "sample as there are rows it would be hours";
+  EXPECT_LT(seconds.count(), kSanitized ? 60 : 10)
+      << "about 0.5 on an idle core; slower means more than a few steps per sample";
   EXPECT_GT(fill_rate(set, plan, 2048), 0.99);
 }
 
