@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <span>
 
-#include "sharding/base/dtype.h"
+#include "base/dtype.h"
 
 namespace autoglm {
 

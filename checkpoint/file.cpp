@@ -12,7 +12,7 @@
 #include <system_error>
 #include <utility>
 
-#include "sharding/base/error.h"
+#include "base/error.h"
 
 namespace autoglm {
 namespace {

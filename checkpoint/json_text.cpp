@@ -4,7 +4,7 @@
 #include <utility>
 #include <vector>
 
-#include "sharding/base/error.h"
+#include "base/error.h"
 
 namespace autoglm {
 namespace {

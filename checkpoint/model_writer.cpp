@@ -7,11 +7,11 @@
 #include <system_error>
 #include <utility>
 
+#include "base/error.h"
 #include "checkpoint/convert.h"
+#include "checkpoint/directory_listing.h"
 #include "checkpoint/file.h"
 #include "checkpoint/json_text.h"
-#include "checkpoint/model_files.h"
-#include "sharding/base/error.h"
 
 namespace autoglm {
 namespace {

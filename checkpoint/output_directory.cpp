@@ -12,11 +12,11 @@
 #include <system_error>
 #include <utility>
 
-#include "checkpoint/model_files.h"
+#include "base/error.h"
+#include "base/units.h"
+#include "checkpoint/directory_listing.h"
 #include "checkpoint/model_writer.h"
 #include "checkpoint/output_inspection.h"
-#include "sharding/base/error.h"
-#include "sharding/base/units.h"
 
 namespace autoglm {
 namespace {

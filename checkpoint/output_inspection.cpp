@@ -3,10 +3,10 @@
 #include <set>
 #include <system_error>
 
+#include "base/error.h"
+#include "checkpoint/directory_listing.h"
 #include "checkpoint/file.h"
 #include "checkpoint/json_text.h"
-#include "checkpoint/model_files.h"
-#include "sharding/base/error.h"
 
 namespace autoglm {
 namespace {

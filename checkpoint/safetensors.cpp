@@ -4,7 +4,7 @@
 #include <string>
 #include <utility>
 
-#include "sharding/base/error.h"
+#include "base/error.h"
 
 namespace autoglm {
 namespace {

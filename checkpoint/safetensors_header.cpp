@@ -7,8 +7,8 @@
 #include <set>
 #include <utility>
 
+#include "base/error.h"
 #include "checkpoint/json_text.h"
-#include "sharding/base/error.h"
 
 namespace autoglm {
 namespace {

@@ -29,7 +29,7 @@ if(copy_libtorch)
     POST_EXCLUDE_REGEXES "^/lib" "^/usr/lib"
     LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}")
 endif()
-# Commands look for their settings in share/autoglm-train/configs above them (launcher/configs_folder.h), which
+# Commands look for their settings in share/autoglm-train/configs above them (launcher/planner/configs_folder.h), which
 # is why these paths follow no variable.
 install(DIRECTORY configs/ DESTINATION share/autoglm-train/configs)
 file(MAKE_DIRECTORY "${PROJECT_BINARY_DIR}/share/autoglm-train")

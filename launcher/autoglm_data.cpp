@@ -1,5 +1,4 @@
 // autoglm-data: shows what training would see of a data set.
-#include <torch/headeronly/version.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -8,13 +7,12 @@
 #include <thread>
 #include <vector>
 
-#include "launcher/bind_data_options.h"
-#include "launcher/build_info.h"
+#include "base/error.h"
+#include "base/units.h"
 #include "launcher/command_main.h"
-#include "launcher/data_report.h"
-#include "launcher/logging.h"
-#include "sharding/base/error.h"
-#include "sharding/base/units.h"
+#include "launcher/options/data_options_binding.h"
+#include "launcher/report/build_info.h"
+#include "launcher/report/data_report.h"
 
 namespace {
 
@@ -89,22 +87,7 @@ void report(const Options& options, const Dataset& dataset, const Tokenizer& tok
     write_out(fmt::format("\n{}", format_sample(dataset, i, tokenizer, color)));
 }
 
-int run(const std::vector<std::string>& arguments, const RankEnvironment& environment, Console& console) {
-  Options options;
-  OptionTable table(
-      "autoglm-data", "autoglm-data --model DIR --data FILE... [options]",
-      "Shows what training would see: samples, tokens, lengths, rows, and what is dropped or cut.");
-  bind(table, options);
-  switch (table.parse(arguments)) {
-    case OptionRequest::help:
-      print_to_stdout(table.help(), environment);
-      return 0;
-    case OptionRequest::version:
-      print_to_stdout(version_text("autoglm-data", TORCH_VERSION, kWithCuda) + "\n", environment);
-      return 0;
-    case OptionRequest::run:
-      break;
-  }
+int run(const Options& options, Console& console) {
   const Tokenizer tokenizer = Tokenizer::load(options.model);
   const Dataset dataset = load(options, tokenizer, console);
   if (options.json) {
@@ -119,10 +102,14 @@ int run(const std::vector<std::string>& arguments, const RankEnvironment& enviro
 }  // namespace
 
 int main(int argc, char** argv) {
-  const RankEnvironment environment = rank_from_environment();
-  Console& console = stderr_console();
-  return run_command("autoglm-data", console, environment, [&] {
-    start_logging(console, environment.rank, environment.world_size);
-    return run(std::vector<std::string>(argv + 1, argv + argc), environment, console);
-  });
+  Options options;
+  OptionTable table(
+      "autoglm-data", "autoglm-data --model DIR --data FILE... [options]",
+      "Shows what training would see: samples, tokens, lengths, rows, and what is dropped or cut.");
+  bind(table, options);
+  return command_main(
+      argc, argv,
+      {"autoglm-data", version_of("autoglm-data"),
+       [&](const auto& arguments) { return table.parse(arguments); }, [&] { return table.help(); },
+       [&](const auto&, Console& console) { return run(options, console); }});
 }

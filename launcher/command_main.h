@@ -1,25 +1,29 @@
-// What the mains of all commands share: a failure becomes one sentence on standard error and an exit code.
+// What the mains of all commands share: help, version, and failures that become a sentence and an exit code.
 #pragma once
 
-#include <exception>
 #include <functional>
+#include <string>
 #include <string_view>
+#include <vector>
 
-#include "launcher/console.h"
-#include "launcher/rank_environment.h"
+#include "launcher/options/option_table.h"
+#include "launcher/report/console.h"
+#include "launcher/report/rank_environment.h"
 
 namespace autoglm {
 
-// Prints the failure's sentence and returns its exit code. Error: its own; std::bad_alloc: 78; any other
-// exception is a bug here, 70. A wrong command line is reported once, however many ranks were started with
-// it, and what all ranks agreed on (AgreedError) by rank 0 alone; any other failure by each rank that meets
-// it, which names itself unless it is rank 0.
-int report_failure(std::string_view program, Console& console, const RankEnvironment& environment,
-                   const std::exception_ptr& failure);
+struct Command {
+  std::string name;
+  std::string version;  // version_of(name), of report/build_info.h
+  // Reads the arguments, without the program's name; throws Error(usage).
+  std::function<OptionRequest(const std::vector<std::string>&)> parse;
+  std::function<std::string()> help;
+  // What the command does, once its arguments are read; returns the exit code.
+  std::function<int(const RankEnvironment&, Console&)> run;
+};
 
-// Runs `body` and returns its exit code, or that of the failure it throws, reported.
-int run_command(std::string_view program, Console& console, const RankEnvironment& environment,
-                const std::function<int()>& body);
+// Runs a command and returns the program's exit code; what it throws is reported (report/failure.h).
+int command_main(int argc, char** argv, const Command& command);
 
 // Writes to standard output, once for all ranks. Throws Error(io_failed) when that does not work.
 void print_to_stdout(std::string_view text, const RankEnvironment& environment);

@@ -7,7 +7,7 @@
 #include <type_traits>
 #include <utility>
 
-#include "sharding/base/error.h"
+#include "base/error.h"
 #include "sharding/communicator.h"
 
 namespace autoglm {

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "sharding/base/dtype.h"
+#include "base/dtype.h"
 #include "sharding/stream.h"
 
 namespace autoglm {

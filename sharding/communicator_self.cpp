@@ -1,4 +1,4 @@
-#include "sharding/base/error.h"
+#include "base/error.h"
 #include "sharding/communicator.h"
 
 namespace autoglm {

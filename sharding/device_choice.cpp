@@ -4,7 +4,7 @@
 #include <string>
 #include <system_error>
 
-#include "sharding/base/error.h"
+#include "base/error.h"
 
 namespace autoglm {
 namespace {

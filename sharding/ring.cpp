@@ -4,8 +4,8 @@
 #include <array>
 #include <thread>
 
-#include "sharding/base/error.h"
-#include "sharding/base/units.h"
+#include "base/error.h"
+#include "base/units.h"
 
 namespace autoglm {
 namespace {

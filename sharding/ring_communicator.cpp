@@ -9,7 +9,7 @@
 #include <type_traits>
 #include <utility>
 
-#include "sharding/base/error.h"
+#include "base/error.h"
 
 #ifdef __linux__
 #include <sys/prctl.h>

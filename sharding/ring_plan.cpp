@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "sharding/base/error.h"
+#include "base/error.h"
 
 namespace autoglm {
 namespace {

@@ -4,8 +4,8 @@
 #include <chrono>
 #include <cmath>
 
+#include "base/error.h"
 #include "sharding/agree.h"
-#include "sharding/base/error.h"
 
 namespace autoglm {
 

@@ -7,7 +7,7 @@
 #include <cmath>
 #include <utility>
 
-#include "sharding/base/units.h"
+#include "base/units.h"
 
 namespace autoglm {
 namespace {

@@ -6,8 +6,8 @@
 #include <cctype>
 #include <fstream>
 
-#include "launcher/nearest_name.h"
-#include "sharding/base/error.h"
+#include "base/error.h"
+#include "base/nearest_name.h"
 
 namespace autoglm {
 

@@ -4,8 +4,8 @@
 #include <set>
 #include <tuple>
 
+#include "base/error.h"
 #include "launcher/planner/config_fields.h"
-#include "sharding/base/error.h"
 
 namespace autoglm {
 namespace {

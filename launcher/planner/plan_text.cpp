@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
-#include "sharding/base/units.h"
+#include "base/units.h"
 
 namespace autoglm {
 namespace {

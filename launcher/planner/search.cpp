@@ -6,7 +6,7 @@
 #include <cmath>
 #include <tuple>
 
-#include "sharding/base/units.h"
+#include "base/units.h"
 
 namespace autoglm {
 namespace {

@@ -10,7 +10,7 @@
 #include <filesystem>
 #include <fstream>
 
-#include "launcher/job_device.h"
+#include "launcher/job/job_device.h"
 #include "scripts/gpu_check/run_training.h"
 #include "sharding/mpi/launch.h"
 #include "sharding/mpi/mpi_communicator.h"

@@ -4,8 +4,8 @@
 
 #include <cstring>
 
+#include "base/bf16.h"
 #include "trainer/ops/head.h"
-#include "trainer/optim/bf16_element.h"
 
 namespace autoglm {
 namespace {

@@ -4,10 +4,10 @@
 #include <chrono>
 #include <cmath>
 
+#include "base/units.h"
+#include "launcher/options/strategy_options.h"
 #include "launcher/planner/probe.h"
 #include "launcher/planner/search.h"
-#include "launcher/strategy_options.h"
-#include "sharding/base/units.h"
 #include "sharding/memory/job_memory.h"
 
 namespace autoglm {

@@ -3,7 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "launcher/job_device.h"
+#include "launcher/job/job_device.h"
 #include "scripts/gpu_check/run_request.h"
 
 namespace autoglm {

@@ -11,7 +11,7 @@
 #include <string>
 #include <utility>
 
-#include "sharding/base/error.h"
+#include "base/error.h"
 #include "sharding/cuda/cuda_memory.h"
 #include "sharding/memory/job_memory.h"
 

@@ -3,7 +3,7 @@
 
 #include <cuda_runtime_api.h>
 
-#include "sharding/base/error.h"
+#include "base/error.h"
 
 namespace autoglm {
 

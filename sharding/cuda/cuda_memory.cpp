@@ -8,7 +8,7 @@
 #include <thread>
 #include <vector>
 
-#include "sharding/base/units.h"
+#include "base/units.h"
 #include "sharding/cuda/cuda_check.h"
 
 namespace autoglm {

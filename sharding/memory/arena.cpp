@@ -7,8 +7,8 @@
 #include <cstring>
 #include <mutex>
 
-#include "sharding/base/error.h"
-#include "sharding/base/units.h"
+#include "base/error.h"
+#include "base/units.h"
 #include "sharding/memory/arena_internal.h"
 
 #if defined(__SANITIZE_ADDRESS__)

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <iterator>
 
-#include "sharding/base/error.h"
+#include "base/error.h"
 
 namespace autoglm {
 

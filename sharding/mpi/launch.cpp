@@ -4,7 +4,7 @@
 #include <charconv>
 #include <string_view>
 
-#include "sharding/base/error.h"
+#include "base/error.h"
 
 namespace autoglm {
 namespace {

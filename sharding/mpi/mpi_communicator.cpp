@@ -6,7 +6,7 @@
 #include <limits>
 #include <string>
 
-#include "sharding/base/error.h"
+#include "base/error.h"
 #include "sharding/ring_communicator.h"
 
 namespace autoglm {

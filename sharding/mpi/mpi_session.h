@@ -4,7 +4,7 @@
 #include <memory>
 #include <string>
 
-#include "sharding/base/error.h"
+#include "base/error.h"
 #include "sharding/stream.h"
 
 namespace autoglm {

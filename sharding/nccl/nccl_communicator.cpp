@@ -10,8 +10,8 @@
 #include <thread>
 #include <utility>
 
+#include "base/units.h"
 #include "sharding/agree.h"
-#include "sharding/base/units.h"
 #include "sharding/cuda/cuda_stream.h"
 #include "sharding/nccl/one_nccl.h"
 

@@ -8,10 +8,10 @@
 #include <string>
 #include <vector>
 
+#include "base/error.h"
 #include "checkpoint/convert.h"
 #include "checkpoint/model_writer.h"
 #include "checkpoint/output_directory.h"
-#include "sharding/base/error.h"
 
 namespace autoglm {
 namespace {

@@ -8,7 +8,7 @@
 #include <random>
 #include <vector>
 
-#include "sharding/base/error.h"
+#include "base/error.h"
 
 namespace autoglm {
 namespace {

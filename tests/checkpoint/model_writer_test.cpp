@@ -8,7 +8,7 @@
 #include <random>
 #include <thread>
 
-#include "checkpoint/model_files.h"
+#include "checkpoint/directory_listing.h"
 #include "tests/checkpoint/model_fixture.h"
 
 namespace autoglm {

@@ -4,7 +4,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "checkpoint/model_files.h"
+#include "checkpoint/directory_listing.h"
 #include "checkpoint/model_writer.h"
 #include "tests/checkpoint/model_fixture.h"
 

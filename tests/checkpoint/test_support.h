@@ -12,8 +12,8 @@
 #include <string>
 #include <vector>
 
+#include "base/error.h"
 #include "checkpoint/file.h"
-#include "sharding/base/error.h"
 
 namespace autoglm::testing {
 

@@ -6,8 +6,8 @@
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
-#include "launcher/train_command.h"
-#include "sharding/base/error.h"
+#include "base/error.h"
+#include "launcher/job/train_command.h"
 #include "spdlog/spdlog.h"
 
 namespace autoglm {

@@ -7,7 +7,7 @@
 #include <functional>
 #include <string>
 
-#include "sharding/base/error.h"
+#include "base/error.h"
 
 namespace autoglm {
 

@@ -11,7 +11,7 @@
 #include <thread>
 #include <vector>
 
-#include "sharding/base/error.h"
+#include "base/error.h"
 #include "sharding/communicator.h"
 #include "sharding/cuda/cuda_check.h"
 #include "sharding/cuda/cuda_devices.h"

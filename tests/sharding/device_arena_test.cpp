@@ -9,7 +9,7 @@
 #include <random>
 #include <vector>
 
-#include "sharding/base/error.h"
+#include "base/error.h"
 #include "sharding/memory/job_memory.h"
 
 namespace autoglm {

@@ -5,7 +5,7 @@
 
 #include <map>
 
-#include "sharding/base/error.h"
+#include "base/error.h"
 
 namespace autoglm {
 namespace {

@@ -10,7 +10,7 @@
 #include <random>
 #include <thread>
 
-#include "sharding/base/error.h"
+#include "base/error.h"
 #include "sharding/flat_layout.h"
 #include "sharding/memory/arena.h"
 

@@ -14,7 +14,7 @@
 #include <thread>
 #include <vector>
 
-#include "sharding/base/error.h"
+#include "base/error.h"
 #include "sharding/ring_communicator.h"
 
 namespace autoglm::testing {

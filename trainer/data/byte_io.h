@@ -9,7 +9,7 @@
 #include <type_traits>
 #include <vector>
 
-#include "sharding/base/error.h"
+#include "base/error.h"
 
 namespace autoglm {
 

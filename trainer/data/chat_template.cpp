@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "sharding/base/error.h"
+#include "base/error.h"
 #include "trainer/data/template_recognition.h"
 #include "trainer/data/unicode_space.h"
 

@@ -1,6 +1,6 @@
 #include "trainer/data/data_options.h"
 
-#include "sharding/base/error.h"
+#include "base/error.h"
 
 namespace autoglm {
 namespace {

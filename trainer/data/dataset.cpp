@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
-#include "sharding/base/error.h"
+#include "base/error.h"
 #include "trainer/data/dataset_exchange.h"
 #include "trainer/data/sample_order.h"
 

@@ -6,8 +6,8 @@
 #include <optional>
 #include <thread>
 
+#include "base/error.h"
 #include "sharding/agree.h"
-#include "sharding/base/error.h"
 #include "trainer/data/byte_io.h"
 
 namespace autoglm {

@@ -1,6 +1,6 @@
 #include "trainer/data/dataset_part.h"
 
-#include "sharding/base/error.h"
+#include "base/error.h"
 #include "trainer/data/byte_io.h"
 #include "trainer/data/json_reader.h"
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "sharding/base/error.h"
+#include "base/error.h"
 #include "trainer/data/file_window.h"
 
 namespace autoglm {

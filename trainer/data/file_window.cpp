@@ -9,7 +9,7 @@
 #include <cstring>
 #include <string_view>
 
-#include "sharding/base/error.h"
+#include "base/error.h"
 
 namespace autoglm {
 namespace {

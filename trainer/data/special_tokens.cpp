@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <string_view>
 
-#include "sharding/base/error.h"
+#include "base/error.h"
 #include "trainer/data/json_reader.h"
 
 namespace autoglm {

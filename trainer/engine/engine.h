@@ -16,21 +16,21 @@
 #include <string_view>
 #include <vector>
 
-#include "sharding/base/dtype.h"
+#include "base/dtype.h"
 #include "sharding/communicator.h"
 #include "sharding/memory/arena.h"
 #include "sharding/strategy.h"
 #include "sharding/stream.h"
-#include "trainer/engine/activation_store.h"
-#include "trainer/engine/block_state.h"
-#include "trainer/engine/gradient_reducer.h"
 #include "trainer/engine/micro_batch.h"
-#include "trainer/engine/optimizer_step.h"
-#include "trainer/engine/streams.h"
-#include "trainer/engine/weight_source.h"
 #include "trainer/models/model.h"
 #include "trainer/ops/head.h"
 #include "trainer/optim/adamw.h"
+#include "trainer/states/activation_store.h"
+#include "trainer/states/block_state.h"
+#include "trainer/states/gradient_reducer.h"
+#include "trainer/states/optimizer_step.h"
+#include "trainer/states/streams.h"
+#include "trainer/states/weight_source.h"
 
 namespace autoglm {
 

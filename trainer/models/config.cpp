@@ -2,7 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "sharding/base/error.h"
+#include "base/error.h"
 
 namespace autoglm {
 namespace {

@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <numbers>
 
-#include "sharding/base/error.h"
+#include "base/error.h"
 #include "trainer/models/config.h"
 
 namespace autoglm {

@@ -1,6 +1,6 @@
 #include "trainer/ops/attention.h"
 
-#include "sharding/base/error.h"
+#include "base/error.h"
 #include "sharding/memory/category.h"
 #include "trainer/ops/attention_cpu.h"
 #include "trainer/ops/attention_cuda.h"

@@ -8,7 +8,7 @@
 #include <cstring>
 #include <stdexcept>
 
-#include "trainer/optim/adamw_element.h"
+#include "trainer/simd/adamw_element.h"
 
 namespace autoglm::ops::cuda {
 

@@ -1,6 +1,6 @@
 // The kernels of the ops' CUDA routes. Pointers are to device memory (to host memory when run on the host);
 // T is float or bf16_bits, the storage type of activations. Arithmetic is fp32, long sums are fp64 and in a
-// fixed order. Formulas are those of ops/simd/kernels.h.
+// fixed order. Formulas are those of simd/kernels.h.
 #pragma once
 
 #include "trainer/ops/cuda_group.h"

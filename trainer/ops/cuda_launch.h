@@ -3,7 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "sharding/base/error.h"
+#include "base/error.h"
 #include "trainer/ops/cuda_kernels.h"
 #include "trainer/ops/target.h"
 

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "sharding/base/error.h"
+#include "base/error.h"
 
 namespace autoglm {
 

@@ -4,7 +4,7 @@
 #include <ATen/ops/addmm.h>
 #include <ATen/ops/mm.h>
 
-#include "sharding/base/error.h"
+#include "base/error.h"
 
 namespace autoglm::ops {
 namespace {

@@ -1,6 +1,6 @@
 #include "trainer/ops/residual.h"
 
-#include "sharding/base/error.h"
+#include "base/error.h"
 #include "trainer/ops/graph.h"
 
 namespace autoglm::ops {

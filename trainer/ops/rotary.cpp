@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "sharding/base/error.h"
+#include "base/error.h"
 #include "sharding/memory/category.h"
 #include "trainer/ops/elementwise_cuda.h"
 #include "trainer/ops/graph.h"

@@ -25,7 +25,7 @@ void with_activation_type(const at::Tensor& tensor, F f);
 
 }  // namespace autoglm::ops
 
-#include "trainer/ops/simd/kernels.h"
+#include "trainer/simd/kernels.h"
 
 namespace autoglm::ops {
 

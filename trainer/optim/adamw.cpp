@@ -4,7 +4,7 @@
 #include <array>
 #include <cmath>
 
-#include "sharding/base/error.h"
+#include "base/error.h"
 #include "trainer/ops/target.h"
 
 namespace autoglm {

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "trainer/optim/adamw_element.h"
+#include "trainer/simd/adamw_element.h"
 
 namespace autoglm {
 

@@ -1,4 +1,4 @@
-#include "launcher/configs_folder.h"
+#include "launcher/planner/configs_folder.h"
 
 #include <gtest/gtest.h>
 

@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "launcher/configs_folder.h"
+#include "launcher/planner/configs_folder.h"
 #include "tests/launcher/expect_error.h"
 #include "tests/launcher/temporary_folder.h"
 

@@ -5,7 +5,7 @@
 
 #include <map>
 
-#include "launcher/configs_folder.h"
+#include "launcher/planner/configs_folder.h"
 #include "tests/launcher/expect_error.h"
 #include "trainer/models/model.h"
 

@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "sharding/base/error.h"
+#include "base/error.h"
 #include "tests/trainer/data/test_model.h"
 
 namespace autoglm {

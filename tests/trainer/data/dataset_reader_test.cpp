@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
-#include "sharding/base/error.h"
+#include "base/error.h"
 #include "tests/trainer/data/test_model.h"
 
 namespace autoglm {

@@ -7,8 +7,8 @@
 #include <mutex>
 #include <thread>
 
+#include "base/error.h"
 #include "sharding/agree.h"
-#include "sharding/base/error.h"
 #include "tests/trainer/data/test_model.h"
 #include "trainer/data/sample_order.h"
 

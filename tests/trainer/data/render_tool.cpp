@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "sharding/base/error.h"
+#include "base/error.h"
 #include "trainer/data/chat_template.h"
 #include "trainer/data/conversation.h"
 #include "trainer/data/sample.h"

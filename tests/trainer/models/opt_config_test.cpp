@@ -4,7 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "sharding/base/error.h"
+#include "base/error.h"
 #include "trainer/models/model.h"
 
 namespace autoglm {

@@ -5,8 +5,8 @@
 #include <cmath>
 #include <cstring>
 
-#include "trainer/ops/simd/kernels.h"
 #include "trainer/optim/adamw.h"
+#include "trainer/simd/kernels.h"
 
 namespace autoglm {
 namespace {

@@ -6,7 +6,7 @@
 #include <cmath>
 #include <limits>
 
-#include "sharding/base/error.h"
+#include "base/error.h"
 
 namespace autoglm {
 namespace {

@@ -14,7 +14,7 @@
 #include <nlohmann/json.hpp>
 
 #include "checkpoint/model_directory.h"
-#include "launcher/job_device.h"
+#include "launcher/job/job_device.h"
 #include "sharding/memory/job_memory.h"
 #include "sharding/mpi/launch.h"
 #include "sharding/mpi/mpi_communicator.h"

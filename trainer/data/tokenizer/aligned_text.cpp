@@ -1,6 +1,6 @@
 #include "trainer/data/tokenizer/aligned_text.h"
 
-#include "sharding/base/error.h"
+#include "base/error.h"
 
 namespace autoglm {
 

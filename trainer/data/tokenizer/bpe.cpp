@@ -4,7 +4,7 @@
 
 #include <atomic>
 
-#include "sharding/base/error.h"
+#include "base/error.h"
 #include "trainer/data/tokenizer/byte_level.h"
 #include "trainer/data/tokenizer/json_field.h"
 #include "trainer/data/tokenizer/utf8.h"

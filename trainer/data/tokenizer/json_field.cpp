@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "sharding/base/error.h"
+#include "base/error.h"
 #include "trainer/data/tokenizer/utf8.h"
 
 namespace autoglm {

@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "sharding/base/error.h"
+#include "base/error.h"
 #include "trainer/data/tokenizer/unicode_tables.h"
 #include "trainer/data/tokenizer/utf8.h"
 

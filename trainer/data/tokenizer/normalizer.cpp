@@ -1,6 +1,6 @@
 #include "trainer/data/tokenizer/normalizer.h"
 
-#include "sharding/base/error.h"
+#include "base/error.h"
 #include "trainer/data/tokenizer/nfc.h"
 
 namespace autoglm {

@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <optional>
 
-#include "sharding/base/error.h"
+#include "base/error.h"
 #include "trainer/data/tokenizer/pattern.h"
 #include "trainer/data/tokenizer/unicode_tables.h"
 #include "trainer/data/tokenizer/utf8.h"

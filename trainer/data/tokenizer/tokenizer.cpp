@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "sharding/base/error.h"
+#include "base/error.h"
 #include "trainer/data/tokenizer/added_tokens.h"
 #include "trainer/data/tokenizer/bpe.h"
 #include "trainer/data/tokenizer/decoder.h"

@@ -5,7 +5,7 @@
 #include <fstream>
 #include <system_error>
 
-#include "sharding/base/error.h"
+#include "base/error.h"
 #include "trainer/data/tokenizer/json_field.h"
 
 namespace autoglm {

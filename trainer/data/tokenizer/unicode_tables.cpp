@@ -5,7 +5,7 @@
 #include <string>
 #include <unordered_map>
 
-#include "sharding/base/error.h"
+#include "base/error.h"
 
 namespace autoglm::unicode {
 namespace {

@@ -12,7 +12,7 @@
 #include <string>
 #include <string_view>
 
-#include "sharding/base/error.h"
+#include "base/error.h"
 #include "trainer/data/tokenizer/byte_level.h"
 #include "trainer/data/tokenizer/tokenizer.h"
 #include "trainer/data/tokenizer/utf8.h"

@@ -20,7 +20,7 @@
 #include <string_view>
 #include <vector>
 
-#include "sharding/base/error.h"
+#include "base/error.h"
 #include "trainer/data/tokenizer/tokenizer.h"
 
 namespace {

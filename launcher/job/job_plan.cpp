@@ -1,0 +1,172 @@
+#include "launcher/job/job_plan.h"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <chrono>
+#include <nlohmann/json.hpp>
+#include <vector>
+
+#include "base/units.h"
+#include "launcher/planner/changes.h"
+#include "launcher/planner/plan_text.h"
+#include "sharding/agree.h"
+#include "sharding/memory/job_memory.h"
+
+namespace autoglm {
+namespace {
+
+// What the system, file caches and the growth of other processes may take of a host's memory.
+constexpr double kHostShare = 0.9;
+
+MemoryQuestion question_of(const TrainOptions& options, const Model& model, std::int64_t max_positions,
+                           int world_size) {
+  MemoryQuestion question;
+  question.model = model.config;
+  for (const Parameter* parameter : model.parameters()) {
+    if (!parameter->trainable()) question.frozen.push_back(parameter->name());
+  }
+  question.bf16 = options.training.precision == Precision::bf16;
+  question.row_length = options.data.sequence_length;
+  question.max_positions = max_positions;
+  question.world_size = world_size;
+  return question;
+}
+
+// The smallest budget of all ranks.
+MemoryBudget agree_on_budget(Communicator& communicator, const MemoryBudget& mine) {
+  std::vector<double> all(2 * static_cast<std::size_t>(communicator.size()), 0.0);
+  const auto place = 2 * static_cast<std::size_t>(communicator.rank());
+  all[place] = static_cast<double>(mine.device);
+  all[place + 1] = static_cast<double>(mine.host.value_or(0));
+  communicator.all_reduce(all, Event()).synchronize();
+  MemoryBudget least = mine;
+  for (std::size_t i = 0; i < all.size(); i += 2) {
+    least.device = std::min(least.device, static_cast<std::int64_t>(all[i]));
+    if (least.host) least.host = std::min(*least.host, static_cast<std::int64_t>(all[i + 1]));
+  }
+  return least;
+}
+
+PlanWish wish_of(const TrainOptions& options, const JobPlan& job) {
+  const MemoryBudget budget = job.budget;
+  return {job.question, job.probe.rates, options.training.global_batch, [budget](int) { return budget; },
+          options.strategy.memory_limit ? "--memory-limit" : ""};
+}
+
+}  // namespace
+
+MemoryBudget cpu_budget(const StrategyOptions& options, const LocalRank& local, std::int64_t fixed_resident) {
+  const auto host = static_cast<std::int64_t>(kHostShare * static_cast<double>(host_memory_limit()));
+  const std::int64_t share = std::max<std::int64_t>(0, host / local.size - fixed_resident);
+  MemoryBudget budget;
+  budget.shared = !options.memory_limit;
+  budget.device = options.memory_limit ? *options.memory_limit : share;
+  // Under a limit the device's pool is apart, as on a GPU, and what is left is the host's.
+  if (options.memory_limit) budget.host = std::max<std::int64_t>(0, share - *options.memory_limit);
+  return budget;
+}
+
+MemoryBudget job_budget(const StrategyOptions& options, const JobDevice& device, const LocalRank& local,
+                        std::int64_t fixed_resident) {
+  if (!device.is_cuda()) return cpu_budget(options, local, fixed_resident);
+  MemoryBudget budget;
+  budget.device = job_memory_statistics().device.limit;
+  const auto host = static_cast<std::int64_t>(kHostShare * static_cast<double>(host_memory_limit()));
+  budget.host = std::max<std::int64_t>(0, host / local.size - fixed_resident);
+  return budget;
+}
+
+JobPlan plan_job(const TrainOptions& options, const Model& model, std::int64_t max_positions,
+                 JobDevice& device, const LocalRank& local) {
+  Communicator& communicator = device.communicator();
+  const auto start = std::chrono::steady_clock::now();
+  JobPlan job;
+  job.question = question_of(options, model, max_positions, communicator.size());
+  if (device.is_cuda()) job.question.target = ops::Target::cuda;
+  job.probe.rates = device.guessed_rates(communicator.size(), job.question.bf16);
+  if (!options.strategy.pins.complete()) {
+    job.probe = probe_rates(job.question, device.device(), job.probe.rates, communicator);
+    job.probed = true;
+    trim_cpu_arena();
+  }
+  job.fixed_resident = resident_bytes();
+  job.budget = agree_on_budget(communicator, job_budget(options.strategy, device, local, job.fixed_resident));
+  run_agreed(communicator, [&] {
+    MemoryModel memory(job.question);
+    Search search(memory, job.probe.rates, options.strategy.pins, options.training.global_batch, job.budget);
+    std::optional<Plan> plan = search.run();
+    if (!plan)
+      fail(ExitCode::does_not_fit, "{}",
+           why_nothing_fits(search, options.strategy.pins, wish_of(options, job)));
+    job.plan = std::move(*plan);
+  });
+  check_same(communicator, "the plan", to_json(job.strategy()).dump());
+  job.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return job;
+}
+
+Plan plan_again(const TrainOptions& options, const JobPlan& job, const Strategy& failed, std::int64_t limit) {
+  const StrategyPins& pinned = options.strategy.pins;
+  MemoryBudget budget = job.budget;
+  budget.device = limit;
+  budget.shared = false;
+  if (job.budget.shared) budget.host = std::max<std::int64_t>(0, job.budget.device - limit);
+  MemoryModel memory(job.question);
+  for (std::int64_t rows = failed.micro_batch; rows >= 1; rows /= 2) {
+    StrategyPins pins = pinned;
+    pins.micro_batch = rows;
+    pins.master = failed.master;
+    pins.head_chunks = failed.head_chunks;
+    Search search(memory, job.probe.rates, pins, options.training.global_batch, budget);
+    search.restrict_to([&](const Strategy& next) {
+      const bool keeps_host =
+          failed.weights != WeightSourceKind::host || next.weights == WeightSourceKind::host;
+      return next.stage >= failed.stage && next.offload_optimizer >= failed.offload_optimizer && keeps_host;
+    });
+    if (std::optional<Plan> plan = search.run()) return std::move(*plan);
+    if (pinned.micro_batch) break;
+  }
+  PlanWish wish = wish_of(options, job);
+  wish.budget = [&](int) { return budget; };
+  fail(ExitCode::does_not_fit, "nothing that needs less than {} on the device is left to try after {}; {}",
+       format_bytes(limit), describe_strategy(failed), cheapest_change(pinned, wish));
+}
+
+nlohmann::ordered_json to_json(const JobPlan& job) {
+  nlohmann::ordered_json object = to_json(job.strategy());
+  object["predicted_device_peak_bytes"] = job.plan.predicted.device.peak.total;
+  object["predicted_device_bytes_at_peak"] = bytes_by_category(job.plan.predicted.device.peak);
+  object["predicted_device_extent_bytes"] = job.plan.predicted.device.extent;
+  object["predicted_host_peak_bytes"] = job.plan.predicted.host.peak.total;
+  object["predicted_host_bytes_at_peak"] = bytes_by_category(job.plan.predicted.host.peak);
+  object["predicted_resident_bytes"] = job.predicted_resident();
+  object["device_budget_bytes"] = job.budget.device;
+  object["host_budget_bytes"] =
+      job.budget.host ? nlohmann::ordered_json(*job.budget.host) : nlohmann::ordered_json(nullptr);
+  object["estimated_step_seconds"] = job.plan.chosen.time.total();
+  object["planning_seconds"] = job.seconds;
+  object["candidates_priced"] = job.plan.num_priced;
+  const Rates& rates = job.probe.rates;
+  object["rates"] = {{"measured", job.probed && job.probe.complete},
+                     {"matrix_flops", rates.matrix_flops},
+                     {"memory_bandwidth", rates.memory_bandwidth},
+                     {"link_bandwidth", rates.link_bandwidth}};
+  const std::int64_t rows =
+      job.plan.chosen.num_micro_batches * job.strategy().micro_batch * job.question.world_size;
+  object["alternatives"] = nlohmann::ordered_json::array();
+  for (const Candidate& one : job.plan.alternatives)
+    object["alternatives"].push_back(to_json(one, job.question, rows));
+  object["overruns"] = job.plan.overruns;
+  return object;
+}
+
+std::string describe(const JobPlan& job) {
+  const MemoryStatistics& predicted = job.plan.predicted;
+  const std::int64_t on_host = predicted.host.peak.total;
+  return fmt::format("{}; {} of {} per rank foreseen{}", describe_strategy(job.strategy()),
+                     format_bytes(predicted.device.peak.total), format_bytes(job.budget.device),
+                     on_host == 0 ? "" : fmt::format(", and {} on the host", format_bytes(on_host)));
+}
+
+}  // namespace autoglm

@@ -1,0 +1,103 @@
+#include "launcher/job/memory_recovery.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "base/units.h"
+#include "sharding/agree.h"
+
+namespace autoglm {
+namespace {
+
+// What is planned for next, of a plan that failed though it should have fitted.
+constexpr double kShrink = 0.98;
+
+std::int64_t smallest(Communicator& communicator, std::int64_t mine) {
+  std::vector<double> all(static_cast<std::size_t>(communicator.size()), 0.0);
+  all[static_cast<std::size_t>(communicator.rank())] = static_cast<double>(mine);
+  communicator.all_reduce(all, Event()).synchronize();
+  return static_cast<std::int64_t>(*std::min_element(all.begin(), all.end()));
+}
+
+}  // namespace
+
+MemoryRecovery::MemoryRecovery(const TrainOptions& options, JobPlan& job, Communicator& communicator,
+                               std::function<std::int64_t()> device_limit,
+                               std::function<void(const MemoryEvent&)> on_event)
+    : options_(options),
+      job_(job),
+      communicator_(communicator),
+      device_limit_(std::move(device_limit)),
+      on_event_(std::move(on_event)) {}
+
+// The first rank's sentence, and how many others there are.
+std::string MemoryRecovery::describe_failures(const std::string& mine) {
+  std::string first;
+  int others = -1;
+  const auto texts = communicator_.exchange(std::as_bytes(std::span(mine)));
+  for (std::size_t rank = 0; rank < texts.size(); ++rank) {
+    if (texts[rank].empty()) continue;
+    const auto* text = reinterpret_cast<const char*>(texts[rank].data());
+    if (++others == 0) first = fmt::format("rank {}: {}", rank, std::string(text, text + texts[rank].size()));
+  }
+  return others > 0 ? fmt::format("{} (and {} more ranks)", first, others) : first;
+}
+
+Plan MemoryRecovery::next_plan(std::int64_t step, const std::string& what) {
+  if (options_.strategy.on_oom == OnOutOfMemory::stop)
+    throw AgreedError(ExitCode::does_not_fit,
+                      fmt::format("{}; --on-oom shrink would go on with a smaller plan", what));
+  std::int64_t limit = smallest(communicator_, device_limit_());
+  const std::int64_t predicted = job_.plan.predicted.device.extent;
+  if (limit >= predicted) {
+    if (last_step_ != step) {
+      last_step_ = step;
+      return job_.plan;
+    }
+    limit = static_cast<std::int64_t>(kShrink * static_cast<double>(predicted));
+  }
+  return run_agreed(communicator_, [&] {
+    try {
+      return plan_again(options_, job_, job_.strategy(), limit);
+    } catch (const Error& error) {
+      fail(error.code(), "{}; {}", what, error.what());
+    }
+  });
+}
+
+void MemoryRecovery::recover(Engine& engine, std::int64_t step) {
+  const std::optional<OutOfMemory>& failure = engine.out_of_memory();
+  const std::string what =
+      describe_failures(failure ? fmt::format("{} phase of step {}: {}",
+                                              phase_name(engine.out_of_memory_phase()), step, failure->what())
+                                : "");
+  Plan next = next_plan(step, what);
+  const Strategy before = engine.options().strategy;
+  run_agreed(communicator_, [&] {
+    try {
+      engine.change_strategy(next.chosen.strategy);
+    } catch (const OutOfMemory& error) {
+      fail(ExitCode::does_not_fit, "{}; moving to a smaller plan failed as well: {}", what, error.what());
+    }
+  });
+  job_.plan = std::move(next);
+  const Strategy& now = job_.strategy();
+  on_event_({step, what, describe_strategy(now), now.micro_batch, now.micro_batch != before.micro_batch});
+}
+
+bool MemoryRecovery::recover_construction(const OutOfMemory* error) {
+  const std::string what =
+      describe_failures(error != nullptr ? fmt::format("construction phase: {}", error->what()) : "");
+  if (what.empty()) return false;
+  const std::int64_t rows = job_.strategy().micro_batch;
+  job_.plan = next_plan(0, what);
+  on_event_({0, what, describe_strategy(job_.strategy()), job_.strategy().micro_batch,
+             job_.strategy().micro_batch != rows});
+  return true;
+}
+
+}  // namespace autoglm

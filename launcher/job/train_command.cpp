@@ -1,0 +1,44 @@
+#include "launcher/job/train_command.h"
+
+#include <cstdlib>
+
+#include "launcher/job/training_job.h"
+#include "launcher/report/failure.h"
+#include "launcher/report/logging.h"
+#include "sharding/agree.h"
+#include "sharding/mpi/launch.h"
+#include "sharding/mpi/mpi_communicator.h"
+#include "sharding/mpi/mpi_session.h"
+
+namespace autoglm {
+namespace {
+
+int run_on_ranks(const TrainOptions& options) {
+  MpiSession session;
+  const RankEnvironment environment{session.rank(), session.size(), session.rank() == 0};
+  Console& console = stderr_console();
+  start_logging(console, session.rank(), session.size());
+  try {
+    const auto communicator = make_mpi_communicator(session);
+    run_training_job(options, *communicator,
+                     {session.local_rank(), session.local_size(), session.library_version()});
+    return static_cast<int>(ExitCode::done);
+  } catch (const AgreedError&) {
+    return report_failure("autoglm-train", console, environment, std::current_exception());
+  } catch (...) {
+    // The other ranks may be waiting for this one: end them too.
+    const int code = report_failure("autoglm-train", console, environment, std::current_exception());
+    session.abort(static_cast<ExitCode>(code));
+  }
+}
+
+}  // namespace
+
+int run_training(const TrainOptions& options) {
+  if (detect_launch([](const char* name) { return std::getenv(name); })) return run_on_ranks(options);
+  const auto communicator = make_self_communicator();
+  run_training_job(options, *communicator, {});
+  return static_cast<int>(ExitCode::done);
+}
+
+}  // namespace autoglm

@@ -1,0 +1,122 @@
+#include "launcher/options/strategy_options.h"
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+
+namespace autoglm {
+namespace {
+
+// What contradicts itself whatever else is chosen.
+std::string conflict_of(const StrategyPins& pins, bool bf16) {
+  if (pins.recompute_layers && pins.recompute == Recompute::none) return "";
+  return strategy_conflict(pinned_strategy(pins, bf16), bf16);
+}
+
+void settle_recompute(const OptionTable& table, StrategyPins& pins) {
+  if (!pins.recompute_layers || pins.recompute != Recompute::none) return;
+  if (!table.outranks("recompute", "recompute-layers"))
+    fail(ExitCode::usage, "{} {} needs --recompute cheap or full; recompute is none",
+         table.spelled("recompute-layers"), *pins.recompute_layers);
+  pins.recompute_layers.reset();
+}
+
+// What the file says of parts gives way to a stage on the command line that excludes it.
+void yield_to_command_line(const OptionTable& table, StrategyPins& pins, bool bf16) {
+  const auto excluded = [&] { return !conflict_of(pins, bf16).empty(); };
+  if (excluded() && table.outranks("strategy", "weights")) pins.weights.reset();
+  if (excluded() && table.outranks("precision", "master")) pins.master.reset();
+  if (excluded() && table.outranks("strategy", "reduce")) pins.reduce = ReduceMode::micro_batch;
+  if (excluded() && table.outranks("recompute", "offload-activations")) pins.offload_activations.reset();
+}
+
+// Unset, or a fraction.
+Option fraction_option(std::string name, std::optional<double>& target, std::string help) {
+  Option option{name, "FRACTION", std::move(help), "auto"};
+  option.assign = [&target](std::string_view text, std::string_view spelled) {
+    if (text == "auto") {
+      target.reset();
+    } else {
+      target = parse_real(text, {0, 1}, spelled);
+    }
+  };
+  option.store = [&target, name](nlohmann::ordered_json& object) {
+    object[name] = target ? nlohmann::ordered_json(*target) : nlohmann::ordered_json(nullptr);
+  };
+  return option;
+}
+
+}  // namespace
+
+void bind_strategy_options(OptionTable& table, StrategyOptions& strategy) {
+  table.begin_group("Strategy");
+  table.add_choice<DeviceRequest>(
+      "device", strategy.device,
+      {{"auto", DeviceRequest::automatic}, {"cuda", DeviceRequest::cuda}, {"cpu", DeviceRequest::cpu}},
+      "where to train; auto: on GPUs where there are any");
+  bind_strategy_pins(table, strategy.pins);
+  table.add_bytes("memory-limit", strategy.memory_limit, "most bytes of the device that a rank may use",
+                  "no limit");
+  table.add_choice<OnOutOfMemory>("on-oom", strategy.on_oom,
+                                  {{"shrink", OnOutOfMemory::shrink}, {"stop", OnOutOfMemory::stop}},
+                                  "out of memory: plan again and go on, or stop");
+  bind_inexact_pins(table, strategy.pins);
+}
+
+void bind_strategy_pins(OptionTable& table, StrategyPins& pins) {
+  table.add_choice<std::optional<int>>(
+      "strategy", pins.stage, {{"auto", std::nullopt}, {"ddp", 0}, {"zero1", 1}, {"zero2", 2}, {"zero3", 3}},
+      "what ranks share; auto: the fastest that fits");
+  table.add_integer("micro-batch", pins.micro_batch, {1, kMostRows}, "rows that a rank computes at a time",
+                    "auto");
+  table.add_choice<std::optional<Recompute>>("recompute", pins.recompute,
+                                             {{"auto", std::nullopt},
+                                              {"none", Recompute::none},
+                                              {"cheap", Recompute::cheap},
+                                              {"full", Recompute::full}},
+                                             "activations computed again in the backward pass");
+  table.add_integer("recompute-layers", pins.recompute_layers, {1, 100'000},
+                    "recompute in the first N layers only", "auto");
+  table.add(fraction_option("offload-optimizer", pins.offload_optimizer,
+                            "share of the optimizer's state in host memory"));
+  table.add(fraction_option("offload-activations", pins.offload_activations,
+                            "share of recomputed layers' inputs in host memory"));
+  table.add_choice<std::optional<WeightSourceKind>>("weights", pins.weights,
+                                                    {{"auto", std::nullopt},
+                                                     {"resident", WeightSourceKind::resident},
+                                                     {"peers", WeightSourceKind::peers},
+                                                     {"host", WeightSourceKind::host}},
+                                                    "where weights are fetched from");
+  table.add_choice<std::optional<MasterLayout>>(
+      "master", pins.master,
+      {{"auto", std::nullopt}, {"split", MasterLayout::split}, {"plain", MasterLayout::plain}},
+      "fp32 weights, or the 16 bits that bf16 lacks");
+  table.add_integer("head-chunks", pins.head_chunks, {1, kMostRows},
+                    "pieces in which logits and loss are computed", "auto");
+}
+
+void bind_inexact_pins(OptionTable& table, StrategyPins& pins) {
+  table.begin_group("Strategy that changes last bits");
+  table.add_choice<bool>("gradient-dtype", pins.bf16_gradients, {{"fp32", false}, {"bf16", true}},
+                         "in which gradients are summed over micro-batches");
+  table.add_choice<bool>("moment-dtype", pins.bf16_moments, {{"fp32", false}, {"bf16", true}},
+                         "of AdamW; bf16 is rounded stochastically");
+  table.add_choice<ReduceMode>("reduce", pins.reduce,
+                               {{"micro-batch", ReduceMode::micro_batch}, {"step", ReduceMode::step}},
+                               "when gradients are summed over ranks");
+}
+
+void settle_pins(const OptionTable& table, StrategyPins& pins, bool bf16) {
+  settle_recompute(table, pins);
+  yield_to_command_line(table, pins, bf16);
+  const std::string conflict = conflict_of(pins, bf16);
+  if (!conflict.empty()) fail(ExitCode::usage, "{}", conflict);
+}
+
+void check_recompute_layers(const StrategyPins& pins, std::int64_t num_layers) {
+  if (pins.recompute_layers.value_or(0) > num_layers)
+    fail(ExitCode::usage, "--recompute-layers {} is more than the {} layers of the model",
+         *pins.recompute_layers, num_layers);
+}
+
+}  // namespace autoglm

@@ -1,0 +1,82 @@
+// Everything that a person may set for autoglm-train, with its defaults.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/dtype.h"
+#include "launcher/options/option_table.h"
+#include "launcher/options/strategy_options.h"
+#include "trainer/data/data_options.h"
+
+namespace autoglm {
+
+enum class Schedule { cosine, linear, constant, warmup_stable_decay };
+enum class Precision { bf16, fp32 };
+
+struct TrainingOptions {
+  // Exactly one of the two is set after parsing.
+  std::optional<std::int64_t> epochs = 3;
+  std::optional<std::int64_t> steps;
+  std::int64_t global_batch = 16;  // rows of a step over all ranks
+  double learning_rate = 1e-5;
+  Schedule schedule = Schedule::cosine;
+  double warmup = 0.03;  // below 1: share of all steps; otherwise a whole number of steps
+  double weight_decay = 0;
+  double adam_beta1 = 0.9;
+  double adam_beta2 = 0.95;
+  double adam_eps = 1e-8;
+  double clip = 1.0;  // largest global gradient norm; 0: no clipping
+  Precision precision = Precision::bf16;
+  std::vector<std::string> freeze;  // patterns of parameter names that stay as they are
+  std::uint64_t seed = 42;          // DataOptions::seed is the same
+};
+
+struct SavingOptions {
+  bool overwrite = false;
+  std::optional<DType> save_dtype;  // each tensor keeps the dtype it was read in when not set
+};
+
+struct WatchingOptions {
+  std::int64_t evaluate_every = 0;   // steps; 0: before the first step, after each epoch and at the end only
+  std::vector<std::string> samples;  // prompts
+  std::int64_t log_every = 10;       // steps between progress lines where no line can be redrawn
+  bool dry_run = false;
+};
+
+struct TrainOptions {
+  std::filesystem::path model;
+  std::filesystem::path output;
+  DataOptions data;
+  TrainingOptions training;
+  StrategyOptions strategy;
+  SavingOptions saving;
+  WatchingOptions watching;
+};
+
+// The command line of autoglm-train.
+class TrainCommandLine {
+ public:
+  TrainCommandLine();
+
+  // `arguments` without the program's name. Settles what options say together. Contradictions are an
+  // Error(usage) that names both sides; where one side comes from the command line and the other from the
+  // file of --config, the command line wins instead.
+  OptionRequest parse(const std::vector<std::string>& arguments);
+
+  const TrainOptions& options() const { return options_; }
+  std::string help() const { return table_.help(); }
+
+ private:
+  TrainOptions options_;
+  OptionTable table_;
+};
+
+// Every option with its value, spelled as on the command line, for run.json.
+nlohmann::ordered_json to_json(const TrainOptions& options);
+
+}  // namespace autoglm

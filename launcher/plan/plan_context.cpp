@@ -1,0 +1,114 @@
+#include "launcher/plan/plan_context.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "launcher/options/strategy_options.h"
+#include "launcher/planner/model_catalog.h"
+
+namespace autoglm {
+namespace {
+
+constexpr std::int64_t kInferenceContext = 8192;
+
+ClusterShape shape_of(const PlanContext& context, int ranks) {
+  ClusterShape wider = context.shape;
+  wider.ranks = ranks;
+  const int per_node = static_cast<int>(
+      std::max<std::int64_t>(context.hardware.gpus_per_node, context.shape.ranks_per_node()));
+  if (ranks != context.shape.ranks) wider.nodes = (ranks + per_node - 1) / per_node;
+  return wider;
+}
+
+ModelConfig read_model(const std::string& name, const std::filesystem::path& configs) {
+  const std::filesystem::path folder(name);
+  const bool names_a_folder = name.find('/') != name.rfind('/') || name.find_first_of("/.~") == 0;
+  std::filesystem::path file = std::filesystem::is_directory(folder) ? folder / "config.json" : folder;
+  const bool names_a_file = std::filesystem::is_directory(folder) || file.extension() == ".json";
+  if (!names_a_file && names_a_folder)
+    fail(ExitCode::missing_input,
+         "--model {} is no folder with a config.json; well-known models go by the names of autoglm-plan "
+         "--list",
+         name);
+  if (!names_a_file) return ModelCatalog(configs / "models").find(name);
+  std::ifstream stream(file);
+  if (!stream)
+    fail(ExitCode::missing_input,
+         "{} cannot be read; --model takes a folder with a config.json, or a "
+         "name of autoglm-plan --list",
+         file.string());
+  const nlohmann::json config = nlohmann::json::parse(stream, nullptr, false);
+  if (config.is_discarded()) fail(ExitCode::bad_data, "{} is not valid JSON", file.string());
+  return parse_model_config(config, file.string());
+}
+
+}  // namespace
+
+MemoryBudget PlanContext::budget(int ranks) const {
+  MemoryBudget result = budget_of(hardware, shape_of(*this, ranks), host_memory);
+  if (options.memory_limit) result.device = std::min(result.device, *options.memory_limit);
+  return result;
+}
+
+MemoryQuestion PlanContext::question() const {
+  MemoryQuestion result;
+  result.model = model;
+  result.bf16 = options.bf16;
+  result.row_length = options.sequence_length;
+  result.world_size = shape.ranks;
+  result.target = ops::Target::cuda;
+  return result;
+}
+
+PlanWish PlanContext::wish() const {
+  PlanWish result{question(), rates_of(hardware, shape, node_link, options.bf16), options.global_batch,
+                  [this](int ranks) { return budget(ranks); }};
+  if (options.memory_limit) {
+    result.limited_by = "--memory-limit";
+    result.unlimited = budget_of(hardware, shape, host_memory);
+  }
+  result.ranks_text = [this](int ranks) {
+    return options.nodes ? fmt::format("--ranks {} --nodes {}", ranks, shape_of(*this, ranks).nodes)
+                         : fmt::format("--ranks {}", ranks);
+  };
+  return result;
+}
+
+PlanContext plan_context(const PlanOptions& options, const std::filesystem::path& configs) {
+  PlanContext context;
+  context.options = options;
+  const std::vector<HardwareProfile> profiles = load_hardware_profiles(configs / "hardware");
+  context.hardware = find_hardware(profiles, options.gpu);
+  for (const HardwareProfile& one : profiles) {
+    const auto [known, is_new] = context.sold_memories.emplace(one.sold_as_gb, one.memory_bytes);
+    if (!is_new) known->second = std::min(known->second, one.memory_bytes);
+  }
+  const std::vector<LinkProfile> links = load_links(configs / "links.json");
+  context.node_link =
+      find_link(links, options.node_link.empty() ? context.hardware.node_link : options.node_link);
+  if (context.node_link.between != LinkProfile::Between::nodes)
+    fail(ExitCode::usage,
+         "--node-link {} connects the devices of one node; autoglm-plan --list has those between nodes",
+         options.node_link);
+  context.model = read_model(options.model, configs);
+  if (!options.inference) {
+    check_positions(context.model, "--sequence-length", options.sequence_length);
+  } else if (options.context) {
+    check_positions(context.model, "--context", *options.context);
+  }
+  context.inference_context = options.context.value_or(
+      std::min(kInferenceContext, context.model.position_limit().value_or(kInferenceContext)));
+  check_recompute_layers(options.pins, context.model.num_layers);
+  context.shape.ranks = static_cast<int>(options.ranks);
+  const std::int64_t fewest =
+      (options.ranks + context.hardware.gpus_per_node - 1) / context.hardware.gpus_per_node;
+  context.shape.nodes = static_cast<int>(options.nodes.value_or(fewest));
+  context.host_memory = options.host_memory ? options.host_memory : context.hardware.host_memory_bytes;
+  return context;
+}
+
+}  // namespace autoglm

@@ -1,0 +1,47 @@
+// Everything that a person may ask autoglm-plan.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "launcher/options/option_table.h"
+#include "launcher/planner/strategy_space.h"
+
+namespace autoglm {
+
+struct PlanOptions {
+  std::string model;  // a folder with config.json, or a name of the catalog
+  std::string gpu = "a100-40gb";
+  std::int64_t ranks = 1;
+  std::optional<std::int64_t> nodes;         // as many as the ranks need
+  std::optional<std::int64_t> host_memory;   // bytes of a node
+  std::string node_link;                     // the profile's when empty
+  std::optional<std::int64_t> memory_limit;  // bytes of the device
+  std::int64_t sequence_length = 2048;
+  std::int64_t global_batch = 16;
+  bool bf16 = true;
+  StrategyPins pins;
+  std::vector<std::int64_t> memory_tiers;  // GB; the tier table instead of a plan
+  bool inference = false;
+  std::int64_t batch = 1;
+  std::optional<std::int64_t> context;  // tokens; 8192, or what the model has
+  bool json = false;
+  bool list = false;
+};
+
+class PlanCommandLine {
+ public:
+  PlanCommandLine();
+  // Throws Error(usage).
+  OptionRequest parse(const std::vector<std::string>& arguments);
+  const PlanOptions& options() const { return options_; }
+  std::string help() const { return table_.help(); }
+
+ private:
+  PlanOptions options_;
+  OptionTable table_;
+};
+
+}  // namespace autoglm

@@ -1,0 +1,53 @@
+#include "launcher/report/failure.h"
+
+#include <fmt/format.h>
+
+#include <new>
+#include <string>
+
+#include "base/error.h"
+#include "sharding/agree.h"
+
+namespace autoglm {
+namespace {
+
+// Libraries append a trace of calls to the sentence.
+std::string_view first_line(std::string_view text) {
+  return text.substr(0, text.find('\n'));
+}
+
+struct Report {
+  ExitCode code;
+  std::string sentence;
+  bool one_rank_reports = false;  // all ranks of a command line, or of the job, meet the same failure
+};
+
+Report describe_failure(const std::exception_ptr& failure) {
+  try {
+    std::rethrow_exception(failure);
+  } catch (const AgreedError& error) {
+    return {error.code(), error.what(), true};
+  } catch (const Error& error) {
+    return {error.code(), error.what(), error.code() == ExitCode::usage};
+  } catch (const std::bad_alloc&) {
+    return {ExitCode::does_not_fit, "out of host memory"};
+  } catch (const std::exception& error) {
+    return {ExitCode::bug, fmt::format("internal error: {}", first_line(error.what()))};
+  } catch (...) {
+    return {ExitCode::bug, "internal error: an exception of an unknown kind"};
+  }
+}
+
+}  // namespace
+
+int report_failure(std::string_view program, Console& console, const RankEnvironment& environment,
+                   const std::exception_ptr& failure) {
+  const Report report = describe_failure(failure);
+  console.set_live_line("");
+  const std::string rank = environment.rank == 0 ? "" : fmt::format("rank {}: ", environment.rank);
+  if (!report.one_rank_reports || environment.speaks_for_command_line)
+    console.print(fmt::format("{}: {}{}", program, rank, report.sentence));
+  return static_cast<int>(report.code);
+}
+
+}  // namespace autoglm

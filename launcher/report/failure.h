@@ -1,0 +1,19 @@
+// A failure becomes one sentence on standard error and an exit code.
+#pragma once
+
+#include <exception>
+#include <string_view>
+
+#include "launcher/report/console.h"
+#include "launcher/report/rank_environment.h"
+
+namespace autoglm {
+
+// Prints the failure's sentence and returns its exit code. Error: its own; std::bad_alloc: 78; any other
+// exception is a bug here, 70. A wrong command line is reported once, however many ranks were started with
+// it, and what all ranks agreed on (AgreedError) by rank 0 alone; any other failure by each rank that meets
+// it, which names itself unless it is rank 0.
+int report_failure(std::string_view program, Console& console, const RankEnvironment& environment,
+                   const std::exception_ptr& failure);
+
+}  // namespace autoglm

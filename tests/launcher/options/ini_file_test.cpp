@@ -1,0 +1,63 @@
+#include "launcher/options/ini_file.h"
+
+#include <fstream>
+
+#include "tests/launcher/expect_error.h"
+
+namespace autoglm {
+namespace {
+
+TEST(IniFile, ReadsNamesValuesAndLines) {
+  const auto entries = parse_ini(
+      "\xEF\xBB\xBF# a comment\r\n\n  learning-rate=3e-4  # as measured\r\n; another\nmodel = my#model dir\n",
+      "x.ini");
+  ASSERT_EQ(entries.size(), 2u);
+  EXPECT_EQ(entries[0].name, "learning-rate");
+  EXPECT_EQ(entries[0].value, "3e-4");
+  EXPECT_EQ(entries[0].line, 3);
+  EXPECT_EQ(entries[1].value, "my#model dir");
+  EXPECT_EQ(entries[1].line, 5);
+}
+
+TEST(IniFile, TakesQuotedValuesAsTheyStand) {
+  const auto entries =
+      parse_ini("sample = \" What is # 1? \" # asked\nsample = Say \"hi\" twice\nsample = \"", "x.ini");
+  ASSERT_EQ(entries.size(), 3u);
+  EXPECT_EQ(entries[0].value, " What is # 1? ");
+  EXPECT_TRUE(entries[0].enclosed);
+  EXPECT_EQ(entries[1].value, "Say \"hi\" twice");
+  EXPECT_FALSE(entries[1].enclosed);
+  EXPECT_EQ(entries[2].value, "\"");
+}
+
+TEST(IniFile, KeepsAnEqualsSignInTheValue) {
+  EXPECT_EQ(parse_ini("sample = 1+1=?", "x.ini").at(0).value, "1+1=?");
+}
+
+TEST(IniFile, RefusesOtherLines) {
+  EXPECT_EQ(error_of(ExitCode::usage, [] { parse_ini("seed = 1\nlearning-rate 3e-4", "x.ini"); }),
+            "x.ini:2: expected name = value; got \"learning-rate 3e-4\"");
+  EXPECT_EQ(error_of(ExitCode::usage, [] { parse_ini("= 3", "x.ini"); }),
+            "x.ini:1: expected name = value; got \"= 3\"");
+  EXPECT_EQ(error_of(ExitCode::usage, [] { parse_ini("\n[training]\n", "x.ini"); }),
+            "x.ini:2: sections such as \"[training]\" are not used; write name = value");
+}
+
+TEST(IniFile, SaysWhyAFileCannotBeRead) {
+  EXPECT_EQ(error_of(ExitCode::missing_input, [] { read_ini_file("/nonexistent/x.ini"); }),
+            "--config: cannot read /nonexistent/x.ini: No such file or directory");
+  EXPECT_EQ(error_of(ExitCode::missing_input, [] { read_ini_file("/tmp"); }),
+            "--config: /tmp is a folder; name a file");
+  EXPECT_EQ(error_of(ExitCode::usage, [] { read_ini_file("/dev/zero"); }),
+            "--config: /dev/zero is larger than 1 MiB, so it cannot be a file of settings");
+}
+
+TEST(IniFile, SplitsWordsAtBlanksOutsideQuotes) {
+  EXPECT_THAT(split_words("a.jsonl  b.jsonl\tc", "--data"), testing::ElementsAre("a.jsonl", "b.jsonl", "c"));
+  EXPECT_THAT(split_words("\"my file.jsonl\" b", "--data"), testing::ElementsAre("my file.jsonl", "b"));
+  EXPECT_EQ(error_of(ExitCode::usage, [] { split_words("a \"b", "x.ini:3: data"); }),
+            "x.ini:3: data: a double quote is not closed in \"a \"b\"");
+}
+
+}  // namespace
+}  // namespace autoglm

@@ -1,2 +1,0 @@
-#define AUTOGLM_SIMD avx512
-#include "trainer/ops/simd/kernels_body.h"

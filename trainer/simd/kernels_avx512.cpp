@@ -1,0 +1,2 @@
+#define AUTOGLM_SIMD avx512
+#include "trainer/simd/kernels_body.h"

@@ -1,0 +1,2 @@
+#define AUTOGLM_SIMD baseline
+#include "trainer/simd/kernels_body.h"

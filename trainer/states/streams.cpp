@@ -1,0 +1,60 @@
+#include "trainer/states/streams.h"
+
+#include <utility>
+
+#include "base/error.h"
+
+namespace autoglm {
+
+EngineStreams::EngineStreams(at::Device device) {
+  const auto make_host = [&](const char* name) {
+    return device.is_meta() ? make_inline_stream() : make_host_stream(name);
+  };
+  if (device.is_cuda()) {
+    compute_ = make_device_compute_stream(device);
+    upload_ = make_device_transfer_stream(device);
+    download_ = make_device_transfer_stream(device);
+    clock_ = make_device_wait_clock(device);
+  } else {
+    compute_ = make_inline_stream();
+    upload_ = make_host("upload");
+    download_ = make_host("download");
+  }
+  host_work_ = make_host("host work");
+}
+
+void EngineStreams::wait_exposed(const Event& event) {
+  if (event.ready()) {
+    compute_->wait(event);
+  } else if (clock_) {
+    clock_->wait(*compute_, event);
+  } else {
+    const auto start = std::chrono::steady_clock::now();
+    compute_->wait(event);
+    exposed_ += std::chrono::steady_clock::now() - start;
+  }
+}
+
+void EngineStreams::wait_on_host(const Event& event) {
+  const auto start = std::chrono::steady_clock::now();
+  event.synchronize();
+  exposed_ += std::chrono::steady_clock::now() - start;
+}
+
+double EngineStreams::take_exposed_seconds() {
+  const double on_device = clock_ ? clock_->take_seconds() : 0;
+  return on_device + std::chrono::duration<double>(std::exchange(exposed_, {})).count();
+}
+
+void queue_copy(Stream& stream, const at::Tensor& to, std::int64_t to_element, const at::Tensor& from,
+                std::int64_t from_element, std::int64_t count) {
+  AUTOGLM_CHECK(to.scalar_type() == from.scalar_type() && to_element + count <= to.numel() &&
+                from_element + count <= from.numel());
+  if (to.is_meta() || count == 0) return;
+  const auto width = static_cast<std::int64_t>(to.element_size());
+  stream.copy(static_cast<char*>(to.mutable_data_ptr()) + to_element * width,
+              static_cast<const char*>(from.const_data_ptr()) + from_element * width,
+              static_cast<std::size_t>(count * width));
+}
+
+}  // namespace autoglm
