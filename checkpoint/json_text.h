@@ -1,20 +1,12 @@
-// Strict JSON, and the place of a value in its text so that one value can be changed and every other byte
-// kept.
+// The place of a value in the text of JSON, so that one value can be changed and every other byte kept.
 #pragma once
 
 #include <cstddef>
 #include <initializer_list>
-#include <nlohmann/json.hpp>
 #include <optional>
-#include <string>
 #include <string_view>
 
 namespace autoglm {
-
-// Parses `text`. Stricter than the library alone: duplicate keys, nesting above 64, NUL bytes (which the
-// library takes for the end), a byte order mark, and NaN or infinite numbers are errors. Throws
-// Error(bad_data) that names `source`, line and column.
-nlohmann::json parse_json(std::string_view text, std::string_view source);
 
 struct TextRange {
   std::size_t begin = 0;

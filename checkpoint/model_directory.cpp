@@ -10,9 +10,9 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "checkpoint/convert.h"
 #include "checkpoint/directory_listing.h"
-#include "checkpoint/json_text.h"
 
 namespace autoglm {
 namespace {

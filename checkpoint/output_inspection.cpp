@@ -4,9 +4,9 @@
 #include <system_error>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "checkpoint/directory_listing.h"
 #include "checkpoint/file.h"
-#include "checkpoint/json_text.h"
 
 namespace autoglm {
 namespace {

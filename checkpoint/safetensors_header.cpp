@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "base/error.h"
-#include "checkpoint/json_text.h"
+#include "base/json.h"
 
 namespace autoglm {
 namespace {

@@ -3,10 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "launcher/options/strategy_options.h"
 #include "launcher/planner/model_catalog.h"
 
@@ -35,15 +35,13 @@ ModelConfig read_model(const std::string& name, const std::filesystem::path& con
          "--list",
          name);
   if (!names_a_file) return ModelCatalog(configs / "models").find(name);
-  std::ifstream stream(file);
-  if (!stream)
-    fail(ExitCode::missing_input,
-         "{} cannot be read; --model takes a folder with a config.json, or a "
-         "name of autoglm-plan --list",
-         file.string());
-  const nlohmann::json config = nlohmann::json::parse(stream, nullptr, false);
-  if (config.is_discarded()) fail(ExitCode::bad_data, "{} is not valid JSON", file.string());
-  return parse_model_config(config, file.string());
+  try {
+    return parse_model_config(read_json_file(file), file.string());
+  } catch (const Error& error) {
+    if (error.code() != ExitCode::missing_input) throw;
+    fail(error.code(), "{}; --model takes a folder with a config.json, or a name of autoglm-plan --list",
+         error.what());
+  }
 }
 
 }  // namespace

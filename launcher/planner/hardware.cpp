@@ -1,11 +1,14 @@
 #include "launcher/planner/hardware.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <set>
 #include <tuple>
 
 #include "base/error.h"
-#include "launcher/planner/config_fields.h"
+#include "base/json.h"
+#include "base/json_fields.h"
+#include "launcher/planner/config_files.h"
 
 namespace autoglm {
 namespace {
@@ -37,7 +40,7 @@ std::vector<std::string> names_of(std::span<const HardwareProfile> profiles) {
 }  // namespace
 
 HardwareProfile parse_hardware_profile(const nlohmann::json& object, const std::string& where) {
-  ConfigFields fields(object, where);
+  const JsonFields fields(object, where);
   HardwareProfile profile;
   profile.name = fields.text("name");
   profile.aliases = fields.texts("aliases");
@@ -47,19 +50,19 @@ HardwareProfile parse_hardware_profile(const nlohmann::json& object, const std::
   profile.memory_bytes = fields.bytes("memory_bytes");
   profile.architecture = fields.text("architecture");
   if (!is_architecture(profile.architecture)) fields.wrong("architecture", "an architecture such as sm_80");
-  profile.matrix_flops_bf16 = fields.positive("matrix_flops_bf16");
-  profile.matrix_flops_fp32 = fields.positive("matrix_flops_fp32");
+  profile.matrix_flops_bf16 = fields.positive_number("matrix_flops_bf16");
+  profile.matrix_flops_fp32 = fields.positive_number("matrix_flops_fp32");
   profile.matrix_efficiency = fields.fraction("matrix_efficiency");
-  profile.memory_bandwidth = fields.positive("memory_bandwidth");
-  profile.host_link_bandwidth = fields.positive("host_link_bandwidth");
-  ConfigFields link = fields.object("link");
-  profile.link = {link.text("name"), link.positive("bandwidth")};
+  profile.memory_bandwidth = fields.positive_number("memory_bandwidth");
+  profile.host_link_bandwidth = fields.positive_number("host_link_bandwidth");
+  const JsonFields link = fields.object("link");
+  profile.link = {link.text("name"), link.positive_number("bandwidth")};
   link.finish();
   profile.gpus_per_node = fields.count("gpus_per_node");
   profile.node_link = fields.text("node_link");
   if (!fields.is_null("host_memory_bytes")) profile.host_memory_bytes = fields.bytes("host_memory_bytes");
-  profile.host_memory_bandwidth = fields.positive("host_memory_bandwidth");
-  ConfigFields fixed = fields.object("fixed_device_bytes");
+  profile.host_memory_bandwidth = fields.positive_number("host_memory_bandwidth");
+  const JsonFields fixed = fields.object("fixed_device_bytes");
   profile.fixed_device_bytes = {fixed.bytes("context"), fixed.bytes("nccl"), fixed.bytes("cublas")};
   fixed.finish();
   fields.finish();
@@ -72,7 +75,7 @@ HardwareProfile parse_hardware_profile(const nlohmann::json& object, const std::
 std::vector<HardwareProfile> load_hardware_profiles(const std::filesystem::path& directory) {
   std::vector<HardwareProfile> profiles;
   for (const std::filesystem::path& file : list_config_files(directory)) {
-    profiles.push_back(parse_hardware_profile(read_config_file(file), file.string()));
+    profiles.push_back(parse_hardware_profile(read_json_file(file), file.string()));
     if (profiles.back().name != file.stem().string())
       fail(ExitCode::bad_data, "{}: \"name\" is \"{}\", unlike the file's", file.string(),
            profiles.back().name);
@@ -105,18 +108,18 @@ const HardwareProfile& find_hardware(std::span<const HardwareProfile> profiles, 
 }
 
 std::vector<LinkProfile> load_links(const std::filesystem::path& file) {
-  const nlohmann::json links = read_config_file(file);
+  const nlohmann::json links = read_json_file(file);
   if (!links.is_object()) fail(ExitCode::bad_data, "{} does not hold a JSON object", file.string());
   std::vector<LinkProfile> result;
   for (const auto& [name, object] : links.items()) {
-    ConfigFields fields(object, file.string(), name + ".");
+    const JsonFields fields(object, file.string(), name + ".");
     LinkProfile link;
     link.name = name;
     const std::string between = fields.text("between");
     if (between != "devices" && between != "nodes") fields.wrong("between", "\"devices\" or \"nodes\"");
     link.between = between == "nodes" ? LinkProfile::Between::nodes : LinkProfile::Between::devices;
-    link.bandwidth = fields.positive("bandwidth");
-    link.latency = fields.positive("latency");
+    link.bandwidth = fields.positive_number("bandwidth");
+    link.latency = fields.positive_number("latency");
     fields.finish();
     result.push_back(std::move(link));
   }

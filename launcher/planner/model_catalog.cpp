@@ -1,6 +1,9 @@
 #include "launcher/planner/model_catalog.h"
 
-#include "launcher/planner/config_fields.h"
+#include <nlohmann/json.hpp>
+
+#include "base/json.h"
+#include "launcher/planner/config_files.h"
 
 namespace autoglm {
 
@@ -23,7 +26,7 @@ const std::string& ModelCatalog::resolve(std::string_view name) const {
 
 ModelConfig ModelCatalog::find(std::string_view name) const {
   const std::filesystem::path file = directory_ / (resolve(name) + ".json");
-  return parse_model_config(read_config_file(file), file.string());
+  return parse_model_config(read_json_file(file), file.string());
 }
 
 }  // namespace autoglm

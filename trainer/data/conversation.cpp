@@ -3,10 +3,11 @@
 #include <fmt/core.h>
 
 #include <array>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
 
-#include "trainer/data/json_reader.h"
+#include "base/json.h"
 
 namespace autoglm {
 namespace {

@@ -1,8 +1,8 @@
 #include "trainer/data/dataset_part.h"
 
 #include "base/error.h"
+#include "base/json.h"
 #include "trainer/data/byte_io.h"
-#include "trainer/data/json_reader.h"
 
 namespace autoglm {
 namespace {

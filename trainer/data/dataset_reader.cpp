@@ -126,7 +126,8 @@ struct SampleReader::Cursor {
     while (!ended && position() < end) {
       const std::uint64_t begin = position();
       std::string_view line = next_line();
-      if (begin == 0 && begins_with_mark(line)) line.remove_prefix(kByteOrderMark.size());
+      // Files that were joined may bring one each.
+      if (begins_with_mark(line)) line.remove_prefix(kByteOrderMark.size());
       if (is_blank(line)) continue;
       sample = {line, {file, begin, 0}};
       return true;

@@ -7,7 +7,7 @@
 #include <string_view>
 
 #include "base/error.h"
-#include "trainer/data/json_reader.h"
+#include "base/json.h"
 
 namespace autoglm {
 namespace {

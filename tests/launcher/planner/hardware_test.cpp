@@ -177,7 +177,7 @@ TEST(Hardware, FoldersThatHoldNoUsableProfileAreNamed) {
               HasSubstr("two profiles are called \"the-card\""));
   folder.write("twin.json", "{");
   EXPECT_THAT(error_of(ExitCode::bad_data, [&] { load_hardware_profiles(folder.path()); }),
-              HasSubstr("is not JSON"));
+              HasSubstr("is not valid JSON"));
 }
 
 }  // namespace

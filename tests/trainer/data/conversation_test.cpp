@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "trainer/data/json_reader.h"
+#include "base/json.h"
 
 namespace autoglm {
 namespace {
@@ -116,41 +116,6 @@ TEST(ConversationTest, RefusesWrongShapes) {
   EXPECT_THAT(problem(R"({"instruction": "i", "output": "o", "history": [["q"]]})"),
               HasSubstr("[question, answer]"));
   EXPECT_THAT(problem(R"({"text": ""})"), HasSubstr("is empty"));
-}
-
-TEST(JsonReaderTest, RefusesBrokenJson) {
-  EXPECT_THAT(problem("{\"text\": \"a\""), HasSubstr("JSON: not valid JSON"));
-  EXPECT_THAT(problem("{\"text\": \"a\"} x"), HasSubstr("JSON: not valid JSON"));
-  EXPECT_THAT(problem("{\"text\": \"\xff\"}"), HasSubstr("not valid UTF-8"));
-  EXPECT_THAT(problem("{\"text\": \"\xed\xa0\x80\"}"), HasSubstr("not valid UTF-8"));
-  EXPECT_THAT(problem("{\"text\": \"\\ud800\"}"), HasSubstr("JSON: not valid JSON"));
-  EXPECT_THAT(problem("{\"text\": \"a\", \"text\": \"b\"}"), HasSubstr("\"text\" is given twice"));
-  EXPECT_THAT(problem("{\"a\": {\"b\": 1, \"b\": 2}, \"text\": \"a\"}"), HasSubstr("\"b\" is given twice"));
-  EXPECT_THAT(problem(""), HasSubstr("JSON: not valid JSON"));
-}
-
-TEST(JsonReaderTest, BoundsDepth) {
-  const auto nested = [](int depth) {
-    return "{\"text\": \"a\", \"x\": " + std::string(static_cast<std::size_t>(depth), '[') +
-           std::string(static_cast<std::size_t>(depth), ']') + "}";
-  };
-  EXPECT_EQ(problem(nested(63)), "nothing wrong");
-  EXPECT_THAT(problem(nested(64)), HasSubstr("more than 64 nested"));
-  EXPECT_THAT(problem(nested(1000000)), HasSubstr("more than 64 nested"));
-}
-
-TEST(JsonReaderTest, SaysWhere) {
-  try {
-    parse_json("{\"a\": 1, oops}");
-    FAIL();
-  } catch (const JsonError& error) {
-    EXPECT_EQ(error.offset(), 10U);
-  }
-}
-
-TEST(JsonReaderTest, ParsesLikeNlohmann) {
-  const std::string text = R"({"a": [1, -2, 3.5, true, null, {"b": "\u00e4\n"}, []], "c": {}, "d": ""})";
-  EXPECT_EQ(parse_json(text), nlohmann::json::parse(text));
 }
 
 }  // namespace
