@@ -65,4 +65,20 @@ constexpr std::string_view dtype_name(DType dtype) {
   return "?";
 }
 
+// What a model computes in: its working weights, activations and products. Sums, norms and optimizer states are fp32
+// under both.
+enum class Precision { bf16, fp32 };
+
+constexpr DType working_dtype(Precision precision) {
+  return precision == Precision::bf16 ? DType::bfloat16 : DType::float32;
+}
+// Bytes of one working weight.
+constexpr std::int64_t working_bytes(Precision precision) {
+  return static_cast<std::int64_t>(dtype_size(working_dtype(precision)));
+}
+// "bf16" or "fp32".
+constexpr std::string_view precision_name(Precision precision) {
+  return dtype_name(working_dtype(precision));
+}
+
 }  // namespace autoglm

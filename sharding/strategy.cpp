@@ -4,7 +4,7 @@
 
 namespace autoglm {
 
-std::string strategy_conflict(const Strategy& strategy, bool bf16) {
+std::string strategy_conflict(const Strategy& strategy, Precision precision) {
   const std::string_view stage = stage_name(strategy.stage);
   if (strategy.stage == 3 && strategy.weights == WeightSourceKind::resident) {
     return "--strategy zero3 keeps a shard of the weights only, so --weights resident contradicts it; use "
@@ -14,7 +14,7 @@ std::string strategy_conflict(const Strategy& strategy, bool bf16) {
     return fmt::format(
         "--weights peers gathers shards, but --strategy {} keeps whole weights; use --strategy zero3", stage);
   }
-  if (!bf16 && strategy.master == MasterLayout::split) {
+  if (precision == Precision::fp32 && strategy.master == MasterLayout::split) {
     return "--master split stores what bf16 weights lack, so it needs --precision bf16";
   }
   if (strategy.reduce == ReduceMode::step && strategy.stage > 1) {

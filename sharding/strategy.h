@@ -6,6 +6,8 @@
 #include <string>
 #include <string_view>
 
+#include "base/dtype.h"
+
 namespace autoglm {
 
 enum class Recompute {
@@ -75,8 +77,7 @@ struct Strategy {
 };
 
 // Why parts of a strategy exclude each other, in one sentence that names the options; empty when they do not.
-// `bf16` is the precision of the working weights.
-std::string strategy_conflict(const Strategy& strategy, bool bf16);
+std::string strategy_conflict(const Strategy& strategy, Precision precision);
 
 // "zero2, recompute full for the first 3 layers, split master, ...": what differs from plain training.
 std::string describe_strategy(const Strategy& strategy);

@@ -181,7 +181,7 @@ std::int64_t JobDevice::backed_bytes_for(std::int64_t extent) const {
   return extent;
 }
 
-Rates JobDevice::guessed_rates(int world_size, bool bf16) const {
+Rates JobDevice::guessed_rates(int world_size, Precision precision) const {
   if (!is_cuda()) return guessed_cpu_rates();
   const std::filesystem::path folder = configs_folder();
   const std::vector<HardwareProfile> profiles = load_hardware_profiles(folder / "hardware");
@@ -189,7 +189,7 @@ Rates JobDevice::guessed_rates(int world_size, bool bf16) const {
   if (profile == nullptr) return unknown_cuda_rates();
   const std::vector<LinkProfile> links = load_links(folder / "links.json");
   const ClusterShape shape{world_size, (world_size + ranks_per_node_ - 1) / ranks_per_node_};
-  return rates_of(*profile, shape, find_link(links, profile->node_link), bf16);
+  return rates_of(*profile, shape, find_link(links, profile->node_link), precision);
 }
 
 }  // namespace autoglm

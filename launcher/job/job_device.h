@@ -45,7 +45,7 @@ class JobDevice {
   std::int64_t backed_bytes_for(std::int64_t extent) const;
 
   // Speeds before anything was measured: of the device's profile where there is one (configs/hardware).
-  Rates guessed_rates(int world_size, bool bf16) const;
+  Rates guessed_rates(int world_size, Precision precision) const;
 
  private:
   void start_cuda(const JobDeviceOptions& options, Communicator& control);

@@ -26,7 +26,7 @@ MemoryQuestion question_of(const TrainOptions& options, const Model& model, std:
   for (const Parameter* parameter : model.parameters()) {
     if (!parameter->trainable()) question.frozen.push_back(parameter->name());
   }
-  question.bf16 = options.training.precision == Precision::bf16;
+  question.precision = options.training.precision;
   question.row_length = options.data.sequence_length;
   question.max_positions = max_positions;
   question.world_size = world_size;
@@ -84,7 +84,7 @@ JobPlan plan_job(const TrainOptions& options, const Model& model, std::int64_t m
   JobPlan job;
   job.question = question_of(options, model, max_positions, communicator.size());
   if (device.is_cuda()) job.question.target = ops::Target::cuda;
-  job.probe.rates = device.guessed_rates(communicator.size(), job.question.bf16);
+  job.probe.rates = device.guessed_rates(communicator.size(), job.question.precision);
   if (!options.strategy.pins.complete()) {
     job.probe = probe_rates(job.question, device.device(), job.probe.rates, communicator);
     job.probed = true;

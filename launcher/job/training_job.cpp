@@ -88,7 +88,7 @@ Dataset load_data(const TrainOptions& options, const Inputs& inputs, Communicato
 
 EngineOptions engine_options(const TrainOptions& options, const ModelConfig& config) {
   EngineOptions engine;
-  engine.bf16 = options.training.precision == Precision::bf16;
+  engine.precision = options.training.precision;
   engine.row_length = options.data.sequence_length;
   engine.max_positions = options.data.sequence_length + kSampleTokens;
   if (const auto limit = config.position_limit())
@@ -161,7 +161,7 @@ std::string describe(const TrainOptions& options, const Inputs& inputs, const Da
       "micro-{} "
       "of {} {} per rank; {}",
       format_data_summary(dataset), inputs.model.config.model_type, inputs.model.num_parameters(),
-      decisions.engine.bf16 ? "bf16" : "fp32", world_size,
+      precision_name(decisions.engine.precision), world_size,
       fmt::format("{} rank{}", device.is_cuda() ? "CUDA" : "CPU", world_size == 1 ? "" : "s"),
       inputs.model.config.dropout > 0
           ? fmt::format(", without its dropout of {}", inputs.model.config.dropout)
@@ -194,8 +194,8 @@ void evaluate_last(const TrainOptions& options, const Inputs& inputs, Engine& en
                    const Decisions& decisions, bool reports) {
   const std::int64_t last = decisions.batches.num_steps();
   const auto dtypes = saved_dtypes(inputs.directory, options.saving.save_dtype);
-  const bool rounds =
-      !decisions.engine.bf16 && dtypes(inputs.model.embedding->table().name()) == DType::bfloat16;
+  const bool rounds = decisions.engine.precision == Precision::fp32 &&
+                      dtypes(inputs.model.embedding->table().name()) == DType::bfloat16;
   if (rounds) {
     const std::optional<double> exact = loop.evaluate(last);
     engine.round_to_saved(dtypes);

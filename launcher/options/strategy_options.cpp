@@ -8,9 +8,9 @@ namespace autoglm {
 namespace {
 
 // What contradicts itself whatever else is chosen.
-std::string conflict_of(const StrategyPins& pins, bool bf16) {
+std::string conflict_of(const StrategyPins& pins, Precision precision) {
   if (pins.recompute_layers && pins.recompute == Recompute::none) return "";
-  return strategy_conflict(pinned_strategy(pins, bf16), bf16);
+  return strategy_conflict(pinned_strategy(pins, precision), precision);
 }
 
 void settle_recompute(const OptionTable& table, StrategyPins& pins) {
@@ -22,8 +22,8 @@ void settle_recompute(const OptionTable& table, StrategyPins& pins) {
 }
 
 // What the file says of parts gives way to a stage on the command line that excludes it.
-void yield_to_command_line(const OptionTable& table, StrategyPins& pins, bool bf16) {
-  const auto excluded = [&] { return !conflict_of(pins, bf16).empty(); };
+void yield_to_command_line(const OptionTable& table, StrategyPins& pins, Precision precision) {
+  const auto excluded = [&] { return !conflict_of(pins, precision).empty(); };
   if (excluded() && table.outranks("strategy", "weights")) pins.weights.reset();
   if (excluded() && table.outranks("precision", "master")) pins.master.reset();
   if (excluded() && table.outranks("strategy", "reduce")) pins.reduce = ReduceMode::micro_batch;
@@ -106,10 +106,10 @@ void bind_inexact_pins(OptionTable& table, StrategyPins& pins) {
                                "when gradients are summed over ranks");
 }
 
-void settle_pins(const OptionTable& table, StrategyPins& pins, bool bf16) {
+void settle_pins(const OptionTable& table, StrategyPins& pins, Precision precision) {
   settle_recompute(table, pins);
-  yield_to_command_line(table, pins, bf16);
-  const std::string conflict = conflict_of(pins, bf16);
+  yield_to_command_line(table, pins, precision);
+  const std::string conflict = conflict_of(pins, precision);
   if (!conflict.empty()) fail(ExitCode::usage, "{}", conflict);
 }
 

@@ -32,7 +32,7 @@ void bind_inexact_pins(OptionTable& table, StrategyPins& pins);
 
 // Throws Error(usage) when pins exclude each other. Where one side comes from the command line and the other
 // from the file of --config, the command line wins instead, and `pins` is changed.
-void settle_pins(const OptionTable& table, StrategyPins& pins, bool bf16);
+void settle_pins(const OptionTable& table, StrategyPins& pins, Precision precision);
 
 // Throws Error(usage) when more layers are to be recomputed than the model has.
 void check_recompute_layers(const StrategyPins& pins, std::int64_t num_layers);

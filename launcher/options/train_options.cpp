@@ -47,7 +47,7 @@ Option precision_option(Precision& precision) {
     precision = text == "bf16" ? Precision::bf16 : Precision::fp32;
   };
   option.store = [&precision](nlohmann::ordered_json& object) {
-    object["precision"] = precision == Precision::bf16 ? "bf16" : "fp32";
+    object["precision"] = precision_name(precision);
   };
   return option;
 }
@@ -165,7 +165,7 @@ OptionRequest TrainCommandLine::parse(const std::vector<std::string>& arguments)
   const OptionRequest request = table_.parse(arguments);
   if (request != OptionRequest::run) return request;
   settle_length(table_, options_.training);
-  settle_pins(table_, options_.strategy.pins, options_.training.precision == Precision::bf16);
+  settle_pins(table_, options_.strategy.pins, options_.training.precision);
   check_batch(table_, options_);
   check_watching(table_, options_);
   check_folders(table_, options_);

@@ -16,7 +16,6 @@
 namespace autoglm {
 
 enum class Schedule { cosine, linear, constant, warmup_stable_decay };
-enum class Precision { bf16, fp32 };
 
 struct TrainingOptions {
   // Exactly one of the two is set after parsing.

@@ -35,7 +35,7 @@ std::string header(const PlanContext& context) {
       "{}: {}, {} parameters, {}; steps of {} rows of {} tokens{}\n{} x {}{}: {} each, {} for tensors; host "
       "memory {}\n",
       context.options.model, context.model.model_type,
-      parameters_text(static_cast<double>(model.num_parameters())), context.options.bf16 ? "bf16" : "fp32",
+      parameters_text(static_cast<double>(model.num_parameters())), precision_name(context.options.precision),
       context.options.global_batch, context.options.sequence_length,
       idle > 0 ? fmt::format(", which leave {} of {} ranks without a row (--global-batch)", idle,
                              context.shape.ranks)

@@ -55,7 +55,7 @@ MemoryBudget PlanContext::budget(int ranks) const {
 MemoryQuestion PlanContext::question() const {
   MemoryQuestion result;
   result.model = model;
-  result.bf16 = options.bf16;
+  result.precision = options.precision;
   result.row_length = options.sequence_length;
   result.world_size = shape.ranks;
   result.target = ops::Target::cuda;
@@ -63,7 +63,7 @@ MemoryQuestion PlanContext::question() const {
 }
 
 PlanWish PlanContext::wish() const {
-  PlanWish result{question(), rates_of(hardware, shape, node_link, options.bf16), options.global_batch,
+  PlanWish result{question(), rates_of(hardware, shape, node_link, options.precision), options.global_batch,
                   [this](int ranks) { return budget(ranks); }};
   if (options.memory_limit) {
     result.limited_by = "--memory-limit";

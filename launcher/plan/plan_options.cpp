@@ -44,7 +44,8 @@ void bind(OptionTable& table, PlanOptions& options) {
   table.begin_group("Training");
   table.add_integer("sequence-length", options.sequence_length, {2, 1 << 20}, "tokens of a row");
   table.add_integer("global-batch", options.global_batch, {1, kMostRows}, "rows of a step over all ranks");
-  table.add_choice<bool>("precision", options.bf16, {{"bf16", true}, {"fp32", false}}, "arithmetic");
+  table.add_choice<Precision>("precision", options.precision,
+                              {{"bf16", Precision::bf16}, {"fp32", Precision::fp32}}, "arithmetic");
   table.begin_group("Strategy");
   bind_strategy_pins(table, options.pins);
   bind_inexact_pins(table, options.pins);
@@ -73,7 +74,7 @@ OptionRequest PlanCommandLine::parse(const std::vector<std::string>& arguments) 
   if (request != OptionRequest::run) return request;
   if (options_.model.empty() && !options_.list)
     fail(ExitCode::usage, "--model is missing; give a folder or a name of autoglm-plan --list");
-  settle_pins(table_, options_.pins, options_.bf16);
+  settle_pins(table_, options_.pins, options_.precision);
   if (options_.nodes && *options_.nodes > options_.ranks)
     fail(ExitCode::usage, "{} {} is more than {} {}: every node needs a rank", table_.spelled("nodes"),
          *options_.nodes, table_.spelled("ranks"), options_.ranks);

@@ -21,7 +21,7 @@ struct PlanOptions {
   std::optional<std::int64_t> memory_limit;  // bytes of the device
   std::int64_t sequence_length = 2048;
   std::int64_t global_batch = 16;
-  bool bf16 = true;
+  Precision precision = Precision::bf16;
   StrategyPins pins;
   std::vector<std::int64_t> memory_tiers;  // GB; the tier table instead of a plan
   bool inference = false;

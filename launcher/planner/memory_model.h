@@ -21,7 +21,7 @@ namespace autoglm {
 struct MemoryQuestion {
   ModelConfig model;
   std::vector<std::string> frozen;  // names of parameters that are not trained
-  bool bf16 = true;
+  Precision precision = Precision::bf16;
   std::int64_t row_length = 2048;
   std::int64_t max_positions = 0;
   int world_size = 1;

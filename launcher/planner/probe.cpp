@@ -53,8 +53,8 @@ LayerTimes time_layer(const MemoryQuestion& question, at::Device device, std::in
   Clock::time_point last = Clock::now();
   EngineOptions options;
   options.device = device;
-  options.bf16 = question.bf16;
-  options.strategy.master = question.bf16 ? MasterLayout::split : MasterLayout::plain;
+  options.precision = question.precision;
+  options.strategy.master = question.precision == Precision::bf16 ? MasterLayout::split : MasterLayout::plain;
   options.row_length = tokens;
   options.on_phase = [&](EnginePhase phase, std::size_t block) {
     const double seconds = since(last);

@@ -22,9 +22,9 @@ constexpr double kStreamEfficiency = 0.85;
 }  // namespace
 
 Rates rates_of(const HardwareProfile& profile, const ClusterShape& shape, const LinkProfile& between_nodes,
-               bool bf16) {
+               Precision precision) {
   Rates rates;
-  rates.peak_flops = bf16 ? profile.matrix_flops_bf16 : profile.matrix_flops_fp32;
+  rates.peak_flops = precision == Precision::bf16 ? profile.matrix_flops_bf16 : profile.matrix_flops_fp32;
   rates.matrix_flops = rates.peak_flops * profile.matrix_efficiency;
   rates.matrix_half_tokens = kHalfTokens;
   rates.memory_bandwidth = profile.memory_bandwidth * kStreamEfficiency;

@@ -19,7 +19,7 @@ struct ClusterShape {
 // `between_nodes` counts where there are several. A ring passes every link once, so the slowest sets the
 // pace.
 Rates rates_of(const HardwareProfile& profile, const ClusterShape& shape, const LinkProfile& between_nodes,
-               bool bf16);
+               Precision precision);
 
 // What is left for tensors on one rank: of the device without context, NCCL and cuBLAS; of the host's memory
 // its share without the system (4 GiB of a node) and the process (1 GiB of a rank). `host_memory` is a

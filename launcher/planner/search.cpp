@@ -78,7 +78,7 @@ Search::Search(MemoryModel& memory, const Rates& rates, const StrategyPins& pins
     : memory_(memory), times_(memory, rates), global_batch_(global_batch), budget_(budget) {
   const MemoryQuestion& question = memory.question();
   space_.pins = pins;
-  space_.bf16 = question.bf16;
+  space_.precision = question.precision;
   space_.world_size = question.world_size;
   space_.num_layers = question.model.num_layers;
   space_.row_length = question.row_length;

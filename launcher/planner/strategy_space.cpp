@@ -70,7 +70,7 @@ std::vector<double> activation_shares(const StrategySpace& space, Recompute leve
 
 }  // namespace
 
-Strategy pinned_strategy(const StrategyPins& pins, bool bf16) {
+Strategy pinned_strategy(const StrategyPins& pins, Precision precision) {
   Strategy strategy;
   strategy.stage = pins.stage.value_or(0);
   strategy.recompute = pins.recompute.value_or(Recompute::none);
@@ -81,7 +81,8 @@ Strategy pinned_strategy(const StrategyPins& pins, bool bf16) {
   if (pins.weights == WeightSourceKind::peers && !pins.stage) strategy.stage = 3;
   strategy.weights =
       pins.weights.value_or(strategy.stage == 3 ? WeightSourceKind::peers : WeightSourceKind::resident);
-  strategy.master = pins.master.value_or(bf16 ? MasterLayout::split : MasterLayout::plain);
+  strategy.master =
+      pins.master.value_or(precision == Precision::bf16 ? MasterLayout::split : MasterLayout::plain);
   strategy.offload_optimizer = pins.offload_optimizer.value_or(0);
   strategy.offload_activations = pins.offload_activations.value_or(0);
   if (strategy.offload_activations > 0 && !pins.recompute) strategy.recompute = Recompute::full;
@@ -94,9 +95,9 @@ Strategy pinned_strategy(const StrategyPins& pins, bool bf16) {
 std::vector<Strategy> enumerate_strategies(const StrategySpace& space, std::int64_t head_chunks) {
   std::vector<Strategy> strategies;
   std::vector<MasterLayout> masters{MasterLayout::plain};
-  if (space.bf16) masters = {MasterLayout::split, MasterLayout::plain};
+  if (space.precision == Precision::bf16) masters = {MasterLayout::split, MasterLayout::plain};
   if (space.pins.master) masters = {*space.pins.master};
-  Strategy strategy = pinned_strategy(space.pins, space.bf16);
+  Strategy strategy = pinned_strategy(space.pins, space.precision);
   strategy.head_chunks = space.pins.head_chunks.value_or(head_chunks);
   for (const int stage : stages(space)) {
     strategy.stage = stage;
@@ -111,7 +112,7 @@ std::vector<Strategy> enumerate_strategies(const StrategySpace& space, std::int6
             strategy.recompute_layers = choice.layers;
             for (const double share : activation_shares(space, choice.level)) {
               strategy.offload_activations = share;
-              if (strategy_conflict(strategy, space.bf16).empty()) strategies.push_back(strategy);
+              if (strategy_conflict(strategy, space.precision).empty()) strategies.push_back(strategy);
             }
           }
         }

@@ -34,7 +34,7 @@ struct StrategyPins {
 
 struct StrategySpace {
   StrategyPins pins;
-  bool bf16 = true;
+  Precision precision = Precision::bf16;
   int world_size = 1;
   std::int64_t num_layers = 1;
   std::int64_t rows_per_rank = 1;  // of a step: a larger micro-batch would only compute empty rows
@@ -50,6 +50,6 @@ std::vector<Strategy> enumerate_strategies(const StrategySpace& space, std::int6
 
 // The strategy that the pins ask for, with plain defaults for what they leave open: data parallel, one row at
 // a time, nothing recomputed or offloaded.
-Strategy pinned_strategy(const StrategyPins& pins, bool bf16);
+Strategy pinned_strategy(const StrategyPins& pins, Precision precision);
 
 }  // namespace autoglm

@@ -61,7 +61,7 @@ TimeModel::Pass TimeModel::layer_pass(std::int64_t micro_batch) {
   const double speed = rates_.matrix_flops * tokens / (tokens + rates_.matrix_half_tokens);
   const double products = flops / speed;
   const auto saved = static_cast<double>(memory_.saved_bytes(micro_batch, Recompute::none));
-  const double width = memory_.question().bf16 ? 2 : 4;
+  const auto width = static_cast<double>(working_bytes(memory_.question().precision));
   const double weights = work_.layer_parameters * width / rates_.memory_bandwidth;
   const double gradients = work_.layer_parameters * 8 / rates_.memory_bandwidth;
   Pass pass;
@@ -111,7 +111,7 @@ double TimeModel::hidden(double moved, double compute) const {
 // Block by block: what a layer moves hides behind the layer beside it. The first gather and the last
 // reduction have nothing to hide behind.
 double TimeModel::exposed_per_micro_batch(const Strategy& strategy, const Pass& layer, double head) {
-  const double width = memory_.question().bf16 ? 2 : 4;
+  const auto width = static_cast<double>(working_bytes(memory_.question().precision));
   const auto layers = static_cast<double>(work_.num_layers);
   const bool uploads = strategy.weights == WeightSourceKind::host;
   const double share = strategy.shards_weights() ? 1.0 / memory_.question().world_size : 1.0;
@@ -141,7 +141,7 @@ double TimeModel::optimizer_seconds(const Strategy& strategy) const {
   const auto ranks = static_cast<double>(memory_.question().world_size);
   const double mine = work_.num_parameters / (strategy.shards_optimizer() ? ranks : 1);
   const double on_host = mine * strategy.offload_optimizer;
-  const double width = memory_.question().bf16 ? 2 : 4;
+  const auto width = static_cast<double>(working_bytes(memory_.question().precision));
   const bool weights_on_host = strategy.weights == WeightSourceKind::host;
   const double device = (mine - on_host) * kOptimizerBytes / rates_.memory_bandwidth;
   const double host = on_host * kOptimizerBytes / rates_.host_memory_bandwidth;

@@ -23,7 +23,7 @@ Curve train(const RunRequest& request, const Strategy& strategy, JobDevice& devi
   Model model = make_model(parse_model_config(request.config, "config"));
   EngineOptions options;
   options.device = device.device();
-  options.bf16 = request.bf16;
+  options.precision = request.precision;
   options.row_length = request.row_length;
   options.strategy = strategy;
   Engine engine(model, options, communicator);
@@ -51,10 +51,10 @@ Curve train(const RunRequest& request, const Strategy& strategy, JobDevice& devi
 }
 
 // Every legal combination; those that differ in most from each other come first.
-std::vector<Strategy> all_strategies(bool bf16, std::int64_t layers) {
+std::vector<Strategy> all_strategies(Precision precision, std::int64_t layers) {
   std::vector<Strategy> strategies;
   const auto add = [&](Strategy strategy) {
-    if (strategy_conflict(strategy, bf16).empty()) strategies.push_back(strategy);
+    if (strategy_conflict(strategy, precision).empty()) strategies.push_back(strategy);
   };
   for (const auto& [level, recomputing] : {std::pair{Recompute::none, std::int64_t{-1}},
                                            {Recompute::full, -1},
@@ -101,7 +101,7 @@ json run_matrix(const RunRequest& request, JobDevice& device) {
   plain.head_chunks = 4;
   const Curve expected = train(request, plain, device);
   const Curve again = train(request, plain, device);
-  const std::vector<Strategy> strategies = all_strategies(request.bf16, layers);
+  const std::vector<Strategy> strategies = all_strategies(request.precision, layers);
   json wrong = json::array();
   std::int64_t compared = 0;
   for (const Strategy& strategy : strategies) {

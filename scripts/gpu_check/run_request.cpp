@@ -75,7 +75,7 @@ RunRequest parse_run_request(const json& object) {
   read(object, "host_limit", request.host_limit);
   read(object, "fewest_layers", request.fewest_layers);
   request.config = object.at("config");
-  request.bf16 = object.value("precision", "bf16") == "bf16";
+  request.precision = object.value("precision", "bf16") == "bf16" ? Precision::bf16 : Precision::fp32;
   request.row_length = object.value("row_length", request.row_length);
   request.rows = object.value("rows", request.rows);
   request.steps = object.value("steps", request.steps);

@@ -19,7 +19,7 @@ struct RunRequest {
   std::optional<std::int64_t> memory_limit;  // bytes of the device's pool
   std::optional<std::int64_t> host_limit;    // bytes of the host's pool; the machine's memory otherwise
   nlohmann::json config;                     // as in a model directory
-  bool bf16 = true;
+  Precision precision = Precision::bf16;
   std::int64_t row_length = 128;
   std::int64_t rows = 4;  // of a step over all ranks
   std::int64_t steps = 3;

@@ -40,7 +40,7 @@ struct Foreseen {
 MemoryQuestion question_of(const RunRequest& request, const JobDevice& device, int world_size) {
   MemoryQuestion question;
   question.model = parse_model_config(request.config, "config");
-  question.bf16 = request.bf16;
+  question.precision = request.precision;
   question.row_length = request.row_length;
   question.max_positions = request.row_length;
   question.world_size = world_size;
@@ -67,8 +67,8 @@ std::optional<Foreseen> foresee(const RunRequest& request, const MemoryQuestion&
     if (!plan) return std::nullopt;
     return Foreseen{plan->chosen.strategy, plan->predicted, plan->chosen.time.total()};
   }
-  const Strategy strategy = pinned_strategy(request.pins, request.bf16);
-  const std::string conflict = strategy_conflict(strategy, request.bf16);
+  const Strategy strategy = pinned_strategy(request.pins, request.precision);
+  const std::string conflict = strategy_conflict(strategy, request.precision);
   if (!conflict.empty()) fail(ExitCode::usage, "{}", conflict);
   Foreseen foreseen{strategy, memory.rehearse(strategy), search.judge(strategy).time.total()};
   const bool fits =
@@ -153,7 +153,7 @@ std::unique_ptr<Engine> make_random_engine(RunRequest& request, MemoryQuestion& 
     model.emplace(make_model(question.model));
     EngineOptions options;
     options.device = device.device();
-    options.bf16 = request.bf16;
+    options.precision = request.precision;
     options.row_length = request.row_length;
     options.strategy = foreseen.strategy;
     reset_job_memory_peak();
@@ -176,7 +176,7 @@ json run_training(const RunRequest& original, JobDevice& device) {
   const Clock::time_point start = Clock::now();
   // The probe also loads libraries and kernels, so that what they take of the device is known beforehand.
   const ProbeResult probe = probe_rates(
-      question, device.device(), device.guessed_rates(communicator.size(), request.bf16), communicator);
+      question, device.device(), device.guessed_rates(communicator.size(), request.precision), communicator);
   const std::int64_t fixed = device.fixed_bytes();
   const double probed = since(start);
   Foreseen foreseen;

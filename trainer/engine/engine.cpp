@@ -16,10 +16,6 @@ namespace {
 
 using torch::autograd::impl::gradient_edge;
 
-at::ScalarType working_type(const EngineOptions& options) {
-  return options.bf16 ? at::kBFloat16 : at::kFloat;
-}
-
 // Back-propagates `gradient` through the graph that ends in `root`, down to `leaf`. The gradient is given up
 // as soon as the graph has taken it. Runs on this thread, on CUDA too, where LibTorch has a thread for each
 // device otherwise: only one thread allocates, and errors come out here.
@@ -52,7 +48,7 @@ at::Tensor start_products(at::Device device) {
 
 Engine::Engine(Model& model, const EngineOptions& options, Communicator& communicator)
     : model_(model), options_(options), communicator_(communicator), streams_(options.device) {
-  const std::string conflict = strategy_conflict(options.strategy, options.bf16);
+  const std::string conflict = strategy_conflict(options.strategy, options.precision);
   AUTOGLM_CHECK(conflict.empty(), "{}", conflict);
   options_.max_positions = std::max(options_.max_positions, options_.row_length);
   workspace_ = start_products(options_.device);
@@ -63,14 +59,15 @@ Engine::Engine(Model& model, const EngineOptions& options, Communicator& communi
   while (lowest_trainable_ < states_.size() && !states_[lowest_trainable_].trainable()) ++lowest_trainable_;
   AUTOGLM_CHECK(lowest_trainable_ < states_.size(), "nothing is trainable");
   allocate_buffers();
-  anchor_ = at::empty({0}, at::TensorOptions().dtype(working_type(options_)).device(options_.device));
+  anchor_ =
+      at::empty({0}, at::TensorOptions().dtype(scalar_type(options_.precision)).device(options_.device));
   anchor_.requires_grad_(true);
   saved_.resize(model.layers.size());
   end_phase(EnginePhase::construction);
 }
 
 StatePlacement Engine::placement() const {
-  return {communicator_.rank(), communicator_.size(), options_.strategy, options_.bf16, options_.device};
+  return {communicator_.rank(), communicator_.size(), options_.strategy, options_.precision, options_.device};
 }
 
 // Everything that is no state: slots and staging buffers.
@@ -105,7 +102,7 @@ void Engine::offload_activations() {
   if (offloaded == 0) return;
   activations_.emplace(first, offloaded,
                        strategy.micro_batch * options_.row_length * model_.config.hidden_size,
-                       working_type(options_), options_.device, streams_);
+                       scalar_type(options_.precision), options_.device, streams_);
 }
 
 template <typename Piece>

@@ -45,7 +45,7 @@ constexpr std::string_view phase_name(EnginePhase phase) {
 
 struct EngineOptions {
   at::Device device = at::kCPU;
-  bool bf16 = true;  // working weights and activations in bf16; otherwise everything in fp32
+  Precision precision = Precision::bf16;
   Strategy strategy;
   std::int64_t row_length = 2048;
   // Longest document or answer; the rotary tables have this many positions (at least row_length).

@@ -76,7 +76,7 @@ void BlockState::relocate(const Strategy& strategy, std::int64_t host_elements) 
 }
 
 void Engine::change_strategy(const Strategy& strategy) {
-  const std::string conflict = strategy_conflict(strategy, options_.bf16);
+  const std::string conflict = strategy_conflict(strategy, options_.precision);
   AUTOGLM_CHECK(conflict.empty(), "{}", conflict);
   reducer_->finish();
   reducer_->discard();

@@ -56,7 +56,7 @@ ElementRange BlockState::optimizer_range() const {
 void BlockState::allocate(std::int64_t host_elements, const at::Tensor& kept) {
   const Strategy& strategy = placement_.strategy;
   const at::Device device = placement_.device;
-  const at::ScalarType working_type = placement_.bf16 ? at::kBFloat16 : at::kFloat;
+  const at::ScalarType working_type = scalar_type(placement_.precision);
   const at::ScalarType moment_type = strategy.bf16_moments ? at::kBFloat16 : at::kFloat;
   const at::ScalarType gradient_type = strategy.bf16_gradients ? at::kBFloat16 : at::kFloat;
   const bool sharded = strategy.shards_weights();
@@ -82,7 +82,7 @@ void BlockState::allocate(std::int64_t host_elements, const at::Tensor& kept) {
       return allocate_flat(range.size(), type, device, MemoryCategory::master, pool);
     };
     OptimizerPart part{range, pool, {}, {}, {}, {}};
-    part.is_working = !placement_.bf16 && pool == working_pool;
+    part.is_working = placement_.precision == Precision::fp32 && pool == working_pool;
     if (part.is_working) {
       part.master = working_range(range);
     } else if (strategy.master == MasterLayout::split) {

@@ -46,12 +46,17 @@ struct GradientPart {
   at::Tensor sum;  // fp32 or bf16 [n]
 };
 
+// The type of working weights.
+inline at::ScalarType scalar_type(Precision precision) {
+  return precision == Precision::bf16 ? at::kBFloat16 : at::kFloat;
+}
+
 // What decides the sizes below.
 struct StatePlacement {
   int rank = 0;
   int world_size = 1;
   Strategy strategy;
-  bool bf16 = true;
+  Precision precision = Precision::bf16;
   at::Device device = at::kCPU;
 };
 

@@ -53,7 +53,7 @@ OptimizerStep::OptimizerStep(std::span<BlockState> states, const StatePlacement&
   const MemoryPool other = weights_on_host_ ? MemoryPool::device : MemoryPool::host;
   for (std::size_t i = 0; i < kNumStages; ++i) {
     if (any_weights) {
-      weight_staging_[i] = allocate_flat(kTransferElements, placement.bf16 ? at::kBFloat16 : at::kFloat,
+      weight_staging_[i] = allocate_flat(kTransferElements, scalar_type(placement.precision),
                                          placement.device, MemoryCategory::staging, other);
     }
     if (any_gradients) {
@@ -148,7 +148,7 @@ AdamWSlice OptimizerStep::slice_of(std::size_t index, ElementRange range) const 
   const std::int64_t in_part = range.begin - part.range.begin, in_piece = range.begin - piece.range.begin;
   AdamWSlice slice;
   slice.count = range.size();
-  slice.bf16_working = placement_.bf16;
+  slice.bf16_working = placement_.precision == Precision::bf16;
   slice.bf16_moments = placement_.strategy.bf16_moments;
   slice.bf16_gradient = placement_.strategy.bf16_gradients;
   slice.moment1 = element_pointer(part.moment1, in_part);

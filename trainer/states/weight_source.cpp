@@ -31,9 +31,9 @@ WeightSource::WeightSource(std::span<BlockState> states, const StatePlacement& p
   sizes.push_back(outer);
   if (tied) sizes.push_back(head.whole_elements());
   for (const std::int64_t size : sizes) {
-    slots_.push_back({allocate_flat(size, placement.bf16 ? at::kBFloat16 : at::kFloat, placement.device,
-                                    MemoryCategory::slots),
-                      std::nullopt, Event(), Event()});
+    slots_.push_back(
+        {allocate_flat(size, scalar_type(placement.precision), placement.device, MemoryCategory::slots),
+         std::nullopt, Event(), Event()});
   }
 }
 

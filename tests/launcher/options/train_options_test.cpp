@@ -172,7 +172,7 @@ TEST(TrainOptions, WhatIsNotSetIsThePlannersToChoose) {
 TEST(TrainOptions, TheStrategyFollowsFromItsParts) {
   const auto strategy = [](const std::vector<std::string>& more) {
     const TrainOptions options = parsed(more);
-    return pinned_strategy(options.strategy.pins, options.training.precision == Precision::bf16);
+    return pinned_strategy(options.strategy.pins, options.training.precision);
   };
   EXPECT_EQ(strategy({}).stage, 0);
   EXPECT_EQ(strategy({}).weights, WeightSourceKind::resident);

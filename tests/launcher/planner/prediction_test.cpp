@@ -19,7 +19,7 @@ namespace {
 MemoryQuestion question_of(const tiny::StepShape& shape, int world_size) {
   MemoryQuestion question;
   question.model = tiny::config_of(shape.model);
-  question.bf16 = shape.bf16;
+  question.precision = shape.precision;
   question.row_length = shape.row_length;
   question.world_size = world_size;
   return question;
@@ -42,7 +42,7 @@ std::vector<tiny::StepShape> shapes(int world_size, int count) {
     shape.model.head_dim = 16;
     shape.model.ffn = pick(200, 320);
     shape.model.vocabulary = pick(500, 900);
-    shape.bf16 = pick(1, 1, 0) == 1;
+    shape.precision = pick(1, 1, 0) == 1 ? Precision::bf16 : Precision::fp32;
     shape.row_length = pick(64, 160, 256);
     Strategy& strategy = shape.strategy;
     strategy.stage = static_cast<int>(list.size() / 2) % 4;
@@ -56,8 +56,9 @@ std::vector<tiny::StepShape> shapes(int world_size, int count) {
     strategy.weights = on_host               ? WeightSourceKind::host
                        : strategy.stage == 3 ? WeightSourceKind::peers
                                              : WeightSourceKind::resident;
-    strategy.master = shape.bf16 ? pick(MasterLayout::split, MasterLayout::plain) : MasterLayout::plain;
-    if (strategy_conflict(strategy, shape.bf16).empty()) list.push_back(shape);
+    strategy.master = shape.precision == Precision::bf16 ? pick(MasterLayout::split, MasterLayout::plain)
+                                                         : MasterLayout::plain;
+    if (strategy_conflict(strategy, shape.precision).empty()) list.push_back(shape);
   }
   return list;
 }

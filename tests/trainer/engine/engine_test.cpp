@@ -13,9 +13,9 @@ namespace {
 
 constexpr std::int64_t kLength = 32;
 
-EngineOptions options_for(bool bf16) {
+EngineOptions options_for(Precision precision) {
   EngineOptions options;
-  options.bf16 = bf16;
+  options.precision = precision;
   options.row_length = kLength;
   return options;
 }
@@ -52,7 +52,7 @@ class ForgetfulModel {
   }
   void train() {
     const auto communicator = make_self_communicator();
-    Engine engine(model, options_for(false), *communicator);
+    Engine engine(model, options_for(Precision::fp32), *communicator);
     tiny::load_random(engine);
     engine.train_micro_batch(random_batch(3, model.config.vocabulary_size), 1);
   }
@@ -88,7 +88,7 @@ TEST(EngineTest, FrozenParametersKeepTheirBitsAndOthersTheirGradients) {
       if (freezes && is_frozen(parameter->name())) parameter->set_trainable(false);
     }
     const auto communicator = make_self_communicator();
-    Engine engine(model, options_for(false), *communicator);
+    Engine engine(model, options_for(Precision::fp32), *communicator);
     tiny::load_random(engine);
     const auto weights = [&] {
       tiny::Weights all;
@@ -123,7 +123,7 @@ TEST(EngineTest, TheLossOfAnUnsupervisedMicroBatchIsZeroAndMovesNothing) {
     const auto norm_of = [&](bool with_empty) {
       Model model = make_model(tiny::config_of(shape));
       const auto communicator = make_self_communicator();
-      Engine engine(model, options_for(true), *communicator);
+      Engine engine(model, options_for(Precision::bf16), *communicator);
       tiny::load_random(engine);
       double loss = engine.train_micro_batch(random_batch(3, 131), 1);
       if (with_empty) {
@@ -143,7 +143,7 @@ TEST(EngineTest, TheLossOfAnUnsupervisedMicroBatchIsZeroAndMovesNothing) {
 TEST(EngineTest, DiscardedGradientsAreGone) {
   Model model = make_model(tiny::config_of({}));
   const auto communicator = make_self_communicator();
-  Engine engine(model, options_for(false), *communicator);
+  Engine engine(model, options_for(Precision::fp32), *communicator);
   tiny::load_random(engine);
   const MicroBatch batch = random_batch(3, 131);
   engine.train_micro_batch(batch, 1);
@@ -162,7 +162,7 @@ TEST(EngineTest, MomentsBeginAtZeroAtTheFirstUpdate) {
     at::full({1 << 20}, dirt).sum();
     Model model = make_model(tiny::config_of({}));
     const auto communicator = make_self_communicator();
-    Engine engine(model, options_for(false), *communicator);
+    Engine engine(model, options_for(Precision::fp32), *communicator);
     tiny::load_random(engine);
     engine.train_micro_batch(random_batch(3, 131), 1);
     engine.finish_accumulation(0);
@@ -178,7 +178,7 @@ TEST(EngineTest, MomentsBeginAtZeroAtTheFirstUpdate) {
 TEST(EngineTest, WeightsComeOutAsTheyWentInOrRounded) {
   Model model = make_model(tiny::config_of({}));
   const auto communicator = make_self_communicator();
-  Engine engine(model, options_for(false), *communicator);
+  Engine engine(model, options_for(Precision::fp32), *communicator);
   tiny::load_random(engine);
   const tiny::Weights whole = tiny::weights_of(engine);
   EXPECT_EQ(whole.size(), model.parameters().size());
@@ -212,7 +212,7 @@ TEST(EngineTest, HeadChunksChangeNothingButTheOrderOfSums) {
   for (const std::int64_t chunks : {1, 2, 7, 32}) {
     Model model = make_model(tiny::config_of({.tied = true}));
     const auto communicator = make_self_communicator();
-    EngineOptions options = options_for(false);
+    EngineOptions options = options_for(Precision::fp32);
     options.strategy.head_chunks = chunks;
     Engine engine(model, options, *communicator);
     tiny::load_random(engine);

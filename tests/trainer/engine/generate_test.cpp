@@ -13,7 +13,7 @@ class GenerateTest : public ::testing::TestWithParam<tiny::Shape> {
  protected:
   GenerateTest() : model_(make_model(tiny::config_of(GetParam()))), communicator_(make_self_communicator()) {
     EngineOptions options;
-    options.bf16 = false;
+    options.precision = Precision::fp32;
     options.row_length = kLength;
     engine_.emplace(model_, options, *communicator_);
     tiny::load_random(*engine_, 1, 0.5f);

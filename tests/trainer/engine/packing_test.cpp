@@ -60,7 +60,7 @@ Outcome run(const tiny::Shape& shape, const std::vector<tiny::Row>& rows,
             const std::vector<std::vector<std::pair<std::int64_t, std::int64_t>>>& places) {
   Model model = make_model(tiny::config_of(shape));
   EngineOptions options;
-  options.bf16 = false;
+  options.precision = Precision::fp32;
   options.row_length = kLength;
   const auto communicator = make_self_communicator();
   Engine engine(model, options, *communicator);

@@ -75,7 +75,7 @@ class RanksTest : public ::testing::Test {
     shape.vocabulary = 300;
     Model model = make_model(tiny::config_of(shape));
     EngineOptions options;
-    options.bf16 = false;
+    options.precision = Precision::fp32;
     options.row_length = kLength;
     options.strategy.micro_batch = chosen.micro_batch;
     options.strategy.recompute = Recompute::cheap;
@@ -198,7 +198,7 @@ TEST_F(RanksTest, NeedNotAllHaveSomethingToSupervise) {
   const auto step = [&](Communicator& communicator) {
     Model model = make_model(tiny::config_of({.tied = true}));
     EngineOptions options;
-    options.bf16 = false;
+    options.precision = Precision::fp32;
     options.row_length = kLength;
     Engine engine(model, options, communicator);
     tiny::load_random(engine);
@@ -236,7 +236,7 @@ TEST_F(RanksTest, AllocateWhatWasRehearsed) {
         shape.model.family = family;
         shape.model.tied = tied;
         shape.model.head_dim = 12;
-        shape.bf16 = tied;
+        shape.precision = tied ? Precision::bf16 : Precision::fp32;
         shape.strategy.recompute = level;
         shape.strategy.recompute_layers = family == std::string("llama") ? 2 : -1;
         shape.strategy.micro_batch = tied ? 1 : 2;

@@ -18,10 +18,10 @@ struct Outcome {
 };
 
 // Trains on the same rows whatever the strategy: two rows a micro-batch, three micro-batches a step.
-Outcome train(const tiny::Shape& shape, bool bf16, Strategy strategy) {
+Outcome train(const tiny::Shape& shape, Precision precision, Strategy strategy) {
   Model model = make_model(tiny::config_of(shape));
   EngineOptions options;
-  options.bf16 = bf16;
+  options.precision = precision;
   options.row_length = kLength;
   strategy.micro_batch = 2;
   strategy.head_chunks = 3;
@@ -73,7 +73,7 @@ void expect_trained(const Outcome& outcome, const tiny::Shape& shape) {
   Model model = make_model(tiny::config_of(shape));
   const auto communicator = make_self_communicator();
   EngineOptions options;
-  options.bf16 = false;
+  options.precision = Precision::fp32;
   options.row_length = kLength;
   Engine fresh(model, options, *communicator);
   tiny::load_random(fresh);
@@ -89,11 +89,11 @@ struct Case {
   tiny::Shape shape;
 };
 
-class RecomputeTest : public ::testing::TestWithParam<std::tuple<Case, bool>> {};
+class RecomputeTest : public ::testing::TestWithParam<std::tuple<Case, Precision>> {};
 
 TEST_P(RecomputeTest, EveryLevelGivesTheSameBits) {
-  const auto& [chosen, bf16] = GetParam();
-  const Outcome expected = train(chosen.shape, bf16, {});
+  const auto& [chosen, precision] = GetParam();
+  const Outcome expected = train(chosen.shape, precision, {});
   expect_trained(expected, chosen.shape);
   for (const Recompute level : {Recompute::none, Recompute::cheap, Recompute::full}) {
     for (const std::int64_t layers : {-1, 1, 2}) {
@@ -101,7 +101,7 @@ TEST_P(RecomputeTest, EveryLevelGivesTheSameBits) {
       Strategy strategy;
       strategy.recompute = level;
       strategy.recompute_layers = layers;
-      expect_same_bits(expected, train(chosen.shape, bf16, strategy));
+      expect_same_bits(expected, train(chosen.shape, precision, strategy));
     }
   }
 }
@@ -117,10 +117,11 @@ const Case kCases[] = {
 };
 
 INSTANTIATE_TEST_SUITE_P(Models, RecomputeTest,
-                         ::testing::Combine(::testing::ValuesIn(kCases), ::testing::Bool()),
+                         ::testing::Combine(::testing::ValuesIn(kCases),
+                                            ::testing::Values(Precision::fp32, Precision::bf16)),
                          [](const auto& info) {
                            return fmt::format("{}_{}", std::get<0>(info.param).name,
-                                              std::get<1>(info.param) ? "bf16" : "fp32");
+                                              precision_name(std::get<1>(info.param)));
                          });
 
 }  // namespace

@@ -14,7 +14,7 @@ namespace autoglm::tiny {
 // What a test varies of a step.
 struct StepShape {
   Shape model;
-  bool bf16 = true;
+  Precision precision = Precision::bf16;
   Strategy strategy = {.head_chunks = 4};
   std::int64_t row_length = 96;
   std::int64_t micro_batches = 2;
@@ -22,7 +22,7 @@ struct StepShape {
 
 inline EngineOptions options_of(const StepShape& shape) {
   EngineOptions options;
-  options.bf16 = shape.bf16;
+  options.precision = shape.precision;
   options.row_length = shape.row_length;
   options.strategy = shape.strategy;
   return options;
@@ -32,7 +32,7 @@ inline std::string describe(const StepShape& s) {
   return fmt::format(
       "{}{}{} hidden {} ffn {} vocabulary {}, {}, {}, micro-batch {} x {} x {}, {} head chunks",
       s.model.family, s.model.tied ? " tied" : "", s.model.norm_first ? "" : " norms last", s.model.hidden,
-      s.model.ffn, s.model.vocabulary, s.bf16 ? "bf16" : "fp32", describe_strategy(s.strategy),
+      s.model.ffn, s.model.vocabulary, precision_name(s.precision), describe_strategy(s.strategy),
       s.micro_batches, s.strategy.micro_batch, s.row_length, s.strategy.head_chunks);
 }
 

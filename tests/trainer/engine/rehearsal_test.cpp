@@ -51,13 +51,13 @@ void with_levels(const tiny::StepShape& base, const std::function<void(const tin
 TEST_F(RehearsalTest, HoldsForBothFamiliesAtEveryLevel) {
   for (const char* family : {"llama", "glm4"}) {
     for (const bool tied : {false, true}) {
-      for (const bool bf16 : {false, true}) {
+      for (const Precision precision : {Precision::fp32, Precision::bf16}) {
         tiny::StepShape base;
         base.model.family = family;
         base.model.tied = tied;
         base.model.attention_bias = !tied;
         base.model.head_dim = 12;
-        base.bf16 = bf16;
+        base.precision = precision;
         with_levels(base, [&](const tiny::StepShape& shape) { check(shape); });
       }
     }
@@ -67,13 +67,13 @@ TEST_F(RehearsalTest, HoldsForBothFamiliesAtEveryLevel) {
 TEST_F(RehearsalTest, HoldsForOptAtEveryLevel) {
   for (const bool norm_first : {true, false}) {
     for (const bool tied : {true, false}) {
-      for (const bool bf16 : {false, true}) {
+      for (const Precision precision : {Precision::fp32, Precision::bf16}) {
         tiny::StepShape base;
         base.model.family = "opt";
         base.model.tied = tied;
         base.model.norm_first = norm_first;
         base.model.embedding = norm_first && tied ? 0 : 28;
-        base.bf16 = bf16;
+        base.precision = precision;
         base.strategy.micro_batch = tied ? 2 : 1;
         with_levels(base, [&](const tiny::StepShape& shape) { check(shape); });
       }
@@ -84,10 +84,10 @@ TEST_F(RehearsalTest, HoldsForOptAtEveryLevel) {
 TEST_F(RehearsalTest, HoldsForEveryMicroBatchAndNumberOfHeadChunks) {
   for (const std::int64_t micro_batch : {1, 2, 5}) {
     for (const std::int64_t chunks : {1, 3, 8, 1000}) {
-      for (const bool bf16 : {false, true}) {
+      for (const Precision precision : {Precision::fp32, Precision::bf16}) {
         tiny::StepShape shape;
         shape.model.layers = 2;
-        shape.bf16 = bf16;
+        shape.precision = precision;
         shape.strategy.micro_batch = micro_batch;
         shape.strategy.head_chunks = chunks;
         shape.micro_batches = chunks == 1 ? 1 : 3;
@@ -113,10 +113,10 @@ TEST_F(RehearsalTest, HoldsForUnevenShapes) {
       {.layers = 1, .hidden = 8, .heads = 2, .key_heads = 1, .head_dim = 4, .ffn = 12, .vocabulary = 17},
   };
   for (const tiny::Shape& model : models) {
-    for (const bool bf16 : {false, true}) {
+    for (const Precision precision : {Precision::fp32, Precision::bf16}) {
       tiny::StepShape base;
       base.model = model;
-      base.bf16 = bf16;
+      base.precision = precision;
       base.row_length = model.vocabulary > 1000 ? 48 : 320;
       with_levels(base, [&](const tiny::StepShape& shape) { check(shape); });
     }

@@ -21,7 +21,7 @@ constexpr std::int64_t kMicroBatches = 2;
 
 struct Training {
   tiny::Shape shape;
-  bool bf16 = true;
+  Precision precision = Precision::bf16;
   Strategy strategy;
   std::int64_t steps = 10;
   std::vector<std::string> frozen = {};
@@ -102,7 +102,7 @@ Curve train(const Training& training, Communicator& communicator) {
     }
   }
   EngineOptions options;
-  options.bf16 = training.bf16;
+  options.precision = training.precision;
   options.row_length = kLength;
   options.strategy = training.strategy;
   Engine engine(model, options, communicator);
@@ -148,7 +148,7 @@ struct RecomputeChoice {
 };
 
 // All legal combinations of stage, recompute, master, offload and weights.
-std::vector<Strategy> all_strategies(bool bf16) {
+std::vector<Strategy> all_strategies(Precision precision) {
   std::vector<Strategy> all;
   for (const int stage : {0, 1, 2, 3}) {
     for (const RecomputeChoice recompute :
@@ -167,7 +167,7 @@ std::vector<Strategy> all_strategies(bool bf16) {
             strategy.weights = weights;
             strategy.head_chunks = 2;
             if (recompute.level == Recompute::full) strategy.offload_activations = offload;
-            if (strategy_conflict(strategy, bf16).empty()) all.push_back(strategy);
+            if (strategy_conflict(strategy, precision).empty()) all.push_back(strategy);
           }
         }
       }
@@ -191,7 +191,7 @@ class StrategiesTest : public ::testing::Test {
   // Trains strategies, with `change` applied, and compares them with plain training so changed: every one,
   // every fifth but on two ranks, or every eleventh.
   void compare(Training training, Choice choice, const std::function<void(Strategy&)>& change = {}) {
-    const std::vector<Strategy> strategies = all_strategies(training.bf16);
+    const std::vector<Strategy> strategies = all_strategies(training.precision);
     const std::size_t stride = choice == Choice::few                            ? 11
                                : choice == Choice::some && session->size() != 2 ? 5
                                                                                 : 1;
@@ -209,14 +209,14 @@ class StrategiesTest : public ::testing::Test {
     for (std::size_t i = 0; i < strategies.size(); i += stride) {
       training.strategy = strategies[i];
       if (change) change(training.strategy);
-      if (!strategy_conflict(training.strategy, training.bf16).empty()) continue;
+      if (!strategy_conflict(training.strategy, training.precision).empty()) continue;
       SCOPED_TRACE(describe_strategy(training.strategy));
       EXPECT_TRUE(same_bits(expected, train(training, *ranks_)));
       ++compared;
     }
     if (session->rank() == 0) {
       fmt::print("{} {}, {} ranks: {} strategies compared with plain training over {} steps\n",
-                 training.shape.family, training.bf16 ? "bf16" : "fp32", session->size(), compared,
+                 training.shape.family, precision_name(training.precision), session->size(), compared,
                  training.steps);
     }
   }
@@ -234,14 +234,15 @@ TEST_F(StrategiesTest, GiveTheSameBitsInBf16) {
 
 TEST_F(StrategiesTest, GiveTheSameBitsInFp32) {
   for (const char* family : {"llama", "glm4"}) {
-    compare({.shape = model_of(family), .bf16 = false, .strategy = {}, .steps = 4}, Choice::some);
+    compare({.shape = model_of(family), .precision = Precision::fp32, .strategy = {}, .steps = 4},
+            Choice::some);
   }
 }
 
 TEST_F(StrategiesTest, GiveTheSameBitsForOpt) {
   for (const char* name : {"opt", "opt-last"}) {
-    for (const bool bf16 : {true, false}) {
-      compare({.shape = model_of(name), .bf16 = bf16, .strategy = {}, .steps = 3}, Choice::few);
+    for (const Precision precision : {Precision::bf16, Precision::fp32}) {
+      compare({.shape = model_of(name), .precision = precision, .strategy = {}, .steps = 3}, Choice::few);
     }
   }
   compare(
@@ -293,7 +294,7 @@ TEST_F(StrategiesTest, AllocateWhatWasRehearsed) {
   install_cpu_arena();
   std::mt19937 random(static_cast<std::uint32_t>(session->rank()));
   int number = 0;
-  for (const Strategy& strategy : all_strategies(true)) {
+  for (const Strategy& strategy : all_strategies(Precision::bf16)) {
     // Every third: the combinations differ in what the others show as well.
     if (number++ % 3 != 0) continue;
     tiny::StepShape shape;
@@ -316,9 +317,9 @@ TEST_F(StrategiesTest, AllocateWhatWasRehearsed) {
 // happened.
 TEST_F(StrategiesTest, MayChangeBetweenSteps) {
   for (const std::string family : {"llama", "glm4"}) {
-    for (const bool bf16 : {true, false}) {
-      Training plain{model_of(family), bf16, {.head_chunks = 4}};
-      if (bf16) plain.strategy.master = MasterLayout::split;
+    for (const Precision precision : {Precision::bf16, Precision::fp32}) {
+      Training plain{model_of(family), precision, {.head_chunks = 4}};
+      if (precision == Precision::bf16) plain.strategy.master = MasterLayout::split;
       const Curve expected = train(plain, *ranks_);
       Training changing = plain;
       Strategy next = plain.strategy;
@@ -336,11 +337,13 @@ TEST_F(StrategiesTest, MayChangeBetweenSteps) {
       next.offload_optimizer = 1;
       next.recompute_layers = 2;
       changing.changes[9] = next;
-      EXPECT_TRUE(same_bits(expected, train(changing, *ranks_))) << family << (bf16 ? " bf16" : " fp32");
+      EXPECT_TRUE(same_bits(expected, train(changing, *ranks_)))
+          << family << " " << precision_name(precision);
       changing.changes = {{4, plain.strategy}};
       changing.changes[4].stage = 3;
       changing.changes[4].weights = WeightSourceKind::peers;
-      EXPECT_TRUE(same_bits(expected, train(changing, *ranks_))) << family << (bf16 ? " bf16" : " fp32");
+      EXPECT_TRUE(same_bits(expected, train(changing, *ranks_)))
+          << family << " " << precision_name(precision);
     }
   }
 }
@@ -348,7 +351,7 @@ TEST_F(StrategiesTest, MayChangeBetweenSteps) {
 // Wherever in a step one rank runs out of memory, all ranks learn of it, and the step run again is the one it
 // would have been.
 TEST_F(StrategiesTest, RunningOutOfMemoryVoidsOneStepAndChangesNoBits) {
-  Training training{model_of("llama"), true, {.head_chunks = 4}};
+  Training training{model_of("llama"), Precision::bf16, {.head_chunks = 4}};
   training.strategy.master = MasterLayout::split;
   training.steps = 12;
   const Curve expected = train(training, *ranks_);

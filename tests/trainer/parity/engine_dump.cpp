@@ -105,7 +105,7 @@ void run(const json& request, Communicator& control, const LocalRank& local) {
   Model model = make_model(parse_model_config(directory.config().json, "config.json"));
   EngineOptions options;
   options.device = device.device();
-  options.bf16 = request.at("precision") == "bf16";
+  options.precision = request.at("precision") == "bf16" ? Precision::bf16 : Precision::fp32;
   options.row_length = request.at("length");
   options.strategy = strategy_of(request);
   Engine engine(model, options, communicator);
