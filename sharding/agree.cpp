@@ -1,47 +1,23 @@
 #include "sharding/agree.h"
 
-#include <algorithm>
-#include <cstring>
-#include <string>
-#include <vector>
-
 namespace autoglm {
 namespace {
 
-// A failure as it travels: the exit code, then the message. Success is no bytes at all.
-struct Failure {
-  ExitCode code;
-  std::string message;
-};
-
-std::vector<std::byte> encode(const Failure& failure) {
-  const int code = static_cast<int>(failure.code);
-  std::vector<std::byte> bytes(sizeof(code) + failure.message.size());
-  std::memcpy(bytes.data(), &code, sizeof(code));
-  std::copy_n(reinterpret_cast<const std::byte*>(failure.message.data()), failure.message.size(),
-              bytes.begin() + sizeof(code));
-  return bytes;
+// A failure as it travels: its exit code as one character, then the message. Success is no text at all.
+std::string encode(ExitCode code, std::string_view message) {
+  return static_cast<char>(code) + std::string(message);
 }
 
-Failure decode(std::span<const std::byte> bytes) {
-  int code = 0;
-  AUTOGLM_CHECK(bytes.size() >= sizeof(code));
-  std::memcpy(&code, bytes.data(), sizeof(code));
-  bytes = bytes.subspan(sizeof(code));
-  return {static_cast<ExitCode>(code),
-          std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size())};
-}
-
-std::vector<std::byte> describe(const std::exception_ptr& failure) {
+std::string describe(const std::exception_ptr& failure) {
   if (!failure) return {};
   try {
     std::rethrow_exception(failure);
   } catch (const Error& error) {
-    return encode({error.code(), error.what()});
+    return encode(error.code(), error.what());
   } catch (const std::exception& error) {
-    return encode({ExitCode::bug, error.what()});
+    return encode(ExitCode::bug, error.what());
   } catch (...) {
-    return encode({ExitCode::bug, "internal error: an exception without a message"});
+    return encode(ExitCode::bug, "internal error: an exception without a message");
   }
 }
 
@@ -65,13 +41,11 @@ struct Opinion {
   std::vector<int> ranks;
 };
 
-std::vector<Opinion> collect(const std::vector<std::vector<std::byte>>& values) {
+std::vector<Opinion> collect(const std::vector<std::string>& values) {
   std::vector<Opinion> opinions;
   for (std::size_t rank = 0; rank < values.size(); ++rank) {
-    const std::string value(reinterpret_cast<const char*>(values[rank].data()), values[rank].size());
-    auto known =
-        std::find_if(opinions.begin(), opinions.end(), [&](const Opinion& o) { return o.value == value; });
-    if (known == opinions.end()) known = opinions.insert(opinions.end(), {value, {}});
+    auto known = std::ranges::find(opinions, values[rank], &Opinion::value);
+    if (known == opinions.end()) known = opinions.insert(opinions.end(), {values[rank], {}});
     known->ranks.push_back(static_cast<int>(rank));
   }
   return opinions;
@@ -87,20 +61,26 @@ std::string abbreviate(const std::string& value, std::size_t common) {
 
 }  // namespace
 
-void agree(Communicator& communicator, const std::exception_ptr& mine) {
-  const auto reports = communicator.exchange(describe(mine));
-  const auto first =
-      std::find_if(reports.begin(), reports.end(), [](const auto& report) { return !report.empty(); });
+std::vector<std::string> gather_text(Communicator& communicator, std::string_view mine) {
+  std::vector<std::string> texts;
+  for (const std::vector<std::byte>& bytes : communicator.exchange(std::as_bytes(std::span(mine))))
+    texts.emplace_back(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  return texts;
+}
+
+void agree(Communicator& communicator, const std::exception_ptr& mine, bool rank_matters) {
+  const std::vector<std::string> reports = gather_text(communicator, describe(mine));
+  const auto first = std::ranges::find_if(reports, [](const std::string& report) { return !report.empty(); });
   if (first == reports.end()) return;
-  const Failure failure = decode(*first);
-  const bool alike =
-      std::all_of(reports.begin(), reports.end(), [&](const auto& report) { return report == *first; });
-  if (alike) throw AgreedError(failure.code, failure.message);
-  throw AgreedError(failure.code, fmt::format("rank {}: {}", first - reports.begin(), failure.message));
+  const auto code = static_cast<ExitCode>(first->front());
+  const std::string message = first->substr(1);
+  const bool alike = std::ranges::count(reports, *first) == std::ssize(reports);
+  if (alike || !rank_matters) throw AgreedError(code, message);
+  throw AgreedError(code, fmt::format("rank {}: {}", first - reports.begin(), message));
 }
 
 void check_same(Communicator& communicator, std::string_view what, std::string_view value) {
-  const auto opinions = collect(communicator.exchange(std::as_bytes(std::span(value))));
+  const auto opinions = collect(gather_text(communicator, value));
   if (opinions.size() == 1) return;
   const std::string& reference = opinions.front().value;
   std::size_t common = reference.size();
@@ -109,13 +89,13 @@ void check_same(Communicator& communicator, std::string_view what, std::string_v
         std::mismatch(reference.begin(), reference.end(), opinion.value.begin(), opinion.value.end());
     common = std::min(common, static_cast<std::size_t>(place.first - reference.begin()));
   }
-  constexpr std::size_t most = 4;
+  constexpr std::size_t shown = 4;
   std::string text;
-  for (std::size_t i = 0; i < std::min(most, opinions.size()); ++i) {
+  for (std::size_t i = 0; i < std::min(shown, opinions.size()); ++i) {
     text += fmt::format("{}\"{}\" on {}", i == 0 ? "" : ", ", abbreviate(opinions[i].value, common),
                         list_ranks(opinions[i].ranks));
   }
-  if (opinions.size() > most) text += fmt::format(", and {} more values", opinions.size() - most);
+  if (opinions.size() > shown) text += fmt::format(", and {} more values", opinions.size() - shown);
   throw AgreedError(
       ExitCode::unavailable,
       fmt::format("the ranks disagree on {}: {}: start all ranks with the same program, options and "

@@ -1,16 +1,47 @@
-// Failing together: what one rank finds wrong, every rank reports.
+// What ranks tell each other: values by name, and failures, so that what one finds wrong every rank reports.
 #pragma once
 
+#include <algorithm>
+#include <cstring>
 #include <exception>
 #include <optional>
+#include <span>
+#include <string>
 #include <string_view>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "base/error.h"
 #include "sharding/communicator.h"
 
 namespace autoglm {
+
+// Every rank's value, in rank order. These travel as control messages, whatever memory the communicator is for.
+// Blocking.
+template <typename T>
+std::vector<T> gather(Communicator& communicator, const T& mine) {
+  static_assert(std::is_trivially_copyable_v<T>);
+  std::vector<T> values;
+  for (const std::vector<std::byte>& bytes : communicator.exchange(std::as_bytes(std::span(&mine, 1)))) {
+    AUTOGLM_CHECK(bytes.size() == sizeof(T), "{} bytes instead of {}", bytes.size(), sizeof(T));
+    std::memcpy(&values.emplace_back(), bytes.data(), sizeof(T));
+  }
+  return values;
+}
+
+// The same of texts, each of any length.
+std::vector<std::string> gather_text(Communicator& communicator, std::string_view mine);
+
+// The smallest and the largest of the ranks' numbers. Blocking.
+template <typename Number>
+Number least(Communicator& communicator, Number mine) {
+  return std::ranges::min(gather(communicator, mine));
+}
+template <typename Number>
+Number most(Communicator& communicator, Number mine) {
+  return std::ranges::max(gather(communicator, mine));
+}
 
 // An error that every rank has thrown at the same point: no rank waits for another, and the job may end in
 // order (MpiSession). One report, rank 0's, is enough.
@@ -20,9 +51,9 @@ class AgreedError : public Error {
 };
 
 // Every rank contributes its failure, or null. If any rank failed, all throw AgreedError with the code and
-// message of the lowest rank that did; the message opens with "rank R: " unless all ranks failed alike. An
-// exception that is no Error counts as ExitCode::bug. Blocking.
-void agree(Communicator& communicator, const std::exception_ptr& mine);
+// message of the lowest rank that did; where the rank matters, the message opens with "rank R: " unless all ranks
+// failed alike. An exception that is no Error counts as ExitCode::bug. Blocking.
+void agree(Communicator& communicator, const std::exception_ptr& mine, bool rank_matters = true);
 
 // Runs `work` on every rank and agrees on the outcome: returns its result when it succeeded everywhere.
 // `work` must not use the communicator: a rank that fails early would leave the others in it.

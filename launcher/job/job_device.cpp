@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <span>
 
 #include "base/units.h"
 #include "launcher/planner/configs_folder.h"
@@ -65,11 +64,7 @@ std::string host_name() {
 // Ranks that use the same device of the same host, this one included.
 int count_sharers(Communicator& control, const std::string& device) {
   const std::string mine = host_name() + "/" + device;
-  const auto all = control.exchange(std::as_bytes(std::span(mine)));
-  return static_cast<int>(std::count_if(all.begin(), all.end(), [&](const std::vector<std::byte>& other) {
-    const auto bytes = std::as_bytes(std::span(mine));
-    return std::equal(other.begin(), other.end(), bytes.begin(), bytes.end());
-  }));
+  return static_cast<int>(std::ranges::count(gather_text(control, mine), mine));
 }
 
 std::unique_ptr<Communicator> connect(Communicator& control, int device) {

@@ -34,18 +34,12 @@ MemoryQuestion question_of(const TrainOptions& options, const Model& model, std:
 }
 
 // The smallest budget of all ranks.
-MemoryBudget agree_on_budget(Communicator& communicator, const MemoryBudget& mine) {
-  std::vector<double> all(2 * static_cast<std::size_t>(communicator.size()), 0.0);
-  const auto place = 2 * static_cast<std::size_t>(communicator.rank());
-  all[place] = static_cast<double>(mine.device);
-  all[place + 1] = static_cast<double>(mine.host.value_or(0));
-  communicator.all_reduce(all, Event()).synchronize();
-  MemoryBudget least = mine;
-  for (std::size_t i = 0; i < all.size(); i += 2) {
-    least.device = std::min(least.device, static_cast<std::int64_t>(all[i]));
-    if (least.host) least.host = std::min(*least.host, static_cast<std::int64_t>(all[i + 1]));
+MemoryBudget agree_on_budget(Communicator& communicator, MemoryBudget budget) {
+  for (const MemoryBudget& one : gather(communicator, budget)) {
+    budget.device = std::min(budget.device, one.device);
+    if (budget.host) budget.host = std::min(*budget.host, one.host.value_or(0));
   }
-  return least;
+  return budget;
 }
 
 PlanWish wish_of(const TrainOptions& options, const JobPlan& job) {

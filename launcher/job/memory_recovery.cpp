@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <span>
 #include <utility>
 #include <vector>
 
@@ -15,13 +14,6 @@ namespace {
 
 // What is planned for next, of a plan that failed though it should have fitted.
 constexpr double kShrink = 0.98;
-
-std::int64_t smallest(Communicator& communicator, std::int64_t mine) {
-  std::vector<double> all(static_cast<std::size_t>(communicator.size()), 0.0);
-  all[static_cast<std::size_t>(communicator.rank())] = static_cast<double>(mine);
-  communicator.all_reduce(all, Event()).synchronize();
-  return static_cast<std::int64_t>(*std::min_element(all.begin(), all.end()));
-}
 
 }  // namespace
 
@@ -36,22 +28,20 @@ MemoryRecovery::MemoryRecovery(const TrainOptions& options, JobPlan& job, Commun
 
 // The first rank's sentence, and how many others there are.
 std::string MemoryRecovery::describe_failures(const std::string& mine) {
-  std::string first;
-  int others = -1;
-  const auto texts = communicator_.exchange(std::as_bytes(std::span(mine)));
-  for (std::size_t rank = 0; rank < texts.size(); ++rank) {
-    if (texts[rank].empty()) continue;
-    const auto* text = reinterpret_cast<const char*>(texts[rank].data());
-    if (++others == 0) first = fmt::format("rank {}: {}", rank, std::string(text, text + texts[rank].size()));
-  }
-  return others > 0 ? fmt::format("{} (and {} more ranks)", first, others) : first;
+  const std::vector<std::string> texts = gather_text(communicator_, mine);
+  const auto first = std::ranges::find_if(texts, [](const std::string& text) { return !text.empty(); });
+  if (first == texts.end()) return "";
+  const std::string text = fmt::format("rank {}: {}", first - texts.begin(), *first);
+  const auto others =
+      std::count_if(first + 1, texts.end(), [](const std::string& one) { return !one.empty(); });
+  return others > 0 ? fmt::format("{} (and {} more ranks)", text, others) : text;
 }
 
 Plan MemoryRecovery::next_plan(std::int64_t step, const std::string& what) {
   if (options_.strategy.on_oom == OnOutOfMemory::stop)
     throw AgreedError(ExitCode::does_not_fit,
                       fmt::format("{}; --on-oom shrink would go on with a smaller plan", what));
-  std::int64_t limit = smallest(communicator_, device_limit_());
+  std::int64_t limit = least(communicator_, device_limit_());
   const std::int64_t predicted = job_.plan.predicted.device.extent;
   if (limit >= predicted) {
     if (last_step_ != step) {

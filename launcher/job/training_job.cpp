@@ -70,10 +70,8 @@ void check_vocabulary(const Dataset& dataset, const Model& model) {
 
 Dataset load_data(const TrainOptions& options, const Inputs& inputs, Communicator& communicator) {
   LoadContext context;
-  context.rank = communicator.rank();
-  context.world_size = communicator.size();
+  context.communicator = &communicator;
   context.num_threads = at::get_num_threads();
-  context.exchange = [&](std::span<const std::byte> mine) { return communicator.exchange(mine); };
   if (communicator.rank() == 0) {
     context.progress = [](std::uint64_t done, std::uint64_t total) {
       if (total == 0) return;

@@ -4,11 +4,10 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <chrono>
 #include <fstream>
-#include <vector>
 
+#include "sharding/agree.h"
 #include "sharding/memory/arena.h"
 #include "sharding/memory/category.h"
 
@@ -35,8 +34,10 @@ ModelConfig one_layer(ModelConfig config) {
   return config;
 }
 
-struct LayerTimes {
-  double forward = 0, backward = 0, optimizer = 0;
+struct Times {
+  double forward = 0, backward = 0, optimizer = 0;  // of a layer
+  double ring = 0;                                  // of a collective
+  bool out_of_memory = false;
 };
 
 std::int64_t probe_tokens(const ModelWork& work, std::int64_t row_length) {
@@ -46,10 +47,10 @@ std::int64_t probe_tokens(const ModelWork& work, std::int64_t row_length) {
 }
 
 // The first micro-batch touches memory and fills caches; the second one counts.
-LayerTimes time_layer(const MemoryQuestion& question, at::Device device, std::int64_t tokens) {
+Times time_layer(const MemoryQuestion& question, at::Device device, std::int64_t tokens) {
   Model model = make_model(one_layer(question.model));
   const auto alone = make_self_communicator();
-  LayerTimes times;
+  Times times;
   Clock::time_point last = Clock::now();
   EngineOptions options;
   options.device = device;
@@ -98,15 +99,15 @@ double time_ring(Communicator& communicator, at::Device device) {
   return since(start) / kMessages;
 }
 
-// The largest of every value over all ranks.
-template <std::size_t N>
-std::array<double, N> largest(Communicator& communicator, const std::array<double, N>& mine) {
-  std::vector<double> all(N * static_cast<std::size_t>(communicator.size()), 0.0);
-  std::copy(mine.begin(), mine.end(), all.begin() + static_cast<std::ptrdiff_t>(N) * communicator.rank());
-  communicator.all_reduce(all, Event()).synchronize();
-  std::array<double, N> result{};
-  for (std::size_t i = 0; i < all.size(); ++i) result[i % N] = std::max(result[i % N], all[i]);
-  return result;
+Times slowest_of_ranks(Communicator& communicator, Times slowest) {
+  for (const Times& one : gather(communicator, slowest)) {
+    slowest.forward = std::max(slowest.forward, one.forward);
+    slowest.backward = std::max(slowest.backward, one.backward);
+    slowest.optimizer = std::max(slowest.optimizer, one.optimizer);
+    slowest.ring = std::max(slowest.ring, one.ring);
+    slowest.out_of_memory |= one.out_of_memory;
+  }
+  return slowest;
 }
 
 }  // namespace
@@ -118,36 +119,33 @@ ProbeResult probe_rates(const MemoryQuestion& question, at::Device device, const
   result.rates = guess;
   const ModelWork work = work_of(question);
   const std::int64_t tokens = probe_tokens(work, question.row_length);
-  LayerTimes layer;
-  double ring = 0;
-  std::int64_t failed = 0;
+  Times times;
   try {
-    layer = time_layer(question, device, tokens);
+    times = time_layer(question, device, tokens);
   } catch (const OutOfMemory&) {
-    failed = 1;
+    times.out_of_memory = true;
   }
-  ring = time_ring(communicator, device);
-  const std::array<double, 5> slowest = largest<5>(
-      communicator, {layer.forward, layer.backward, layer.optimizer, ring, static_cast<double>(failed)});
+  times.ring = time_ring(communicator, device);
+  const Times slowest = slowest_of_ranks(communicator, times);
   result.seconds = since(start);
-  if (slowest[4] > 0) {
+  if (slowest.out_of_memory) {
     result.complete = false;
     return result;
   }
   // One rank's work of one layer with a short row and no head to speak of.
   const auto parameters = work.layer_parameters;
   const double optimizer_bytes = 28 * parameters;
-  result.rates.memory_bandwidth = optimizer_bytes / std::max(slowest[2], 1e-9);
+  result.rates.memory_bandwidth = optimizer_bytes / std::max(slowest.optimizer, 1e-9);
   result.rates.host_memory_bandwidth =
       device.is_cpu() ? result.rates.memory_bandwidth : guess.host_memory_bandwidth;
   const double shorter = static_cast<double>(tokens) / static_cast<double>(question.row_length);
   const double flops =
       3 * static_cast<double>(tokens) * (2 * work.layer_elements + shorter * work.attention_flops_per_token);
-  result.rates.matrix_flops = flops / std::max(slowest[0] + slowest[1], 1e-9);
-  if (ring > 0) {
+  result.rates.matrix_flops = flops / std::max(slowest.forward + slowest.backward, 1e-9);
+  if (times.ring > 0) {
     const double bytes =
         4.0 * static_cast<double>(kMessageElements) * (communicator.size() - 1) / communicator.size();
-    result.rates.link_bandwidth = bytes / std::max(slowest[3] - guess.link_latency, 1e-9);
+    result.rates.link_bandwidth = bytes / std::max(slowest.ring - guess.link_latency, 1e-9);
   }
   return result;
 }

@@ -4,16 +4,14 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cstdlib>
 #include <fstream>
-#include <span>
 #include <string>
-#include <vector>
 
 #include "base/units.h"
 #include "launcher/planner/plan_text.h"
 #include "launcher/report/build_info.h"
+#include "sharding/agree.h"
 #include "sharding/memory/job_memory.h"
 
 namespace autoglm {
@@ -50,38 +48,30 @@ std::string worst_category(const MemoryUse& measured, const MemoryUse& predicted
 }  // namespace
 
 std::int64_t take_resident_peak(Communicator& communicator) {
-  std::vector<double> peaks(static_cast<std::size_t>(communicator.size()), 0.0);
-  peaks[static_cast<std::size_t>(communicator.rank())] = static_cast<double>(resident_peak_bytes());
-  communicator.all_reduce(peaks, Event()).synchronize();
+  const std::int64_t peak = most(communicator, resident_peak_bytes());
   // 5 resets the kernel's high-water mark (proc(5)); where that is not allowed, phases keep earlier peaks.
   std::ofstream("/proc/self/clear_refs") << "5";
-  return static_cast<std::int64_t>(*std::max_element(peaks.begin(), peaks.end()));
+  return peak;
 }
 
 RankExtremes largest_of_ranks(Communicator& communicator, const StepReport& step) {
-  // A sum in which every rank has a place of its own is a gather.
-  const std::array<double, 3> mine = {static_cast<double>(job_memory_statistics().device.peak.total),
-                                      static_cast<double>(resident_peak_bytes()), step.exposed_seconds};
-  std::vector<double> all(mine.size() * static_cast<std::size_t>(communicator.size()), 0.0);
-  std::copy(mine.begin(), mine.end(),
-            all.begin() + static_cast<std::ptrdiff_t>(mine.size()) * communicator.rank());
-  communicator.all_reduce(all, Event()).synchronize();
-  std::array<double, 3> largest{};
-  for (std::size_t i = 0; i < all.size(); ++i)
-    largest[i % mine.size()] = std::max(largest[i % mine.size()], all[i]);
-  return {static_cast<std::int64_t>(largest[0]), static_cast<std::int64_t>(largest[1]), largest[2]};
+  RankExtremes largest{job_memory_statistics().device.peak.total, resident_peak_bytes(),
+                       step.exposed_seconds};
+  for (const RankExtremes& one : gather(communicator, largest)) {
+    largest.device_peak_bytes = std::max(largest.device_peak_bytes, one.device_peak_bytes);
+    largest.host_peak_bytes = std::max(largest.host_peak_bytes, one.host_peak_bytes);
+    largest.exposed_seconds = std::max(largest.exposed_seconds, one.exposed_seconds);
+  }
+  return largest;
 }
 
 nlohmann::ordered_json describe_ranks(Communicator& communicator, int local_rank, const JobDevice& device) {
   char host[256] = {};
   gethostname(host, sizeof host - 1);
-  const std::string mine =
-      nlohmann::ordered_json{{"host", host}, {"local_rank", local_rank}, {"device", device.name()}}.dump();
+  const nlohmann::ordered_json mine = {{"host", host}, {"local_rank", local_rank}, {"device", device.name()}};
   nlohmann::ordered_json ranks = nlohmann::ordered_json::array();
-  for (const std::vector<std::byte>& one : communicator.exchange(std::as_bytes(std::span(mine)))) {
-    const auto* text = reinterpret_cast<const char*>(one.data());
-    ranks.push_back(nlohmann::ordered_json::parse(text, text + one.size()));
-  }
+  for (const std::string& one : gather_text(communicator, mine.dump()))
+    ranks.push_back(nlohmann::ordered_json::parse(one));
   return ranks;
 }
 

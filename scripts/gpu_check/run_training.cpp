@@ -8,6 +8,7 @@
 #include "launcher/options/strategy_options.h"
 #include "launcher/planner/probe.h"
 #include "launcher/planner/search.h"
+#include "sharding/agree.h"
 #include "sharding/memory/job_memory.h"
 
 namespace autoglm {
@@ -21,14 +22,6 @@ constexpr double kHostShare = 0.93;
 
 double since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-// The largest of all ranks' values.
-double largest(Communicator& communicator, double mine) {
-  std::vector<double> all(static_cast<std::size_t>(communicator.size()), 0.0);
-  all[static_cast<std::size_t>(communicator.rank())] = mine;
-  communicator.all_reduce(all, Event()).synchronize();
-  return *std::max_element(all.begin(), all.end());
 }
 
 struct Foreseen {
@@ -127,7 +120,7 @@ json run_step(Engine& engine, Communicator& communicator, MicroBatch& batch, std
   }
   engine.optimizer_step({}, 1e-4, step, clip_factor(sums.gradient_norm, 1.0));
   check_memory(engine, engine.agree_on_memory());
-  const double seconds = largest(communicator, since(start));
+  const double seconds = most(communicator, since(start));
   return {{"loss", loss},
           {"gradient_norm", sums.gradient_norm},
           {"seconds", seconds},
@@ -193,7 +186,7 @@ json run_training(const RunRequest& original, JobDevice& device) {
   MicroBatch batch(foreseen.strategy.micro_batch, request.row_length, device.device());
   json steps = json::array();
   for (std::int64_t step = 1; step <= request.steps; ++step) {
-    if (step > 1 && largest(communicator, since(start)) > request.seconds) break;
+    if (step > 1 && most(communicator, since(start)) > request.seconds) break;
     steps.push_back(run_step(*engine, communicator, batch, num_batches, supervised, step));
   }
   const MemoryStatistics measured = job_memory_statistics();

@@ -11,6 +11,7 @@ namespace autoglm {
 namespace {
 
 using ::testing::Each;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
@@ -68,6 +69,50 @@ TEST(Agree, ReturnsWhatTheWorkReturns) {
     EXPECT_EQ(run_agreed(communicator, [&] { return std::make_unique<int>(communicator.rank()); }) != nullptr,
               true);
   });
+}
+
+TEST(Agree, NamesNoRankWhereItDoesNotMatter) {
+  const auto failures = run(3, ExitCode::bad_data, [](Communicator& communicator) {
+    const auto failure = std::make_exception_ptr(Error(ExitCode::bad_data, "a.jsonl:7: broken"));
+    agree(communicator, communicator.rank() == 1 ? failure : nullptr, false);
+  });
+  EXPECT_THAT(failures, Each("a.jsonl:7: broken"));
+}
+
+TEST(Gather, GivesEveryRankAllValuesInRankOrder) {
+  struct Pair {
+    std::int64_t number = 0;
+    double half = 0;
+    bool operator==(const Pair&) const = default;
+  };
+  const auto failures = run(3, ExitCode::done, [](Communicator& communicator) {
+    const int rank = communicator.rank();
+    EXPECT_THAT(gather(communicator, 10 * rank), ElementsAre(0, 10, 20));
+    EXPECT_THAT(gather(communicator, Pair{rank, rank / 2.0}),
+                ElementsAre(Pair{0, 0}, Pair{1, 0.5}, Pair{2, 1}));
+    EXPECT_THAT(gather_text(communicator, std::string(static_cast<std::size_t>(2 * rank), 'x')),
+                ElementsAre("", "xx", "xxxx"));
+  });
+  EXPECT_THAT(failures, Each(IsEmpty()));
+}
+
+TEST(Gather, LeastAndMostOfAllRanks) {
+  const auto failures = run(4, ExitCode::done, [](Communicator& communicator) {
+    // Not a double's: its last bit would be lost.
+    const std::int64_t number = (std::int64_t{1} << 62) + (communicator.rank() + 1) % 4;
+    EXPECT_EQ(least(communicator, number), std::int64_t{1} << 62);
+    EXPECT_EQ(most(communicator, number), (std::int64_t{1} << 62) + 3);
+    EXPECT_EQ(least(communicator, -0.5 * communicator.rank()), -1.5);
+    EXPECT_EQ(most(communicator, -0.5 * communicator.rank()), 0.0);
+  });
+  EXPECT_THAT(failures, Each(IsEmpty()));
+}
+
+TEST(Gather, OfOneRank) {
+  const auto alone = make_self_communicator();
+  EXPECT_THAT(gather(*alone, 1.5), ElementsAre(1.5));
+  EXPECT_THAT(gather_text(*alone, "me"), ElementsAre("me"));
+  EXPECT_EQ(least(*alone, -3), -3);
 }
 
 TEST(CheckSame, PassesEqualValuesAndNamesRanksOfDifferentOnes) {

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "sharding/communicator.h"
 #include "trainer/data/chat_template.h"
 #include "trainer/data/data_options.h"
 #include "trainer/data/dataset_part.h"
@@ -18,19 +19,13 @@
 
 namespace autoglm {
 
-// Gives every rank's bytes to every rank, in rank order. Called by all ranks together, the same number of
-// times.
-using ShardExchange = std::function<std::vector<std::vector<std::byte>>(std::span<const std::byte>)>;
-
-// How the data is loaded. Each rank reads 1/world_size of the bytes, with `num_threads` threads.
+// How the data is loaded. Each rank reads its share of the bytes, with `num_threads` threads.
 struct LoadContext {
-  int rank = 0;
-  int world_size = 1;
-  ShardExchange exchange;  // may be empty when world_size is 1
+  Communicator* communicator = nullptr;  // one rank without it
   int num_threads = 1;
   // Bytes done and bytes in all, of this rank's part. May be empty. Called from loading threads, one at a
   // time.
-  std::function<void(std::uint64_t done, std::uint64_t total)> progress;
+  std::function<void(std::uint64_t done, std::uint64_t total)> progress = {};
 };
 
 // Immutable after load; the same on every rank.

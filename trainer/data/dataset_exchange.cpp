@@ -1,9 +1,8 @@
 #include "trainer/data/dataset_exchange.h"
 
-#include <algorithm>
 #include <atomic>
+#include <exception>
 #include <mutex>
-#include <optional>
 #include <thread>
 
 #include "base/error.h"
@@ -13,28 +12,22 @@
 namespace autoglm {
 namespace {
 
-struct Failure {
-  ExitCode code = ExitCode::bug;
-  std::string message;
-};
-
 // What one worker thread came back with.
 struct Outcome {
   DatasetPart part;
-  std::optional<Failure> failure;
+  std::exception_ptr failure;
 };
 
 template <typename Work>
-std::optional<Failure> catch_failure(Work work) {
+std::exception_ptr catch_failure(Work work) {
   try {
     work();
-    return std::nullopt;
-  } catch (const Error& error) {
-    return Failure{error.code(), error.what()};
+    return nullptr;
   } catch (const std::bad_alloc&) {
-    return Failure{ExitCode::does_not_fit, "There is not enough host memory to hold the data set."};
-  } catch (const std::exception& error) {
-    return Failure{ExitCode::bug, error.what()};
+    return std::make_exception_ptr(
+        Error(ExitCode::does_not_fit, "There is not enough host memory to hold the data set."));
+  } catch (...) {
+    return std::current_exception();
   }
 }
 
@@ -66,7 +59,8 @@ class SharedProgress {
 // Reads this rank's part with its threads. Of several failures the first in file order counts, so a thread
 // gives up once an earlier one has failed, but not a later one.
 Outcome read_rank_part(const std::vector<std::filesystem::path>& files, const DataOptions& options,
-                       const SampleTokenizer& tokenizer, const SampleSet& empty, const LoadContext& context) {
+                       const SampleTokenizer& tokenizer, const SampleSet& empty, const LoadContext& context,
+                       const Communicator& ranks) {
   const int num_threads = context.num_threads;
   std::vector<Outcome> outcomes(static_cast<std::size_t>(num_threads));
   std::atomic<int> first_failed{num_threads};
@@ -75,8 +69,7 @@ Outcome read_rank_part(const std::vector<std::filesystem::path>& files, const Da
     Outcome& outcome = outcomes[static_cast<std::size_t>(thread)];
     outcome.failure = catch_failure([&] {
       outcome.part = read_part(
-          files, options, tokenizer, empty, context.rank * num_threads + thread,
-          context.world_size * num_threads,
+          files, options, tokenizer, empty, ranks.rank() * num_threads + thread, ranks.size() * num_threads,
           [&](std::uint64_t done, std::uint64_t total) { progress.report(thread, done, total); },
           [&] { return first_failed.load(std::memory_order_relaxed) < thread; });
     });
@@ -91,7 +84,7 @@ Outcome read_rank_part(const std::vector<std::filesystem::path>& files, const Da
   }
   Outcome merged = std::move(outcomes.front());
   for (std::size_t i = 1; i < outcomes.size() && !merged.failure; ++i) {
-    merged.failure = std::move(outcomes[i].failure);
+    merged.failure = outcomes[i].failure;
     if (merged.failure) break;
     merged.part.samples.append(outcomes[i].part.samples);
     merged.part.summary.add(outcomes[i].part.summary);
@@ -109,18 +102,11 @@ std::vector<std::uint64_t> sizes_of(const std::vector<std::filesystem::path>& fi
   return sizes;
 }
 
-std::vector<std::byte> pack(const Outcome& outcome, const std::vector<std::uint64_t>& sizes) {
+std::vector<std::byte> pack(const DatasetPart& part, const std::vector<std::uint64_t>& sizes) {
   std::vector<std::byte> bytes;
-  const bool failed = outcome.failure.has_value();
-  write_array(std::vector<std::int32_t>{failed ? static_cast<std::int32_t>(outcome.failure->code) : 0},
-              bytes);
-  if (failed) {
-    write_array(std::vector<char>(outcome.failure->message.begin(), outcome.failure->message.end()), bytes);
-    return bytes;
-  }
   write_array(sizes, bytes);
-  outcome.part.summary.to_bytes(bytes);
-  outcome.part.samples.to_bytes(bytes);
+  part.summary.to_bytes(bytes);
+  part.samples.to_bytes(bytes);
   return bytes;
 }
 
@@ -144,21 +130,11 @@ void check_not_empty(const std::vector<std::filesystem::path>& files, const Data
        summary.dropped_overlong.count);
 }
 
-// Takes the status from the front of a rank's message; throws what that rank failed with.
-void rethrow(std::span<const std::byte>& message) {
-  const std::vector<std::int32_t> status = read_array<std::int32_t>(message);
-  AUTOGLM_CHECK(status.size() == 1);
-  if (status.front() == 0) return;
-  const std::vector<char> text = read_array<char>(message);
-  throw Error(static_cast<ExitCode>(status.front()), std::string(text.begin(), text.end()));
-}
-
 // Puts the parts of all ranks together. All ranks do the same with the same bytes, so all come to the same
 // end.
 DatasetPart merge(const std::vector<std::vector<std::byte>>& messages,
                   const std::vector<std::filesystem::path>& files, const SampleSet& empty) {
   std::vector<std::span<const std::byte>> rest(messages.begin(), messages.end());
-  for (auto& one : rest) rethrow(one);
   std::vector<std::uint64_t> first_sizes;
   DatasetPart whole{empty, {}};
   for (std::size_t rank = 0; rank < rest.size(); ++rank) {
@@ -180,20 +156,19 @@ DatasetPart merge(const std::vector<std::vector<std::byte>>& messages,
 
 DatasetPart load_files(const std::vector<std::filesystem::path>& files, const DataOptions& options,
                        const SampleTokenizer& tokenizer, const SampleSet& empty, const LoadContext& context) {
-  AUTOGLM_CHECK(context.num_threads >= 1 && context.world_size >= 1 && context.rank < context.world_size);
-  AUTOGLM_CHECK(context.exchange || context.world_size == 1);
-  Outcome mine = read_rank_part(files, options, tokenizer, empty, context);
-  if (context.world_size == 1) {
-    if (mine.failure) throw Error(mine.failure->code, mine.failure->message);
-    check_not_empty(files, mine.part, options.sequence_length);
-    return std::move(mine.part);
+  AUTOGLM_CHECK(context.num_threads >= 1);
+  const auto alone = context.communicator ? nullptr : make_self_communicator();
+  Communicator& communicator = alone ? *alone : *context.communicator;
+  Outcome mine = read_rank_part(files, options, tokenizer, empty, context, communicator);
+  agree(communicator, mine.failure, false);
+  std::vector<std::vector<std::byte>> messages;
+  if (communicator.size() > 1) {
+    const std::vector<std::byte> message = pack(mine.part, sizes_of(files));
+    mine.part = DatasetPart{empty, {}};
+    messages = communicator.exchange(message);
   }
-  const std::vector<std::byte> message = pack(mine, sizes_of(files));
-  mine.part = DatasetPart{empty, {}};
-  const std::vector<std::vector<std::byte>> messages = context.exchange(message);
-  AUTOGLM_CHECK(messages.size() == static_cast<std::size_t>(context.world_size));
   try {
-    DatasetPart whole = merge(messages, files, empty);
+    DatasetPart whole = communicator.size() > 1 ? merge(messages, files, empty) : std::move(mine.part);
     check_not_empty(files, whole, options.sequence_length);
     return whole;
   } catch (const Error& error) {

@@ -8,10 +8,10 @@
 namespace autoglm {
 namespace {
 
-using testing::HasSubstr;
-using testing::Not;
+using ::testing::HasSubstr;
+using ::testing::Not;
 
-class DataReportTest : public testing::Test {
+class DataReportTest : public ::testing::Test {
  protected:
   void load(const std::string& lines, EndOfTurn end_of_turn = EndOfTurn::user) {
     write_byte_model(folder_, all_special_tokens(), "<|endoftext|>");
@@ -94,7 +94,7 @@ TEST(LengthHistogramTest, DrawsLengths) {
   EXPECT_EQ(format_length_histogram({}, 100, 80), "");
   for (const std::uint32_t one : {0U, 1U, 7U, 1000000U, 4000000000U}) {
     EXPECT_THAT(format_length_histogram(std::vector<std::uint32_t>{one}, 100, 0),
-                testing::AnyOf(HasSubstr("         1 █"), HasSubstr("         1 ░")))
+                ::testing::AnyOf(HasSubstr("         1 █"), HasSubstr("         1 ░")))
         << one;
   }
 }

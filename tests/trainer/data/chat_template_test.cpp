@@ -9,8 +9,8 @@
 namespace autoglm {
 namespace {
 
-using testing::ElementsAre;
-using testing::HasSubstr;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 
 const Conversation kChat{Conversation::Form::chat,
                          {{Role::system, "S"},
@@ -19,7 +19,7 @@ const Conversation kChat{Conversation::Form::chat,
                           {Role::user, "V"},
                           {Role::assistant, "B"}}};
 
-class ChatTemplateTest : public testing::Test {
+class ChatTemplateTest : public ::testing::Test {
  protected:
   void use(const std::string& eos, const std::optional<std::string>& bos = std::nullopt) {
     write_byte_model(folder_, all_special_tokens(), eos, bos);

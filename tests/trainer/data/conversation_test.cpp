@@ -8,7 +8,7 @@
 namespace autoglm {
 namespace {
 
-using testing::HasSubstr;
+using ::testing::HasSubstr;
 
 // "user: a | assistant: b"
 std::string read(const std::string& json) {

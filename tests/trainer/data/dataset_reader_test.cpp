@@ -11,8 +11,8 @@ namespace autoglm {
 namespace {
 
 using std::filesystem::path;
-using testing::ElementsAre;
-using testing::HasSubstr;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 
 std::vector<std::string> read_part(const std::vector<path>& files, int part, int num_parts) {
   SampleReader reader(files, part, num_parts);

@@ -3,12 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <condition_variable>
-#include <mutex>
-#include <thread>
-
 #include "base/error.h"
 #include "sharding/agree.h"
+#include "tests/sharding/thread_ring.h"
 #include "tests/trainer/data/test_model.h"
 #include "trainer/data/sample_order.h"
 
@@ -16,41 +13,10 @@ namespace autoglm {
 namespace {
 
 using std::filesystem::path;
-using testing::ElementsAre;
-using testing::HasSubstr;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 
-// Ranks as threads: each waits until all have come.
-class ThreadExchange {
- public:
-  explicit ThreadExchange(int world_size) : bytes_(static_cast<std::size_t>(world_size)) {}
-
-  ShardExchange for_rank(int rank) {
-    return [this, rank](std::span<const std::byte> mine) {
-      std::unique_lock lock(mutex_);
-      bytes_[static_cast<std::size_t>(rank)].assign(mine.begin(), mine.end());
-      const int round = round_;
-      if (++arrived_ == static_cast<int>(bytes_.size())) {
-        result_ = bytes_;
-        arrived_ = 0;
-        ++round_;
-        changed_.notify_all();
-      } else {
-        changed_.wait(lock, [&] { return round_ != round; });
-      }
-      return result_;
-    };
-  }
-
- private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::vector<std::vector<std::byte>> bytes_;
-  std::vector<std::vector<std::byte>> result_;
-  int arrived_ = 0;
-  int round_ = 0;
-};
-
-class DatasetTest : public testing::Test {
+class DatasetTest : public ::testing::Test {
  protected:
   DatasetTest() {
     write_byte_model(folder_, all_special_tokens(), "<|endoftext|>");
@@ -70,21 +36,15 @@ class DatasetTest : public testing::Test {
 
   // Loads on ranks that are threads. What each rank threw, or the text of its dataset.
   std::vector<std::string> load_on_ranks(int world_size, int num_threads = 1) const {
-    ThreadExchange exchange(world_size);
     std::vector<std::string> results(static_cast<std::size_t>(world_size));
-    std::vector<std::jthread> ranks;
-    for (int rank = 0; rank < world_size; ++rank) {
-      ranks.emplace_back([&, rank] {
-        try {
-          results[static_cast<std::size_t>(rank)] =
-              text_of(load({rank, world_size, exchange.for_rank(rank), num_threads, {}}));
-        } catch (const AgreedError& error) {
-          results[static_cast<std::size_t>(rank)] =
-              fmt::format("agreed {}: {}", static_cast<int>(error.code()), error.what());
-        }
-      });
-    }
-    ranks.clear();
+    autoglm::testing::run_ranks(world_size, {}, [&](Communicator& communicator) {
+      std::string& result = results[static_cast<std::size_t>(communicator.rank())];
+      try {
+        result = text_of(load({&communicator, num_threads}));
+      } catch (const AgreedError& error) {
+        result = fmt::format("agreed {}: {}", static_cast<int>(error.code()), error.what());
+      }
+    });
     return results;
   }
 
@@ -215,7 +175,7 @@ TEST_F(DatasetTest, DamagedFilesAreRefusedOrRead) {
     options_.files = {folder_.write("a.json", damaged)};
     const std::string said = problem();
     refused += said == "nothing wrong" ? 0 : 1;
-    EXPECT_THAT(said, testing::AnyOf("nothing wrong", testing::StartsWith("65: "))) << damaged;
+    EXPECT_THAT(said, ::testing::AnyOf("nothing wrong", ::testing::StartsWith("65: "))) << damaged;
   }
   EXPECT_GT(refused, 400);
 }
@@ -270,7 +230,7 @@ TEST_F(DatasetTest, EveryNumberOfRanksAndThreadsSeesTheSame) {
   options_.validation.fraction = 0.2;
   const std::string alone = text_of(load());
   for (const auto& [ranks, threads] : std::vector<std::pair<int, int>>{{1, 3}, {2, 1}, {3, 2}, {5, 1}}) {
-    EXPECT_THAT(load_on_ranks(ranks, threads), testing::Each(alone)) << ranks << " " << threads;
+    EXPECT_THAT(load_on_ranks(ranks, threads), ::testing::Each(alone)) << ranks << " " << threads;
   }
 }
 
@@ -279,12 +239,13 @@ TEST_F(DatasetTest, OneRanksFailureIsThrownOnAll) {
   for (int i = 0; i < 30; ++i) lines += i == 12 || i == 25 ? "{\"text\": 5}\n" : chat("a", "b");
   options_.files = {folder_.write("a.jsonl", lines)};
   for (const int world_size : {2, 3, 4}) {
-    EXPECT_THAT(load_on_ranks(world_size), testing::Each(HasSubstr("a.jsonl:13: \"text\" must be a string")))
+    EXPECT_THAT(load_on_ranks(world_size),
+                ::testing::Each(HasSubstr("a.jsonl:13: \"text\" must be a string")))
         << world_size;
-    EXPECT_THAT(load_on_ranks(world_size, 2), testing::Each(HasSubstr("agreed 65: ")));
+    EXPECT_THAT(load_on_ranks(world_size, 2), ::testing::Each(HasSubstr("agreed 65: ")));
   }
   options_.files = {folder_.write("a.jsonl", "")};
-  EXPECT_THAT(load_on_ranks(2), testing::Each(HasSubstr("agreed 65: The data file")));
+  EXPECT_THAT(load_on_ranks(2), ::testing::Each(HasSubstr("agreed 65: The data file")));
 }
 
 TEST_F(DatasetTest, TheFirstOfSeveralFailuresCounts) {
@@ -293,7 +254,7 @@ TEST_F(DatasetTest, TheFirstOfSeveralFailuresCounts) {
   options_.files = {folder_.write("a.jsonl", lines)};
   for (int i = 0; i < 5; ++i) {
     try {
-      load({0, 1, {}, 4, {}});
+      load({nullptr, 4});
       FAIL();
     } catch (const Error& error) {
       EXPECT_THAT(error.what(), HasSubstr("a.jsonl:701:"));
@@ -305,23 +266,18 @@ TEST_F(DatasetTest, RanksThatSeeOtherFilesAreTold) {
   TemporaryFolder other;
   const path mine = folder_.write("a.jsonl", chat("a", "b") + chat("a", "b"));
   other.write("a.jsonl", chat("a", "b"));
-  ThreadExchange exchange(2);
   std::vector<std::string> results(2);
-  const auto work = [&](int rank) {
+  autoglm::testing::run_ranks(2, {}, [&](Communicator& communicator) {
     DataOptions options = options_;
-    options.files = {rank == 0 ? mine : other.path() / "a.jsonl"};
+    options.files = {communicator.rank() == 0 ? mine : other.path() / "a.jsonl"};
     try {
-      load_dataset(options, *tokenizer_, *template_, {rank, 2, exchange.for_rank(rank), 1, {}});
+      load_dataset(options, *tokenizer_, *template_, {&communicator});
     } catch (const AgreedError& error) {
-      results[static_cast<std::size_t>(rank)] =
+      results[static_cast<std::size_t>(communicator.rank())] =
           fmt::format("{}: {}", static_cast<int>(error.code()), error.what());
     }
-  };
-  {
-    std::jthread rank_1(work, 1);
-    work(0);
-  }
-  EXPECT_THAT(results, testing::Each(HasSubstr("69: Ranks see different data: ")));
+  });
+  EXPECT_THAT(results, ::testing::Each(HasSubstr("69: Ranks see different data: ")));
 }
 
 TEST_F(DatasetTest, ReportsProgress) {
@@ -329,7 +285,7 @@ TEST_F(DatasetTest, ReportsProgress) {
   for (int i = 0; i < 600; ++i) lines += chat("a", "b");
   options_.files = {folder_.write("a.jsonl", lines)};
   std::vector<std::pair<std::uint64_t, std::uint64_t>> reports;
-  load({0, 1, {}, 1, [&](std::uint64_t done, std::uint64_t total) { reports.emplace_back(done, total); }});
+  load({nullptr, 1, [&](std::uint64_t done, std::uint64_t total) { reports.emplace_back(done, total); }});
   ASSERT_EQ(reports.size(), 3U);
   EXPECT_TRUE(std::is_sorted(reports.begin(), reports.end()));
   EXPECT_EQ(reports.back(), std::make_pair(lines.size(), lines.size()));

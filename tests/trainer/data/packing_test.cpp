@@ -14,7 +14,7 @@
 namespace autoglm {
 namespace {
 
-using testing::ElementsAre;
+using ::testing::ElementsAre;
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 constexpr bool kSanitized = true;  // seen: 12 s on a busy core
@@ -139,7 +139,7 @@ TEST(WriteRowTest, FullAndEmptyRows) {
   EXPECT_THAT(ids, ElementsAre(1, 2, 3, 4));
   EXPECT_THAT(write_row(set, {}, 7, {ids, targets, positions}), ElementsAre(0, 4));
   EXPECT_THAT(ids, ElementsAre(7, 7, 7, 7));
-  EXPECT_THAT(targets, testing::Each(kIgnoredLabel));
+  EXPECT_THAT(targets, ::testing::Each(kIgnoredLabel));
 }
 
 TEST(SampleOrderTest, DependsOnSeedEpochAndSampleAlone) {

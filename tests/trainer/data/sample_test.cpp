@@ -9,11 +9,11 @@
 namespace autoglm {
 namespace {
 
-using testing::ElementsAre;
+using ::testing::ElementsAre;
 
 constexpr std::int32_t kNo = kIgnoredLabel;
 
-class SampleTokenizerTest : public testing::Test {
+class SampleTokenizerTest : public ::testing::Test {
  protected:
   void use(const std::string& eos, const std::optional<std::string>& bos = std::nullopt) {
     write_byte_model(folder_, all_special_tokens(), eos, bos);
