@@ -11,6 +11,7 @@
 #include "launcher/options/train_options.h"
 #include "launcher/planner/probe.h"
 #include "launcher/planner/search.h"
+#include "trainer/models/model.h"
 
 namespace autoglm {
 

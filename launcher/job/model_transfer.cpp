@@ -61,7 +61,7 @@ void freeze_parameters(Model& model, std::span<const std::string> patterns) {
 }
 
 void load_weights(const ModelDirectory& directory, Engine& engine) {
-  engine.load([&](const std::string& name, std::int64_t offset, std::span<float> values) {
+  engine.state_access().load([&](const std::string& name, std::int64_t offset, std::span<float> values) {
     directory.read_tensor(name, offset, values);
   });
 }
@@ -135,10 +135,11 @@ void write_model(const ModelDirectory& directory, Engine& engine, const std::fil
     }
   };
   attempt([&] { model.emplace(directory, engine.model(), output, save_dtype); });
-  engine.export_parameters(saved_dtypes(directory, save_dtype),
-                           [&](const std::string& name, std::int64_t offset, std::span<const float> values) {
-                             attempt([&] { model->write(name, offset, values); });
-                           });
+  engine.state_access().export_parameters(
+      saved_dtypes(directory, save_dtype),
+      [&](const std::string& name, std::int64_t offset, std::span<const float> values) {
+        attempt([&] { model->write(name, offset, values); });
+      });
   attempt([&] { model->commit(); });
   if (failure) std::rethrow_exception(failure);
 }

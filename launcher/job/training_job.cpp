@@ -19,6 +19,7 @@
 #include "launcher/report/training_report.h"
 #include "sharding/agree.h"
 #include "sharding/memory/job_memory.h"
+#include "trainer/engine/generator.h"
 #include "trainer/training_loop.h"
 
 namespace autoglm {
@@ -182,7 +183,7 @@ void show_samples(const TrainOptions& options, const Inputs& inputs, Engine& eng
       continue;
     }
     const std::vector<std::int32_t> answer =
-        engine.generate(ids, kSampleTokens, inputs.chat_template.stop_ids(inputs.tokenizer));
+        generate(engine, ids, kSampleTokens, inputs.chat_template.stop_ids(inputs.tokenizer));
     if (report != nullptr) report->sample(prompt, inputs.tokenizer.decode(answer, true));
   }
 }
@@ -196,7 +197,7 @@ void evaluate_last(const TrainOptions& options, const Inputs& inputs, Engine& en
                       dtypes(inputs.model.embedding->table().name()) == DType::bfloat16;
   if (rounds) {
     const std::optional<double> exact = loop.evaluate(last);
-    engine.round_to_saved(dtypes);
+    engine.state_access().round_to_saved(dtypes);
     const std::optional<double> rounded = loop.evaluate(last);
     if (reports && exact && *rounded > *exact * 1.001) {
       spdlog::warn(

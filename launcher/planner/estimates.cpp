@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "trainer/models/model.h"
+
 namespace autoglm {
 namespace {
 

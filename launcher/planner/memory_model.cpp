@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "trainer/models/model.h"
 
 namespace autoglm {
 namespace {

@@ -10,6 +10,7 @@
 #include "sharding/agree.h"
 #include "sharding/memory/arena.h"
 #include "sharding/memory/category.h"
+#include "trainer/engine/engine.h"
 
 namespace autoglm {
 namespace {
@@ -65,7 +66,7 @@ Times time_layer(const MemoryQuestion& question, at::Device device, std::int64_t
     last = Clock::now();
   };
   Engine engine(model, options, *alone);
-  engine.load([](const std::string&, std::int64_t, std::span<float> values) {
+  engine.state_access().load([](const std::string&, std::int64_t, std::span<float> values) {
     std::fill(values.begin(), values.end(), 0.01F);
   });
   const MicroBatch batch(1, tokens, device);

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "trainer/models/model.h"
+
 namespace autoglm {
 namespace {
 

@@ -75,7 +75,7 @@ class Trainer {
     engine_ = std::make_unique<Engine>(model_, options, communicator);
     std::mt19937 random(1);
     std::uniform_real_distribution<float> uniform(-0.04F, 0.04F);
-    engine_->load([&](const std::string&, std::int64_t, std::span<float> values) {
+    engine_->state_access().load([&](const std::string&, std::int64_t, std::span<float> values) {
       for (float& value : values) value = uniform(random);
     });
     batch_ = std::make_unique<MicroBatch>(candidate.strategy.micro_batch, setting.length, at::kCPU);

@@ -87,7 +87,7 @@ RunRequest parse_run_request(const json& object) {
 }
 
 void load_random_weights(Engine& engine) {
-  engine.load([](const std::string& name, std::int64_t offset, std::span<float> values) {
+  engine.state_access().load([](const std::string& name, std::int64_t offset, std::span<float> values) {
     const std::uint32_t key = mix_bits(digest_of(name));
     const bool norm = name.find("norm") != std::string::npos;
     const float center = norm ? 1.0f : 0.0f, scale = norm ? 0.1f : 0.035f;
@@ -147,14 +147,15 @@ std::int64_t fill_micro_batch(MicroBatch& batch, std::int64_t number, int rank, 
 
 std::uint64_t weights_digest(Engine& engine) {
   std::uint64_t digest = 1469598103934665603u;  // FNV-1a over whole values
-  engine.export_parameters([](const std::string&) { return DType::float32; },
-                           [&](const std::string&, std::int64_t, std::span<const float> values) {
-                             for (const float value : values) {
-                               std::uint32_t bits = 0;
-                               std::memcpy(&bits, &value, sizeof bits);
-                               digest = (digest ^ bits) * 1099511628211u;
-                             }
-                           });
+  engine.state_access().export_parameters(
+      [](const std::string&) { return DType::float32; },
+      [&](const std::string&, std::int64_t, std::span<const float> values) {
+        for (const float value : values) {
+          std::uint32_t bits = 0;
+          std::memcpy(&bits, &value, sizeof bits);
+          digest = (digest ^ bits) * 1099511628211u;
+        }
+      });
   return digest;
 }
 

@@ -28,37 +28,42 @@ at::Tensor backward(torch::autograd::Edge root, at::Tensor gradient, const at::T
                                                                leaves)[0];
 }
 
-// On the device, or where it is rehearsed.
-bool on_cuda(at::Device device) {
-  return device.is_cuda() || (device.is_meta() && ops::rehearsal_target() == ops::Target::cuda);
-}
-
 // Takes cuBLAS's workspace, or in a rehearsal allocates what that would; the result is to be kept.
 at::Tensor start_products(at::Device device) {
   const CategoryScope scope(MemoryCategory::workspace);
   if (device.is_cuda()) start_products_on_device(device);
-  if (device.is_cuda() || !on_cuda(device)) return {};
+  if (device.is_cuda() || ops::target_of(device) != ops::Target::cuda) return {};
   const at::TensorOptions options = at::TensorOptions().device(device);
   const at::Tensor factor = at::empty({16, 16}, options.dtype(at::kFloat));
   const at::Tensor product = at::empty_like(factor);
   return at::empty({kCublasWorkspaceBytes}, options.dtype(at::kByte));
 }
 
+// What is not allowed together, and how long rows are at least.
+EngineOptions checked(EngineOptions options) {
+  const std::string conflict = strategy_conflict(options.strategy, options.precision);
+  AUTOGLM_CHECK(conflict.empty(), "{}", conflict);
+  options.max_positions = std::max(options.max_positions, options.row_length);
+  return options;
+}
+
+StatePlacement placement_of(const EngineOptions& options, const Communicator& communicator) {
+  return {communicator.rank(), communicator.size(), options.strategy, options.precision, options.device};
+}
+
 }  // namespace
 
 Engine::Engine(Model& model, const EngineOptions& options, Communicator& communicator)
-    : model_(model), options_(options), communicator_(communicator), streams_(options.device) {
-  const std::string conflict = strategy_conflict(options.strategy, options.precision);
-  AUTOGLM_CHECK(conflict.empty(), "{}", conflict);
-  options_.max_positions = std::max(options_.max_positions, options_.row_length);
-  workspace_ = start_products(options_.device);
-  rotary_ = ops::make_rotary_table(model.config.rotary, options_.max_positions, options_.device);
-  for (Block* block : model.blocks()) states_.emplace_back(*block, placement());
-  const std::vector<std::int64_t> on_host = host_elements(states_, options_.strategy.offload_optimizer);
-  for (std::size_t i = 0; i < states_.size(); ++i) states_[i].allocate(on_host[i]);
+    : model_(model),
+      options_(checked(options)),
+      communicator_(communicator),
+      streams_(options.device),
+      workspace_(start_products(options.device)),
+      rotary_(ops::make_rotary_table(model.config.rotary, options_.max_positions, options.device)),
+      states_(model, placement_of(options_, communicator), communicator, streams_, options.seed) {
   while (lowest_trainable_ < states_.size() && !states_[lowest_trainable_].trainable()) ++lowest_trainable_;
   AUTOGLM_CHECK(lowest_trainable_ < states_.size(), "nothing is trainable");
-  allocate_buffers();
+  offload_activations();
   anchor_ =
       at::empty({0}, at::TensorOptions().dtype(scalar_type(options_.precision)).device(options_.device));
   anchor_.requires_grad_(true);
@@ -66,25 +71,16 @@ Engine::Engine(Model& model, const EngineOptions& options, Communicator& communi
   end_phase(EnginePhase::construction);
 }
 
-StatePlacement Engine::placement() const {
-  return {communicator_.rank(), communicator_.size(), options_.strategy, options_.precision, options_.device};
-}
-
-// Everything that is no state: slots and staging buffers.
-void Engine::allocate_buffers() {
-  reducer_.emplace(states_, placement(), communicator_, streams_);
-  weights_.emplace(states_, placement(), communicator_, streams_);
-  optimizer_.emplace(states_, placement(), communicator_, streams_, *reducer_, *weights_, options_.seed);
+void Engine::change_strategy(const Strategy& strategy) {
+  const std::string conflict = strategy_conflict(strategy, options_.precision);
+  AUTOGLM_CHECK(conflict.empty(), "{}", conflict);
+  activations_.reset();
+  for (SavedLayer& saved : saved_) saved = {};
+  options_.strategy = strategy;
+  states_.change_strategy(strategy);
   offload_activations();
-  if (options_.strategy.offload_optimizer > 0) {
-    squares_piece_ =
-        allocate_flat(kSquaresPiece, at::kFloat, options_.device, MemoryCategory::staging, MemoryPool::host);
-  }
-  if (on_cuda(options_.device)) {
-    std::int64_t most = 0;
-    for (const BlockState& state : states_) most = std::max(most, num_squares(state));
-    device_sums_ = allocate_flat(most, at::kDouble, options_.device, MemoryCategory::staging);
-  }
+  failed_ = false;
+  last_out_of_memory_.reset();
 }
 
 // The first layers that are recomputed fully and reached by a backward pass.
@@ -140,19 +136,19 @@ at::Tensor Engine::embed(const MicroBatch& batch) {
     AUTOGLM_CHECK(id < model_.config.vocabulary_size, "token id {} of a vocabulary of {}", id,
                   model_.config.vocabulary_size);
   }
-  weights_->acquire(0);
-  weights_->prefetch(1);
+  weights().acquire(0);
+  weights().prefetch(1);
   at::Tensor x;
   attempt([&] { x = model_.embedding->forward(anchor_, context_for(batch, 0)); });
-  weights_->release(0);
+  weights().release(0);
   return x;
 }
 
 at::Tensor Engine::forward_layers(at::Tensor x, const MicroBatch& batch, bool training) {
   for (std::size_t i = 0; i < model_.layers.size(); ++i) {
     const auto layer = static_cast<std::int64_t>(i);
-    weights_->acquire(i + 1);
-    weights_->prefetch(i + 2);
+    weights().acquire(i + 1);
+    weights().prefetch(i + 2);
     const bool saves = training && needs_backward(i + 1);
     const bool records = saves && options_.strategy.level_of(layer) != Recompute::full;
     const bool offloads = saves && activations_ && activations_->holds(layer);
@@ -165,7 +161,7 @@ at::Tensor Engine::forward_layers(at::Tensor x, const MicroBatch& batch, bool tr
       if (offloads) activations_->save(layer, saved.input);
       y = model_.layers[i]->forward(saved.input, context);
     });
-    weights_->release(i + 1);
+    weights().release(i + 1);
     if (failed_) {
       x.reset();
       continue;
@@ -191,20 +187,20 @@ ops::HeadResult Engine::run_head(const at::Tensor& x, const MicroBatch& batch, f
 }
 
 void Engine::acquire_head() {
-  if (tied()) weights_->acquire(0);
-  weights_->acquire(head_index());
+  if (tied()) weights().acquire(0);
+  weights().acquire(head_index());
 }
 
 void Engine::release_head() {
-  if (tied()) weights_->release(0);
-  weights_->release(head_index());
+  if (tied()) weights().release(0);
+  weights().release(head_index());
 }
 
 // Tied embeddings: the matrix's gradient is reduced twice, the head's part first.
 void Engine::reduce_head() {
   if (tied()) {
-    if (!failed_) states_.front().check_gradient_written(*model_.head->head().weight);
-    reducer_->reduce(0);
+    if (!failed_) states_[0].check_gradient_written(*model_.head->head().weight);
+    reducer().reduce(0);
   }
   reduce_block(head_index());
 }
@@ -217,14 +213,14 @@ void Engine::backward_layer(std::size_t layer, const MicroBatch& batch, at::Tens
   attempt([&] {
     if (activations_ && activations_->holds(number)) saved.input = activations_->take(number);
   });
-  weights_->acquire(index);
+  weights().acquire(index);
   if (continues) {
-    weights_->prefetch(index - 1);
+    weights().prefetch(index - 1);
     attempt([&] {
       if (activations_ && activations_->holds(number - 1)) activations_->prefetch(number - 1);
     });
   }
-  reducer_->acquire(index);
+  reducer().acquire(index);
   attempt([&] {
     if (!saved.root.is_valid()) {
       const at::AutoGradMode mode(true);
@@ -235,7 +231,7 @@ void Engine::backward_layer(std::size_t layer, const MicroBatch& batch, at::Tens
     gradient = backward(std::move(saved.root), std::move(gradient), saved.input);
   });
   if (failed_) gradient.reset();
-  weights_->release(index);
+  weights().release(index);
   reduce_block(index);
   saved = {};
   end_phase(EnginePhase::backward, index);
@@ -244,7 +240,7 @@ void Engine::backward_layer(std::size_t layer, const MicroBatch& batch, at::Tens
 // A rank that is out of memory hands over whatever lies in the buffer: the step is void.
 void Engine::reduce_block(std::size_t index) {
   if (!failed_) states_[index].check_gradients_written();
-  reducer_->reduce(index);
+  reducer().reduce(index);
 }
 
 double Engine::train_micro_batch(const MicroBatch& batch, float gradient_scale) {
@@ -263,8 +259,8 @@ double Engine::train_micro_batch(const MicroBatch& batch, float gradient_scale) 
   x = forward_layers(std::move(x), batch, true);
 
   phase_ = EnginePhase::head;
-  if (tied()) reducer_->acquire(0);
-  reducer_->acquire(head_index());
+  if (tied()) reducer().acquire(0);
+  reducer().acquire(head_index());
   acquire_head();
   ops::HeadResult head;
   attempt([&] { head = run_head(x, batch, gradient_scale, true); });
@@ -281,10 +277,10 @@ double Engine::train_micro_batch(const MicroBatch& batch, float gradient_scale) 
     backward_layer(i, batch, gradient);
   if (needs_backward(0)) {
     const bool reads_weights = model_.embedding->backward_reads_weights();
-    if (reads_weights) weights_->acquire(0);
-    reducer_->acquire(0);
+    if (reads_weights) weights().acquire(0);
+    reducer().acquire(0);
     attempt([&] { backward(std::move(embedding_root), std::move(gradient), anchor_); });
-    if (reads_weights) weights_->release(0);
+    if (reads_weights) weights().release(0);
     reduce_block(0);
     end_phase(EnginePhase::backward, 0);
   }
@@ -305,10 +301,9 @@ double Engine::evaluate_micro_batch(const MicroBatch& batch) {
 }
 
 StepSums Engine::finish_accumulation(double loss_sum) {
-  reducer_->finish();
-  double squares = 0;
-  for (const BlockState& state : states_) squares += sum_of_squares(state, squares_piece_, device_sums_);
-  std::array<double, 3> sums{loss_sum, squares, std::exchange(failed_, false) ? 1.0 : 0.0};
+  reducer().finish();
+  std::array<double, 3> sums{loss_sum, states_.norm().sum_of_squares(),
+                             std::exchange(failed_, false) ? 1.0 : 0.0};
   const Event summed = communicator_.all_reduce(sums, streams_.compute().record());
   streams_.wait_on_host(summed);
   return {sums[0], std::sqrt(sums[1]), streams_.take_exposed_seconds(), std::llround(sums[2])};
@@ -322,21 +317,32 @@ std::int64_t Engine::agree_on_memory() {
 
 void Engine::optimizer_step(const AdamWSettings& settings, double learning_rate, std::int64_t step,
                             double gradient_scale) {
-  optimizer_->run(settings, learning_rate, step, gradient_scale);
+  states_.optimizer().run(settings, learning_rate, step, gradient_scale);
   end_phase(EnginePhase::optimizer);
 }
 
-void Engine::discard_gradients() {
-  reducer_->discard();
+at::Tensor Engine::logits(ForwardContext context, std::int64_t num_tokens) {
+  const at::NoGradGuard no_grad;
+  const CategoryScope scope(MemoryCategory::activations);
+  context.rotary = &rotary_;
+  at::Tensor x = anchor_;
+  const std::vector<Block*> blocks = model_.blocks();
+  for (std::size_t i = 0; i < head_index(); ++i) {
+    weights().acquire(i);
+    weights().prefetch(i + 1);
+    x = blocks[i]->forward(x, context);
+    weights().release(i);
+  }
+  const at::Tensor rows = x.view({x.size(0) * x.size(1), x.size(-1)});
+  const at::Tensor last = rows.narrow(0, rows.size(0) - num_tokens, num_tokens).contiguous();
+  acquire_head();
+  at::Tensor logits = ops::head_logits(last, model_.head->head());
+  release_head();
+  return logits;
 }
 
 at::Tensor Engine::logits(const MicroBatch& batch) {
-  const at::NoGradGuard no_grad;
-  const at::Tensor x = forward_layers(embed(batch), batch, false);
-  acquire_head();
-  at::Tensor logits = ops::head_logits(x.view({batch.num_tokens(), x.size(-1)}), model_.head->head());
-  release_head();
-  return logits;
+  return logits(context_for(batch, 0), batch.num_tokens());
 }
 
 }  // namespace autoglm

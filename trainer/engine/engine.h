@@ -8,65 +8,20 @@
 #include <torch/csrc/autograd/edge.h>
 
 #include <cstdint>
-#include <functional>
-#include <memory>
 #include <optional>
-#include <span>
-#include <string>
-#include <string_view>
 #include <vector>
 
-#include "base/dtype.h"
 #include "sharding/communicator.h"
 #include "sharding/memory/arena.h"
-#include "sharding/strategy.h"
-#include "sharding/stream.h"
+#include "trainer/engine/engine_options.h"
 #include "trainer/engine/micro_batch.h"
 #include "trainer/models/model.h"
 #include "trainer/ops/head.h"
 #include "trainer/optim/adamw.h"
 #include "trainer/states/activation_store.h"
-#include "trainer/states/block_state.h"
-#include "trainer/states/gradient_reducer.h"
-#include "trainer/states/optimizer_step.h"
-#include "trainer/states/streams.h"
-#include "trainer/states/weight_source.h"
+#include "trainer/states/training_states.h"
 
 namespace autoglm {
-
-// Pieces of a step between which memory and time are looked at.
-enum class EnginePhase { construction, forward, head, backward, optimizer, evaluation };
-
-constexpr std::string_view phase_name(EnginePhase phase) {
-  constexpr std::string_view names[] = {"construction", "forward",   "head",
-                                        "backward",     "optimizer", "evaluation"};
-  return names[static_cast<std::size_t>(phase)];
-}
-
-struct EngineOptions {
-  at::Device device = at::kCPU;
-  Precision precision = Precision::bf16;
-  Strategy strategy;
-  std::int64_t row_length = 2048;
-  // Longest document or answer; the rotary tables have this many positions (at least row_length).
-  std::int64_t max_positions = 0;
-  // Keys the rounding of bf16 moments.
-  std::uint64_t seed = 42;
-  // Called on the calling thread when a phase has ended: for every block of a forward and backward pass, with
-  // its index, and with index 0 otherwise. For the planner.
-  std::function<void(EnginePhase phase, std::size_t block)> on_phase = {};
-};
-
-// What all ranks know at the end of a step.
-struct StepSums {
-  double loss_sum = 0;       // over the supervised tokens of the global batch
-  double gradient_norm = 0;  // before clipping
-  // How long this rank's compute has waited for communication and transfers since the last step's sums.
-  double exposed_seconds = 0;
-  // How many ranks ran out of memory since the last step's sums: if any did, the sums and gradients mean
-  // nothing, and the step is void.
-  std::int64_t ranks_out_of_memory = 0;
-};
 
 class Engine {
  public:
@@ -76,12 +31,6 @@ class Engine {
 
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
-
-  // Fills what this rank holds of every parameter: `read(name, offset, values)` writes fp32 values from
-  // element `offset` on, a piece at a time. Under stage 3 nothing beyond the rank's shards is read. Call
-  // once.
-  void load(
-      const std::function<void(const std::string& name, std::int64_t offset, std::span<float> values)>& read);
 
   // Forward and backward of one micro-batch. Gradients of loss_sum * gradient_scale are added to the ranks'
   // accumulators. Returns this rank's sum of the loss over supervised tokens.
@@ -108,10 +57,9 @@ class Engine {
   // The phase in which it did.
   EnginePhase out_of_memory_phase() const { return failed_phase_; }
 
-  // From now on `strategy`, between steps: what was accumulated is dropped, weights and optimizer states stay
-  // what they are, to the bit. States may move to the host and be sharded further, never back, and keep their
-  // dtypes and layout: Error(bug) otherwise. Only this rank's memory is touched; all ranks call it.
-  // OutOfMemory when the states do not fit on the way: then the engine cannot be used any more.
+  // From now on `strategy`, between steps (TrainingStates::change_strategy). Only this rank's memory is
+  // touched; all ranks call it. OutOfMemory when the states do not fit on the way: then the engine cannot be
+  // used any more.
   void change_strategy(const Strategy& strategy);
 
   // AdamW with every gradient multiplied by `gradient_scale`; `step` counts from 1. At the first
@@ -121,33 +69,17 @@ class Engine {
                       double gradient_scale);
 
   // Drops the accumulated gradients.
-  void discard_gradients();
+  void discard_gradients() { states_.reducer().discard(); }
 
-  // Logits fp32 [B * T, V] of a micro-batch, on the device.
+  // Logits fp32 [tokens, V] of the last `num_tokens` tokens of a forward pass in `context`, on the device.
+  // Keys and values go to the context's caches, if it has any. Records nothing.
+  at::Tensor logits(ForwardContext context, std::int64_t num_tokens);
+
+  // Of all tokens of a micro-batch, [B * T, V].
   at::Tensor logits(const MicroBatch& batch);
 
-  // Greedy continuation of `prompt`: at most `max_new_tokens` ids, ending before the first of `stop_ids`.
-  // prompt + new tokens must fit max_positions.
-  std::vector<std::int32_t> generate(std::span<const std::int32_t> prompt, std::int64_t max_new_tokens,
-                                     std::span<const std::int32_t> stop_ids);
-
-  // Calls visit(name, offset, values) for every trainable parameter in model order, a piece at a time, with
-  // its fp32 master values, the master rounded as a working weight where `save_dtype(name)` says bf16. Every
-  // rank visits every piece: it is broadcast by its owner. Collective. Spans are valid during the call only.
-  void export_parameters(
-      const std::function<DType(const std::string&)>& save_dtype,
-      const std::function<void(const std::string&, std::int64_t offset, std::span<const float>)>& visit);
-
-  // The same for the gradients accumulated so far, after finish_accumulation() and before optimizer_step():
-  // for tests and tools. Collective.
-  void export_gradients(
-      const std::function<void(const std::string&, std::int64_t offset, std::span<const float>)>& visit);
-
-  // Rounds the weights to what export_parameters hands out, so that an evaluation sees what is written.
-  // Ends training: master weights are changed.
-  void round_to_saved(const std::function<DType(const std::string&)>& save_dtype);
-
-  // What this rank owns of block `index`: for tests.
+  // Weights and optimizer states, to be loaded, exported and looked at.
+  StateAccess state_access() { return states_.access(); }
   const BlockState& block_state(std::size_t index) const { return states_[index]; }
   std::size_t num_blocks() const { return states_.size(); }
 
@@ -170,8 +102,6 @@ class Engine {
   void reduce_head();
   void reduce_block(std::size_t index);
   void offload_activations();
-  void allocate_buffers();
-  StatePlacement placement() const;
   // Whoever listens is told once the device has done the phase's work.
   void end_phase(EnginePhase phase, std::size_t block = 0) {
     if (!options_.on_phase) return;
@@ -182,19 +112,8 @@ class Engine {
   template <typename Piece>
   void attempt(Piece&& piece);
   void run_out_of_memory(const OutOfMemory& error);
-  at::Tensor next_token_logits(std::span<const std::int32_t> ids, std::vector<ops::KeyValueCache>& caches,
-                               std::int64_t past);
-  void load_piece(BlockState& state, std::size_t parameter, std::int64_t begin,
-                  std::span<const float> values);
-  // Hands every piece of every trainable parameter to `visit` on all ranks; where states are sharded, `read`
-  // fills it on the rank that owns it only.
-  void visit_pieces(bool sharded,
-                    const std::function<void(const BlockState&, ElementRange, std::span<float>)>& read,
-                    const std::function<void(const Parameter&, std::int64_t, std::span<float>)>& visit);
-  // Brings values in host memory from one rank to all.
-  void share_from(int owner, std::span<float> values);
-  void read_master(const BlockState& state, ElementRange range, std::span<float> values) const;
-
+  WeightSource& weights() { return states_.weights(); }
+  GradientReducer& reducer() { return states_.reducer(); }
   std::size_t head_index() const { return states_.size() - 1; }
   bool tied() const { return model_.config.tied_embeddings; }
   // Whether a backward pass reaches block `index`: it is trainable, or one below it is.
@@ -204,16 +123,11 @@ class Engine {
   EngineOptions options_;
   Communicator& communicator_;
   EngineStreams streams_;
-  ops::RotaryTable rotary_;
-  std::vector<BlockState> states_;  // embedding, layers, head
-  std::size_t lowest_trainable_ = 0;
-  std::optional<GradientReducer> reducer_;
-  std::optional<WeightSource> weights_;
-  std::optional<OptimizerStep> optimizer_;
-  std::optional<ActivationStore> activations_;
   at::Tensor workspace_;
-  at::Tensor squares_piece_;
-  at::Tensor device_sums_;
+  ops::RotaryTable rotary_;
+  TrainingStates states_;
+  std::size_t lowest_trainable_ = 0;
+  std::optional<ActivationStore> activations_;
   at::Tensor anchor_;
   std::vector<SavedLayer> saved_;
   EnginePhase phase_ = EnginePhase::construction;

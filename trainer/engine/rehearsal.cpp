@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "trainer/engine/engine.h"
+
 namespace autoglm {
 namespace {
 

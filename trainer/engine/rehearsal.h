@@ -6,7 +6,8 @@
 #include <vector>
 
 #include "sharding/memory/arena.h"
-#include "trainer/engine/engine.h"
+#include "trainer/engine/engine_options.h"
+#include "trainer/models/config.h"
 #include "trainer/ops/target.h"
 
 namespace autoglm {

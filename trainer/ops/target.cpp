@@ -15,8 +15,12 @@ void set_rehearsal_target(Target target) {
 }
 
 Target target_of(const at::Tensor& tensor) {
-  if (tensor.is_meta()) return target_of_rehearsal;
-  return tensor.is_cuda() ? Target::cuda : Target::cpu;
+  return target_of(tensor.device());
+}
+
+Target target_of(at::Device device) {
+  if (device.is_meta()) return target_of_rehearsal;
+  return device.is_cuda() ? Target::cuda : Target::cpu;
 }
 
 }  // namespace autoglm::ops

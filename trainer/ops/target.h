@@ -13,6 +13,7 @@ void set_rehearsal_target(Target target);
 
 // Target of a tensor: its device's, or the rehearsal's for a meta tensor.
 Target target_of(const at::Tensor& tensor);
+Target target_of(at::Device device);
 
 // True when there are values to compute: false on meta, where only shapes and allocations count.
 inline bool computes(const at::Tensor& tensor) {

@@ -3,13 +3,10 @@
 #include <algorithm>
 
 #include "trainer/ops/target.h"
-#include "trainer/optim/adamw.h"
+#include "trainer/states/slot_plan.h"
 
 namespace autoglm {
 namespace {
-
-constexpr std::size_t kNumLayerSlots = 2;
-constexpr std::size_t kOuterSlot = 2;
 
 // sum += values, or sum = values; bf16 sums are rounded to nearest. Host memory, on the calling thread.
 void add_to_sum(const float* values, void* sum, bool bf16, std::int64_t count, bool first) {
@@ -41,23 +38,16 @@ constexpr std::int64_t kAddGrain = 1 << 16;
 GradientReducer::GradientReducer(std::span<BlockState> states, const StatePlacement& placement,
                                  Communicator& communicator, EngineStreams& streams)
     : states_(states), placement_(placement), communicator_(communicator), streams_(streams) {
-  const auto make = [&](std::int64_t elements) {
-    slots_.push_back({allocate_flat(elements, at::kFloat, placement.device, MemoryCategory::gradients),
-                      nullptr, false, false, Event(), Event()});
-  };
-  if (placement.strategy.reduce == ReduceMode::step) {
-    for (const BlockState& state : states) make(state.layout.total_elements());
-  } else {
-    const bool tied = states.back().block->reads_table();
-    std::int64_t layer = 0;
-    for (std::size_t i = 1; i + 1 < states.size(); ++i)
-      layer = std::max(layer, states[i].layout.total_elements());
-    const std::int64_t head = states.back().layout.total_elements();
-    const std::int64_t outer = std::max(states.front().layout.total_elements(), tied ? 0 : head);
-    if (tied) layer = std::max(layer, head);
-    for (std::size_t i = 0; i < kNumLayerSlots; ++i) make(layer);
-    make(outer);
+  std::vector<std::int64_t> elements;
+  for (const BlockState& state : states) elements.push_back(state.layout.total_elements());
+  SlotPlan plan = placement.strategy.reduce == ReduceMode::step
+                      ? own_slots(elements)
+                      : share_slots(states, elements, TiedHeadSlot::of_layers);
+  for (const std::int64_t size : plan.elements) {
+    slots_.push_back({allocate_flat(size, at::kFloat, placement.device, MemoryCategory::gradients), nullptr,
+                      false, false, Event(), Event()});
   }
+  slot_of_ = std::move(plan.slot_of);
   const bool on_host = std::any_of(states.begin(), states.end(), [](const BlockState& state) {
     return std::any_of(state.gradients.begin(), state.gradients.end(),
                        [](const GradientPart& part) { return part.pool == MemoryPool::host; });
@@ -78,17 +68,10 @@ GradientReducer::~GradientReducer() {
   for (const Event& event : staging_free_) wait_quietly(event);
 }
 
-std::size_t GradientReducer::slot_index(std::size_t index) const {
-  if (placement_.strategy.reduce == ReduceMode::step) return index;
-  const std::size_t last = states_.size() - 1;
-  const bool tied = states_.back().block->reads_table();
-  return index == 0 || (index == last && !tied) ? kOuterSlot : index % kNumLayerSlots;
-}
-
 void GradientReducer::acquire(std::size_t index) {
   BlockState& state = states_[index];
   if (!state.trainable()) return;
-  Slot& slot = slots_[slot_index(index)];
+  Slot& slot = slots_[slot_of_[index]];
   while (slot.in_flight) retire_oldest();
   AUTOGLM_CHECK(slot.owner == nullptr, "the slot of {} is still being written", state.block->name());
   AUTOGLM_CHECK(state.layout.total_elements() <= slot.buffer.numel(), "{} is larger than its slot",
@@ -104,7 +87,7 @@ void GradientReducer::acquire(std::size_t index) {
 void GradientReducer::reduce(std::size_t index) {
   BlockState& state = states_[index];
   if (!state.trainable()) return;
-  Slot& slot = slots_[slot_index(index)];
+  Slot& slot = slots_[slot_of_[index]];
   AUTOGLM_CHECK(slot.owner == &state && !slot.in_flight, "{} holds no gradient buffer", state.block->name());
   state.bind_gradients(at::Tensor());
   if (placement_.strategy.reduce == ReduceMode::step) {
@@ -112,7 +95,7 @@ void GradientReducer::reduce(std::size_t index) {
     return;
   }
   slot.first = !std::exchange(state.accumulated, true);
-  start(slot_index(index));
+  start(slot_of_[index]);
 }
 
 void GradientReducer::start(std::size_t index) {
@@ -189,68 +172,6 @@ void GradientReducer::discard() {
   while (!in_flight_.empty()) retire_oldest();
   for (const Event& event : staging_free_) streams_.wait_on_host(event);
   for (BlockState& state : states_) state.accumulated = false;
-}
-
-namespace {
-
-ElementRange piece_range(const ElementRange& shard, std::int64_t index) {
-  const std::int64_t begin = shard.begin + index * kSquaresPiece;
-  return {begin, std::min(begin + kSquaresPiece, shard.end)};
-}
-
-bool whole_in(const ElementRange& range, const GradientPart& part) {
-  return part.range.begin <= range.begin && range.end <= part.range.end;
-}
-
-// Sums of the pieces that lie whole in `part`.
-void sum_whole_pieces(const ElementRange& shard, const GradientPart& part, const at::Tensor& device_sums,
-                      std::span<double> sums) {
-  if (part.sum.is_cuda()) {
-    // What lies on the device begins where the shard does; its last piece may go on elsewhere.
-    AUTOGLM_CHECK(part.range.begin == shard.begin, "{} is not {}", part.range.begin, shard.begin);
-    const bool all = part.range.end == shard.end;
-    const std::int64_t count = all ? part.range.size() : part.range.size() / kSquaresPiece * kSquaresPiece;
-    squares_on_device(part.sum, count, kSquaresPiece, device_sums, sums.data());
-    return;
-  }
-  at::parallel_for(0, static_cast<std::int64_t>(sums.size()), 8, [&](std::int64_t first, std::int64_t last) {
-    for (std::int64_t i = first; i < last; ++i) {
-      const ElementRange range = piece_range(shard, i);
-      if (!whole_in(range, part)) continue;
-      sums[static_cast<std::size_t>(i)] =
-          piece_sum_of_squares(part.sum, range.begin - part.range.begin, range.size());
-    }
-  });
-}
-
-}  // namespace
-
-std::int64_t num_squares(const BlockState& state) {
-  return (state.shard().size() + kSquaresPiece - 1) / kSquaresPiece;
-}
-
-double sum_of_squares(const BlockState& state, const at::Tensor& piece, const at::Tensor& device_sums) {
-  double total = 0;
-  if (state.gradients.empty() || !ops::computes(state.gradients.front().sum)) return total;
-  const ElementRange shard = state.shard();
-  std::vector<double> sums(static_cast<std::size_t>(num_squares(state)));
-  for (const GradientPart& part : state.gradients) sum_whole_pieces(shard, part, device_sums, sums);
-  for (std::size_t i = 0; i < sums.size(); ++i) {
-    const ElementRange range = piece_range(shard, static_cast<std::int64_t>(i));
-    const bool straddles = std::none_of(state.gradients.begin(), state.gradients.end(),
-                                        [&](const GradientPart& part) { return whole_in(range, part); });
-    if (straddles) {
-      for (const GradientPart& part : state.gradients) {
-        const ElementRange mine = range.within(part.range);
-        if (mine.size() == 0) continue;
-        piece.narrow(0, mine.begin - range.begin, mine.size())
-            .copy_(part.sum.narrow(0, mine.begin - part.range.begin, mine.size()));
-      }
-      sums[i] = piece_sum_of_squares(piece, 0, range.size());
-    }
-    total += sums[i];
-  }
-  return total;
 }
 
 }  // namespace autoglm

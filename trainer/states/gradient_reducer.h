@@ -51,7 +51,7 @@ class GradientReducer {
 
   // The slots as scratch space, fp32, for gathering gradients in the optimizer's step; only after finish().
   // Undefined where a block has a buffer of its own.
-  const at::Tensor& scratch(std::size_t index) const { return slots_[slot_index(index)].buffer; }
+  const at::Tensor& scratch(std::size_t index) const { return slots_[slot_of_[index]].buffer; }
 
  private:
   struct Slot {
@@ -63,7 +63,6 @@ class GradientReducer {
     Event downloaded;
   };
 
-  std::size_t slot_index(std::size_t index) const;
   void start(std::size_t slot);
   void download(Slot& slot, const GradientPart& part);
   void retire_oldest();
@@ -74,19 +73,12 @@ class GradientReducer {
   Communicator& communicator_;
   EngineStreams& streams_;
   std::vector<Slot> slots_;
+  std::vector<std::size_t> slot_of_;  // by block
   std::deque<std::size_t> in_flight_;
   std::array<at::Tensor, 2> staging_;  // host fp32 [kTransferElements] each
   std::array<Event, 2> staging_free_;
   std::size_t next_staging_ = 0;
 };
-
-// Sum of squares of a block's accumulated gradients in fp64, in an order that does not depend on where they
-// lie. `piece` is scratch space on the host for kSquaresPiece fp32 values, for pieces that lie in both
-// memories; `device_sums` on the device for num_squares() fp64 values, where gradients lie on a CUDA device.
-double sum_of_squares(const BlockState& state, const at::Tensor& piece, const at::Tensor& device_sums);
-
-// Pieces of this rank's shard of the block.
-std::int64_t num_squares(const BlockState& state);
 
 // Elements that staging buffers hold: a transfer moves that many at a time.
 inline constexpr std::int64_t kTransferElements = std::int64_t{1} << 20;

@@ -2,17 +2,9 @@
 
 #include <algorithm>
 
-#include "trainer/ops/target.h"
+#include "trainer/states/slot_plan.h"
 
 namespace autoglm {
-namespace {
-
-constexpr std::size_t kNumLayerSlots = 2;
-constexpr std::size_t kOuterSlot = 2;
-constexpr std::size_t kTiedHeadSlot = 3;
-
-}  // namespace
-
 WeightSource::WeightSource(std::span<BlockState> states, const StatePlacement& placement,
                            Communicator& communicator, EngineStreams& streams)
     : states_(states),
@@ -21,20 +13,15 @@ WeightSource::WeightSource(std::span<BlockState> states, const StatePlacement& p
       streams_(streams),
       current_(states.size()) {
   if (placement.strategy.weights == WeightSourceKind::resident) return;
-  const BlockState &embedding = states.front(), &head = states.back();
-  const bool tied = head.block->reads_table();
-  std::int64_t layer = 0;
-  for (std::size_t i = 1; i + 1 < states.size(); ++i) layer = std::max(layer, states[i].whole_elements());
-  const std::int64_t outer =
-      tied ? embedding.whole_elements() : std::max(embedding.whole_elements(), head.whole_elements());
-  std::vector<std::int64_t> sizes(kNumLayerSlots, layer);
-  sizes.push_back(outer);
-  if (tied) sizes.push_back(head.whole_elements());
-  for (const std::int64_t size : sizes) {
+  std::vector<std::int64_t> elements;
+  for (const BlockState& state : states) elements.push_back(state.whole_elements());
+  SlotPlan plan = share_slots(states, elements, TiedHeadSlot::own);
+  for (const std::int64_t size : plan.elements) {
     slots_.push_back(
         {allocate_flat(size, scalar_type(placement.precision), placement.device, MemoryCategory::slots),
          std::nullopt, Event(), Event()});
   }
+  slot_of_ = std::move(plan.slot_of);
 }
 
 WeightSource::~WeightSource() {
@@ -50,15 +37,9 @@ WeightSource::~WeightSource() {
   for (const Event& event : current_) wait_quietly(event);
 }
 
-WeightSource::Slot& WeightSource::slot_of(std::size_t index) {
-  const std::size_t last = states_.size() - 1;
-  if (index == last && slots_.size() > kTiedHeadSlot) return slots_[kTiedHeadSlot];
-  return slots_[index == 0 || index == last ? kOuterSlot : index % kNumLayerSlots];
-}
-
 void WeightSource::prefetch(std::size_t index) {
   if (!in_slots()) return;
-  Slot& slot = slot_of(index);
+  Slot& slot = slots_[slot_of_[index]];
   if (slot.holds != index) fill(index, slot);
 }
 
@@ -68,7 +49,7 @@ void WeightSource::acquire(std::size_t index) {
     streams_.wait_exposed(current_[index]);
     return;
   }
-  Slot& slot = slot_of(index);
+  Slot& slot = slots_[slot_of_[index]];
   if (slot.holds != index) fill(index, slot);
   streams_.wait_exposed(slot.filled);
   state.bind_weights(slot.buffer.narrow(0, 0, state.whole_elements()));
@@ -77,7 +58,7 @@ void WeightSource::acquire(std::size_t index) {
 void WeightSource::release(std::size_t index) {
   if (!in_slots()) return;
   states_[index].bind_weights({});
-  slot_of(index).free = streams_.compute().record();
+  slots_[slot_of_[index]].free = streams_.compute().record();
 }
 
 void WeightSource::fill(std::size_t index, Slot& slot) {
@@ -132,10 +113,18 @@ Event WeightSource::gather(const BlockState& state, const at::Tensor& whole, con
   return done;
 }
 
+void WeightSource::settle() const {
+  for (const Event& event : current_) event.synchronize();
+}
+
+void WeightSource::refilled() {
+  for (Slot& slot : slots_) slot.holds.reset();
+}
+
 void WeightSource::updated(std::size_t index, const Event& after) {
   BlockState& state = states_[index];
   current_[index] = after;
-  if (in_slots() && slot_of(index).holds == index) slot_of(index).holds.reset();
+  if (in_slots() && slots_[slot_of_[index]].holds == index) slots_[slot_of_[index]].holds.reset();
   const Strategy& strategy = placement_.strategy;
   const std::int64_t shard = state.layout.shard_elements();
   // Nobody else's part is needed here, or it is gathered when the block is.
@@ -149,7 +138,7 @@ void WeightSource::updated(std::size_t index, const Event& after) {
     return;
   }
   // Weights on the host pass through the block's slot, where the device's communicator can gather them.
-  Slot& slot = slot_of(index);
+  Slot& slot = slots_[slot_of_[index]];
   slot.holds.reset();
   Stream &upload = streams_.upload(), &download = streams_.download();
   upload.wait(slot.free);

@@ -47,6 +47,13 @@ class WeightSource {
   // on.
   void updated(std::size_t index, const Event& after);
 
+  // Waits until what updated() has started is in place, so that the calling thread may read and write the
+  // weights that this rank holds.
+  void settle() const;
+
+  // What this rank holds was written anew, as all ranks' parts were: what slots hold is out of date.
+  void refilled();
+
  private:
   struct Slot {
     at::Tensor buffer;
@@ -56,7 +63,6 @@ class WeightSource {
   };
 
   bool in_slots() const { return !slots_.empty(); }
-  Slot& slot_of(std::size_t index);
   void fill(std::size_t index, Slot& slot);
   Event both(const Event& a, const Event& b);
   // Gathers both groups of a block inside `whole`, in which this rank's shards are in place or in `shards`.
@@ -68,7 +74,8 @@ class WeightSource {
   Communicator& communicator_;
   EngineStreams& streams_;
   std::vector<Slot> slots_;
-  std::vector<Event> current_;  // by block: when the weights that this rank holds are up to date
+  std::vector<std::size_t> slot_of_;  // by block
+  std::vector<Event> current_;        // by block: when the weights that this rank holds are up to date
 };
 
 }  // namespace autoglm

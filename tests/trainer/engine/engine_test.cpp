@@ -186,12 +186,13 @@ TEST(EngineTest, WeightsComeOutAsTheyWentInOrRounded) {
     return name.find("mlp") != std::string::npos ? DType::bfloat16 : DType::float32;
   };
   tiny::Weights saved;
-  engine.export_parameters(save, [&](const std::string& name, std::int64_t, std::span<const float> values) {
-    saved[name].assign(values.begin(), values.end());
-  });
+  engine.state_access().export_parameters(
+      save, [&](const std::string& name, std::int64_t, std::span<const float> values) {
+        saved[name].assign(values.begin(), values.end());
+      });
   const MicroBatch batch = random_batch(3, 131);
   const double before = engine.evaluate_micro_batch(batch);
-  engine.round_to_saved(save);
+  engine.state_access().round_to_saved(save);
   EXPECT_NE(engine.evaluate_micro_batch(batch), before);
   const tiny::Weights rounded = tiny::weights_of(engine);
   for (const auto& [name, values] : whole) {

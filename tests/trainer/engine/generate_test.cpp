@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/trainer/engine/tiny_model.h"
+#include "trainer/engine/generator.h"
 
 namespace autoglm {
 namespace {
@@ -39,7 +40,7 @@ class GenerateTest : public ::testing::TestWithParam<tiny::Shape> {
 
 TEST_P(GenerateTest, GreedyTokensAreThoseOfWholeForwardPasses) {
   std::vector<std::int32_t> ids{5, 17, 3, 99, 42, 8, 61};
-  const std::vector<std::int32_t> answer = engine_->generate(ids, 25, {});
+  const std::vector<std::int32_t> answer = generate(*engine_, ids, 25, {});
   ASSERT_EQ(answer.size(), 25u);
   for (const std::int32_t token : answer) {
     const at::Tensor logits = last_logits(ids);
@@ -54,17 +55,17 @@ TEST_P(GenerateTest, GreedyTokensAreThoseOfWholeForwardPasses) {
 
 TEST_P(GenerateTest, StopsBeforeAStopToken) {
   const std::vector<std::int32_t> prompt{5, 17, 3};
-  const std::vector<std::int32_t> whole = engine_->generate(prompt, 12, {});
+  const std::vector<std::int32_t> whole = generate(*engine_, prompt, 12, {});
   const std::int32_t stop = whole[6];
   const auto first = std::find(whole.begin(), whole.end(), stop);
-  const std::vector<std::int32_t> cut = engine_->generate(prompt, 12, std::vector<std::int32_t>{-1, stop});
+  const std::vector<std::int32_t> cut = generate(*engine_, prompt, 12, std::vector<std::int32_t>{-1, stop});
   EXPECT_EQ(cut, std::vector<std::int32_t>(whole.begin(), first));
 }
 
 TEST_P(GenerateTest, RefusesMorePositionsThanItWasMadeFor) {
   const std::vector<std::int32_t> prompt{5, 17, 3};
-  EXPECT_EQ(engine_->generate(prompt, kLength - 3, {}).size(), static_cast<std::size_t>(kLength - 3));
-  EXPECT_THROW(engine_->generate(prompt, kLength - 2, {}), Error);
+  EXPECT_EQ(generate(*engine_, prompt, kLength - 3, {}).size(), static_cast<std::size_t>(kLength - 3));
+  EXPECT_THROW(generate(*engine_, prompt, kLength - 2, {}), Error);
 }
 
 INSTANTIATE_TEST_SUITE_P(

@@ -76,11 +76,12 @@ Outcome run(const tiny::Shape& shape, const std::vector<tiny::Row>& rows,
     outcome.loss += engine.train_micro_batch(batch, 0.1f);
   }
   engine.finish_accumulation(outcome.loss);
-  engine.export_gradients([&](const std::string& name, std::int64_t offset, std::span<const float> values) {
-    std::vector<float>& all = outcome.gradients[name];
-    all.resize(static_cast<std::size_t>(offset));
-    all.insert(all.end(), values.begin(), values.end());
-  });
+  engine.state_access().export_gradients(
+      [&](const std::string& name, std::int64_t offset, std::span<const float> values) {
+        std::vector<float>& all = outcome.gradients[name];
+        all.resize(static_cast<std::size_t>(offset));
+        all.insert(all.end(), values.begin(), values.end());
+      });
   return outcome;
 }
 

@@ -69,7 +69,7 @@ inline ModelConfig config_of(const Shape& shape) {
 
 // Fills an engine's parameters: norms' weights around 1, everything else around 0, by name and seed alone.
 inline void load_random(Engine& engine, std::uint32_t seed = 1, float scale = 0.15f) {
-  engine.load([&](const std::string& name, std::int64_t offset, std::span<float> values) {
+  engine.state_access().load([&](const std::string& name, std::int64_t offset, std::span<float> values) {
     std::seed_seq sequence(name.begin(), name.end());
     std::mt19937 random(sequence);
     random.discard(seed);
@@ -136,12 +136,13 @@ using Weights = std::map<std::string, std::vector<float>>;
 // Every parameter as its fp32 master.
 inline Weights weights_of(Engine& engine) {
   Weights weights;
-  engine.export_parameters([](const std::string&) { return DType::float32; },
-                           [&](const std::string& name, std::int64_t offset, std::span<const float> values) {
-                             std::vector<float>& all = weights[name];
-                             all.resize(static_cast<std::size_t>(offset));
-                             all.insert(all.end(), values.begin(), values.end());
-                           });
+  engine.state_access().export_parameters(
+      [](const std::string&) { return DType::float32; },
+      [&](const std::string& name, std::int64_t offset, std::span<const float> values) {
+        std::vector<float>& all = weights[name];
+        all.resize(static_cast<std::size_t>(offset));
+        all.insert(all.end(), values.begin(), values.end());
+      });
   return weights;
 }
 

@@ -109,7 +109,7 @@ void run(const json& request, Communicator& control, const LocalRank& local) {
   options.row_length = request.at("length");
   options.strategy = strategy_of(request);
   Engine engine(model, options, communicator);
-  engine.load([&](const std::string& name, std::int64_t offset, std::span<float> values) {
+  engine.state_access().load([&](const std::string& name, std::int64_t offset, std::span<float> values) {
     directory.read_tensor(name, offset, values);
   });
 
@@ -132,7 +132,7 @@ void run(const json& request, Communicator& control, const LocalRank& local) {
     losses.push_back(sums.loss_sum / static_cast<double>(supervised));
     norms.push_back(sums.gradient_norm);
     if (step == 1) {
-      engine.export_gradients(
+      engine.state_access().export_gradients(
           [&](const std::string& name, std::int64_t offset, std::span<const float> values) {
             dump.add("grad." + name, offset, values);
           });
@@ -140,7 +140,7 @@ void run(const json& request, Communicator& control, const LocalRank& local) {
     engine.optimizer_step(adamw, request.value("learning_rate", 1e-3), step,
                           clip_factor(sums.gradient_norm, request.value("clip", 1.0)));
   }
-  engine.export_parameters([](const std::string&) { return DType::float32; },
+  engine.state_access().export_parameters([](const std::string&) { return DType::float32; },
                            [&](const std::string& name, std::int64_t offset, std::span<const float> values) {
                              dump.add("weight." + name, offset, values);
                            });

@@ -1,17 +1,19 @@
-// Greedy answers, token by token, with a cache of keys and values.
+#include "trainer/engine/generator.h"
+
 #include <ATen/ops/argmax.h>
 
 #include <algorithm>
 
 #include "sharding/memory/category.h"
 #include "trainer/engine/engine.h"
-#include "trainer/ops/head.h"
 #include "trainer/ops/target.h"
 
 namespace autoglm {
+namespace {
 
-at::Tensor Engine::next_token_logits(std::span<const std::int32_t> ids,
-                                     std::vector<ops::KeyValueCache>& caches, std::int64_t past) {
+// The next tokens of an answer, `past` tokens after its beginning.
+ForwardContext context_for(std::span<const std::int32_t> ids, std::vector<ops::KeyValueCache>& caches,
+                           std::int64_t past, at::Device device) {
   const auto count = static_cast<std::int64_t>(ids.size());
   const at::TensorOptions host = at::TensorOptions().device(at::kCPU);
   at::Tensor id_row = at::empty({1, count}, host.dtype(at::kLong));
@@ -22,40 +24,26 @@ at::Tensor Engine::next_token_logits(std::span<const std::int32_t> ids,
   }
   ForwardContext context;
   context.rows.length = count;
-  context.ids = id_row.to(options_.device);
-  context.positions = positions.to(options_.device);
-  context.rotary = &rotary_;
+  context.ids = id_row.to(device);
+  context.positions = positions.to(device);
   context.caches = &caches;
   context.past = past;
-  weights_->acquire(0);
-  weights_->prefetch(1);
-  at::Tensor x = model_.embedding->forward(anchor_, context);
-  weights_->release(0);
-  for (std::size_t i = 0; i < model_.layers.size(); ++i) {
-    weights_->acquire(i + 1);
-    weights_->prefetch(i + 2);
-    x = model_.layers[i]->forward(x, context);
-    weights_->release(i + 1);
-  }
-  const at::Tensor last = x.view({count, x.size(-1)}).narrow(0, count - 1, 1).contiguous();
-  acquire_head();
-  at::Tensor logits = ops::head_logits(last, model_.head->head());
-  release_head();
-  return logits;
+  return context;
 }
 
-std::vector<std::int32_t> Engine::generate(std::span<const std::int32_t> prompt, std::int64_t max_new_tokens,
-                                           std::span<const std::int32_t> stop_ids) {
-  const at::NoGradGuard no_grad;
+}  // namespace
+
+std::vector<std::int32_t> generate(Engine& engine, std::span<const std::int32_t> prompt,
+                                   std::int64_t max_new_tokens, std::span<const std::int32_t> stop_ids) {
   const CategoryScope scope(MemoryCategory::activations);
-  const ModelConfig& config = model_.config;
+  const ModelConfig& config = engine.model().config;
   const std::int64_t capacity = static_cast<std::int64_t>(prompt.size()) + max_new_tokens;
-  AUTOGLM_CHECK(!prompt.empty() && capacity <= options_.max_positions, "{} positions", capacity);
+  AUTOGLM_CHECK(!prompt.empty() && capacity <= engine.options().max_positions, "{} positions", capacity);
   std::vector<ops::KeyValueCache> caches;
   for (std::int64_t i = 0; i < config.num_layers; ++i) {
     const auto empty = [&] {
       return at::empty({1, capacity, config.num_key_heads, config.head_dim},
-                       states_.front().working.options());
+                       engine.block_state(0).working.options());
     };
     caches.push_back({empty(), empty()});
   }
@@ -63,7 +51,7 @@ std::vector<std::int32_t> Engine::generate(std::span<const std::int32_t> prompt,
   std::vector<std::int32_t> input(prompt.begin(), prompt.end());
   std::int64_t past = 0;
   while (static_cast<std::int64_t>(answer.size()) < max_new_tokens) {
-    const at::Tensor logits = next_token_logits(input, caches, past);
+    const at::Tensor logits = engine.logits(context_for(input, caches, past, engine.options().device), 1);
     past += static_cast<std::int64_t>(input.size());
     const auto next = static_cast<std::int32_t>(at::argmax(logits).item<std::int64_t>());
     if (std::find(stop_ids.begin(), stop_ids.end(), next) != stop_ids.end()) break;

@@ -1,7 +1,5 @@
-// Changing where bytes live between two steps.
-#include <ATen/ops/empty.h>
-
-#include "trainer/engine/engine.h"
+// Moving a block's states to where another strategy puts them.
+#include "trainer/states/block_state.h"
 
 namespace autoglm {
 namespace {
@@ -73,31 +71,6 @@ void BlockState::relocate(const Strategy& strategy, std::int64_t host_elements) 
   next.copy_working(*this);
   next.copy_optimizer(*this);
   *this = std::move(next);
-}
-
-void Engine::change_strategy(const Strategy& strategy) {
-  const std::string conflict = strategy_conflict(strategy, options_.precision);
-  AUTOGLM_CHECK(conflict.empty(), "{}", conflict);
-  reducer_->finish();
-  reducer_->discard();
-  streams_.compute().record().synchronize();
-  activations_.reset();
-  optimizer_.reset();
-  weights_.reset();
-  reducer_.reset();
-  squares_piece_.reset();
-  device_sums_.reset();
-  for (SavedLayer& saved : saved_) saved = {};
-  options_.strategy = strategy;
-  const StatePlacement next = placement();
-  std::vector<BlockState> layouts;
-  for (Block* block : model_.blocks()) layouts.emplace_back(*block, next);
-  const std::vector<std::int64_t> on_host = host_elements(layouts, strategy.offload_optimizer);
-  // Gradients mean nothing any more; what they held makes room for what moves.
-  for (std::size_t i = 0; i < states_.size(); ++i) states_[i].relocate(strategy, on_host[i]);
-  allocate_buffers();
-  failed_ = false;
-  last_out_of_memory_.reset();
 }
 
 }  // namespace autoglm
