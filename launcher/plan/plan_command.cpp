@@ -15,6 +15,7 @@
 #include "launcher/planner/model_catalog.h"
 #include "launcher/planner/plan_text.h"
 #include "launcher/planner/rates.h"
+#include "trainer/models/model.h"
 
 namespace autoglm {
 namespace {
