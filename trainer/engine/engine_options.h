@@ -7,6 +7,7 @@
 #include <functional>
 #include <string_view>
 
+#include "base/dtype.h"
 #include "sharding/strategy.h"
 
 namespace autoglm {

@@ -66,7 +66,7 @@ TEST_F(SearchTest, LessMemoryIsNeverFaster) {
     EXPECT_GE(plan->chosen.time.total(), before / 1.04) << share;
     before = plan->chosen.time.total();
     for (const Candidate& one : plan->alternatives)
-      EXPECT_TRUE(strategy_conflict(one.strategy, true).empty());
+      EXPECT_TRUE(strategy_conflict(one.strategy, Precision::bf16).empty());
   }
 }
 
