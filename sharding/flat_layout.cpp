@@ -2,8 +2,8 @@
 
 namespace autoglm {
 
-FlatLayout::FlatLayout(std::span<const std::int64_t> parameter_elements, int world_size)
-    : world_size_(world_size) {
+FlatLayout::FlatLayout(std::span<const std::int64_t> parameter_elements, int num_shards, std::int64_t grain)
+    : num_shards_(num_shards) {
   const auto round_up = [](std::int64_t value, std::int64_t unit) {
     return (value + unit - 1) / unit * unit;
   };
@@ -11,9 +11,9 @@ FlatLayout::FlatLayout(std::span<const std::int64_t> parameter_elements, int wor
   for (const std::int64_t elements : parameter_elements) {
     offsets_.push_back(cursor);
     elements_.push_back(elements);
-    cursor = round_up(cursor + elements, kAlignment);
+    cursor = round_up(cursor + elements, grain);
   }
-  shard_elements_ = round_up(cursor, kAlignment * world_size) / world_size;
+  shard_elements_ = round_up(cursor, grain * num_shards) / num_shards;
 }
 
 }  // namespace autoglm

@@ -60,7 +60,8 @@ Engine::Engine(Model& model, const EngineOptions& options, Communicator& communi
       streams_(options.device),
       workspace_(start_products(options.device)),
       rotary_(ops::make_rotary_table(model.config.rotary, options_.max_positions, options.device)),
-      states_(model, placement_of(options_, communicator), communicator, streams_, options.seed) {
+      states_(model, placement_of(options_, communicator), {communicator, communicator}, streams_,
+              options.seed) {
   while (lowest_trainable_ < states_.size() && !states_[lowest_trainable_].trainable()) ++lowest_trainable_;
   AUTOGLM_CHECK(lowest_trainable_ < states_.size(), "nothing is trainable");
   offload_activations();

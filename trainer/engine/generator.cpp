@@ -42,8 +42,9 @@ std::vector<std::int32_t> generate(Engine& engine, std::span<const std::int32_t>
   std::vector<ops::KeyValueCache> caches;
   for (std::int64_t i = 0; i < config.num_layers; ++i) {
     const auto empty = [&] {
-      return at::empty({1, capacity, config.num_key_heads, config.head_dim},
-                       engine.block_state(0).working.options());
+      return at::empty(
+          {1, capacity, config.num_key_heads, config.head_dim},
+          at::TensorOptions().dtype(scalar_type(engine.options().precision)).device(engine.options().device));
     };
     caches.push_back({empty(), empty()});
   }

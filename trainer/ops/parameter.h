@@ -4,6 +4,8 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -16,6 +18,10 @@ struct ParameterSpec {
   std::string name;  // as in the Hugging Face file
   std::vector<std::int64_t> shape;
   bool decays = true;  // weight decay applies (not to biases and norms)
+  // Writes fp32 values from element `offset` on, of a parameter that no file holds; empty: a file holds it.
+  std::function<void(std::int64_t offset, std::span<float> values)> initialise = {};
+
+  bool from_file() const { return !initialise; }
 
   std::int64_t num_elements() const {
     std::int64_t product = 1;

@@ -8,24 +8,10 @@
 #include <span>
 #include <vector>
 
-#include "sharding/flat_layout.h"
-#include "sharding/memory/category.h"
 #include "sharding/strategy.h"
-#include "trainer/models/block.h"
+#include "trainer/states/flat_weights.h"
 
 namespace autoglm {
-
-// Elements [begin, end) of a block's trainable parameters.
-struct ElementRange {
-  std::int64_t begin = 0;
-  std::int64_t end = 0;
-
-  std::int64_t size() const { return end - begin; }
-  ElementRange within(ElementRange other) const {
-    const std::int64_t low = std::max(begin, other.begin);
-    return {low, std::max(low, std::min(end, other.end))};
-  }
-};
 
 // Optimizer state of a range, in one memory.
 struct OptimizerPart {
@@ -60,16 +46,13 @@ struct StatePlacement {
   at::Device device = at::kCPU;
 };
 
-// Trainable parameters lie before frozen ones in the working weights; each group is laid out and sharded for
-// itself, so that what is trained is dealt evenly.
 class BlockState {
  public:
   Block* block = nullptr;
-  FlatLayout layout;   // trainable parameters; frozen ones have no elements in it
-  FlatLayout frozen;   // the others
-  at::Tensor working;  // bf16 or fp32: [whole_elements()], or [shard_elements()] in stage 3
-  MemoryPool working_pool = MemoryPool::device;
-  std::vector<OptimizerPart> optimizer;  // in order of their ranges
+  FlatWeights trained;  // working weights
+  FlatWeights frozen;
+  MemoryPool working_pool = MemoryPool::device;  // of both
+  std::vector<OptimizerPart> optimizer;          // in order of their ranges
   std::vector<GradientPart> gradients;
   bool accumulated = false;  // whether the accumulators hold anything of this step yet
   bool stepped = false;      // whether the moments hold anything yet
@@ -81,42 +64,43 @@ class BlockState {
 
   // Elements that this rank optimizes: all trainable ones in stage 0, else its shard.
   ElementRange optimizer_range() const;
-  ElementRange shard() const {
-    return {rank_ * layout.shard_elements(), (rank_ + 1) * layout.shard_elements()};
-  }
+  ElementRange shard() const { return trained.shard(); }
 
   // Allocates everything; the last `host_elements` of optimizer_range(), a multiple of
   // FlatLayout::kAlignment, lie on the host, and so do the accumulators of what this rank sums of them.
   // Weights are to be loaded; moments have no values before the first step of AdamW, which takes them as
   // zero.
   //
-  // `kept`, when defined, is taken for the working weights instead of a new tensor.
-  void allocate(std::int64_t host_elements, const at::Tensor& kept = {});
+  // The working weights of `kept`, if given, are taken instead of new tensors.
+  void allocate(std::int64_t host_elements, const BlockState* kept = nullptr);
 
   // Moves the states to where another strategy puts them, with the same bits; gradients are dropped. States
   // may be sharded further or go to the host, not come back together. The block's slots must be unbound, and
   // nothing may be under way. Where nothing changes, nothing is touched.
   void relocate(const Strategy& strategy, std::int64_t host_elements);
 
-  std::int64_t whole_elements() const { return layout.total_elements() + frozen.total_elements(); }
-  std::int64_t shard_elements() const { return layout.shard_elements() + frozen.shard_elements(); }
-  bool trainable() const { return layout.total_elements() > 0; }
+  std::int64_t whole_elements() const { return trained.total_elements() + frozen.total_elements(); }
+  bool trainable() const { return trained.total_elements() > 0; }
 
-  // The working weights of a range of trainable elements that this rank holds.
-  at::Tensor working_range(ElementRange range) const;
+  // The group that parameter `index` belongs to.
+  const FlatWeights& group_of(std::size_t index) const {
+    return block->parameters()[index].trainable() ? trained : frozen;
+  }
+  // Its elements in that group, and those of them that are held here.
+  ElementRange elements_of(std::size_t index) const { return group_of(index).elements_of(index); }
+  ElementRange held_elements_of(std::size_t index) const {
+    return elements_of(index).within(group_of(index).held());
+  }
 
-  // The elements of parameter `index` in its group, and those of them that the working weights here hold.
-  ElementRange elements_of(std::size_t index) const;
-  ElementRange held_elements_of(std::size_t index) const;
-  // Where such an element lies in `working`.
-  std::int64_t working_offset(std::size_t index, std::int64_t element) const;
-
-  // Binds the parameters' weights to a buffer of whole_elements(), or unbinds them when it is undefined.
+  // Binds the parameters' weights to a buffer that begins with the trained group and goes on with the frozen
+  // one, [whole_elements()]; or to the weights held here, which must be whole; or to nothing.
   void bind_weights(const at::Tensor& whole);
+  void bind_own_weights();
+  void unbind_weights();
 
-  // Points every trainable parameter's gradient into `flat` (fp32 [layout.total_elements()]), or away from it
+  // Points every trainable parameter's gradient into `flat` (fp32 [trained.total_elements()]), or away from it
   // when undefined.
-  void bind_gradients(const at::Tensor& flat);
+  void bind_gradients(const at::Tensor& flat) { trained.bind_gradients(*block, flat); }
 
   // Throws Error(bug) naming a trainable parameter whose gradient no op has asked for since the last call.
   void check_gradients_written() const;
@@ -124,26 +108,13 @@ class BlockState {
   void check_gradient_written(const Parameter& parameter) const;
 
  private:
-  void copy_working(const BlockState& from);
   void copy_optimizer(const BlockState& from);
 
   StatePlacement placement_;
-  int rank_ = 0;
 };
 
 // How many elements of each block's optimizer_range() lie on the host: together `fraction` of all, to the
 // nearest FlatLayout::kAlignment, from the last block backwards, cutting one of them.
 std::vector<std::int64_t> host_elements(std::span<const BlockState> states, double fraction);
-
-// An uninitialized flat tensor in a pool: of `device`, or of the host beside it (meta's own on meta).
-at::Tensor allocate_flat(std::int64_t elements, at::ScalarType type, at::Device device,
-                         MemoryCategory category, MemoryPool pool = MemoryPool::device);
-
-// Pointer to an element of a flat tensor; null on meta.
-inline void* element_pointer(const at::Tensor& flat, std::int64_t element) {
-  if (flat.is_meta() || !flat.defined()) return nullptr;
-  return static_cast<char*>(flat.mutable_data_ptr()) +
-         element * static_cast<std::int64_t>(flat.element_size());
-}
 
 }  // namespace autoglm

@@ -39,7 +39,7 @@ GradientReducer::GradientReducer(std::span<BlockState> states, const StatePlacem
                                  Communicator& communicator, EngineStreams& streams)
     : states_(states), placement_(placement), communicator_(communicator), streams_(streams) {
   std::vector<std::int64_t> elements;
-  for (const BlockState& state : states) elements.push_back(state.layout.total_elements());
+  for (const BlockState& state : states) elements.push_back(state.trained.total_elements());
   SlotPlan plan = placement.strategy.reduce == ReduceMode::step
                       ? own_slots(elements)
                       : share_slots(states, elements, TiedHeadSlot::of_layers);
@@ -74,11 +74,11 @@ void GradientReducer::acquire(std::size_t index) {
   Slot& slot = slots_[slot_of_[index]];
   while (slot.in_flight) retire_oldest();
   AUTOGLM_CHECK(slot.owner == nullptr, "the slot of {} is still being written", state.block->name());
-  AUTOGLM_CHECK(state.layout.total_elements() <= slot.buffer.numel(), "{} is larger than its slot",
+  AUTOGLM_CHECK(state.trained.total_elements() <= slot.buffer.numel(), "{} is larger than its slot",
                 state.block->name());
   streams_.wait_exposed(slot.downloaded);
   slot.owner = &state;
-  const at::Tensor flat = slot.buffer.narrow(0, 0, state.layout.total_elements());
+  const at::Tensor flat = slot.buffer.narrow(0, 0, state.trained.total_elements());
   const bool keeps = placement_.strategy.reduce == ReduceMode::step && std::exchange(state.accumulated, true);
   if (!keeps) flat.zero_();
   state.bind_gradients(flat);
@@ -103,8 +103,7 @@ void GradientReducer::start(std::size_t index) {
   BlockState& state = *slot.owner;
   auto* data = static_cast<float*>(element_pointer(slot.buffer, 0));
   auto* shard = static_cast<float*>(element_pointer(slot.buffer, state.shard().begin));
-  slot.reduced =
-      communicator_.reduce_scatter(data, shard, state.layout.shard_elements(), streams_.compute().record());
+  slot.reduced = communicator_.reduce_scatter(data, shard, state.shard().size(), streams_.compute().record());
   slot.in_flight = true;
   in_flight_.push_back(index);
   for (const GradientPart& part : state.gradients) {

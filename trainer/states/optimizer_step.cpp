@@ -101,7 +101,7 @@ void OptimizerStep::start_gather(std::size_t block) {
   // The slot's previous block has been read by compute.
   upload.wait(compute.record());
   const bool from_host = copy_parts(MemoryPool::host, upload);
-  const std::int64_t count = state.layout.shard_elements();
+  const std::int64_t count = state.shard().size();
   gathers_done_[block] = communicator_.all_gather(element_pointer(whole, communicator_.rank() * count),
                                                   element_pointer(whole, 0),
                                                   count * static_cast<std::int64_t>(whole.element_size()),
@@ -129,7 +129,7 @@ void OptimizerStep::load(std::size_t index) {
   Stream& stream = stages_gradients(part) ? streams_.download() : inward();
   stream.wait(stored_[stage]);
   if (loads_weights) {
-    queue_copy(stream, weight_staging_[stage], 0, states_[piece.block].working_range(piece.range), 0,
+    queue_copy(stream, weight_staging_[stage], 0, states_[piece.block].trained.range(piece.range), 0,
                piece.range.size());
   }
   if (stages_gradients(part)) {
@@ -161,7 +161,7 @@ AdamWSlice OptimizerStep::slice_of(std::size_t index, ElementRange range) const 
   if (stages_weights(part)) {
     slice.working = element_pointer(weight_staging_[stage], in_piece);
   } else if (!part.is_working) {
-    slice.working = element_pointer(state.working_range(range), 0);
+    slice.working = element_pointer(state.trained.range(range), 0);
   }
   if (stages_gradients(part)) {
     slice.gradient = element_pointer(gradient_staging_[stage], in_piece);
@@ -186,7 +186,7 @@ void OptimizerStep::update(std::size_t index, StepContext& context) {
   if (gathers_) wait(gathers_done_[piece.block]);
   wait(loaded_[index % kNumStages]);
   wait(stored_[index % kNumStages]);
-  if (!ops::computes(state.working)) return;
+  if (!ops::computes(state.trained.values())) return;
   context.plain.first = context.decaying.first = !state.stepped;
   for (std::size_t i = 0; i < state.block->parameters().size(); ++i) {
     const Parameter& parameter = state.block->parameters()[i];
@@ -206,7 +206,7 @@ void OptimizerStep::store(std::size_t index) {
   if (!stages_weights(part_of(piece))) return;
   outward().wait(streams_.compute().record());
   const BlockState& state = states_[piece.block];
-  queue_copy(outward(), state.working_range(piece.range), 0, weight_staging_[index % kNumStages], 0,
+  queue_copy(outward(), state.trained.range(piece.range), 0, weight_staging_[index % kNumStages], 0,
              piece.range.size());
   stored_[index % kNumStages] = outward().record();
 }

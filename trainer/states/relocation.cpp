@@ -20,17 +20,6 @@ void copy_range(const at::Tensor& to, std::int64_t to_first, const at::Tensor& f
 
 }  // namespace
 
-void BlockState::copy_working(const BlockState& from) {
-  if (working.is_same(from.working)) return;
-  if (working.numel() == from.working.numel()) {
-    working.copy_(from.working);
-    return;
-  }
-  copy_range(working, 0, from.working, shard().begin, shard().size());
-  const std::int64_t piece = frozen.shard_elements();
-  copy_range(working, shard().size(), from.working, from.layout.total_elements() + rank_ * piece, piece);
-}
-
 void BlockState::copy_optimizer(const BlockState& from) {
   for (OptimizerPart& to : optimizer) {
     for (const OptimizerPart& part : from.optimizer) {
@@ -61,14 +50,15 @@ void BlockState::relocate(const Strategy& strategy, std::int64_t host_elements) 
     placement_.strategy = strategy;
     return;
   }
-  bind_weights({});
+  unbind_weights();
   gradients.clear();
   StatePlacement placement = placement_;
   placement.strategy = strategy;
   BlockState next(*block, placement);
   next.stepped = stepped;
-  next.allocate(host_elements, same_working ? working : at::Tensor());
-  next.copy_working(*this);
+  next.allocate(host_elements, same_working ? this : nullptr);
+  next.trained.copy_from(trained);
+  next.frozen.copy_from(frozen);
   next.copy_optimizer(*this);
   *this = std::move(next);
 }

@@ -18,7 +18,7 @@ void each_working(const BlockState& state, const std::function<void(const HeldSt
     const ElementRange held = state.held_elements_of(i);
     if (held.size() == 0) continue;
     visit({state.block->parameters()[i], held.begin - state.elements_of(i).begin,
-           state.working.narrow(0, state.working_offset(i, held.begin), held.size())});
+           state.group_of(i).range(held)});
   }
 }
 
@@ -100,7 +100,8 @@ void StateAccess::load(const std::function<void(const std::string&, std::int64_t
       const ElementRange all = state.elements_of(i), held = state.held_elements_of(i);
       for (std::int64_t at = held.begin; at < held.end; at += kPiece) {
         piece.resize(static_cast<std::size_t>(std::min(kPiece, held.end - at)));
-        read(state.block->parameters()[i].name(), at - all.begin, piece);
+        const ParameterSpec& spec = state.block->parameters()[i].spec();
+        spec.from_file() ? read(spec.name, at - all.begin, piece) : spec.initialise(at - all.begin, piece);
         store_weights(state, i, at, piece);
       }
     }
@@ -130,7 +131,7 @@ void StateAccess::visit_pieces(
   sharded = sharded && communicator_.size() > 1;
   std::vector<float> piece;
   for (const BlockState& state : states_) {
-    const std::int64_t shard = state.layout.shard_elements();
+    const std::int64_t shard = state.shard().size();
     for (std::size_t i = 0; i < state.block->parameters().size(); ++i) {
       const Parameter& parameter = state.block->parameters()[i];
       if (!parameter.trainable()) continue;

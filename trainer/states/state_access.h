@@ -47,7 +47,8 @@ class StateAccess {
   void fill(StateKind kind, const std::function<void(const HeldState&)>& read);
 
   // Fills working and master weights: `read(name, offset, values)` writes fp32 values from element `offset`
-  // on, a piece at a time. Nothing beyond what this rank holds is read.
+  // on, a piece at a time; parameters that no file holds initialise themselves. Nothing beyond what this rank
+  // holds is read.
   void load(
       const std::function<void(const std::string& name, std::int64_t offset, std::span<float> values)>& read);
 

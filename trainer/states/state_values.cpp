@@ -86,7 +86,8 @@ void round_to_bf16(std::span<float> values) {
 
 void store_weights(BlockState& state, std::size_t parameter, std::int64_t begin,
                    std::span<const float> values) {
-  store_working(state.working, state.working_offset(parameter, begin), values);
+  const FlatWeights& group = state.group_of(parameter);
+  store_working(group.values(), begin - group.held().begin, values);
   if (!state.block->parameters()[parameter].trainable()) return;
   const ElementRange piece{begin, begin + static_cast<std::int64_t>(values.size())};
   for (const OptimizerPart& part : state.optimizer) {
@@ -110,7 +111,7 @@ void read_master(const BlockState& state, ElementRange range, std::span<float> v
       // The two may lie in different memories.
       std::vector<simd::bf16_bits> upper(static_cast<std::size_t>(mine.size()));
       std::vector<std::int16_t> lower(upper.size());
-      read_elements(state.working_range(mine), 0, upper.data(), mine.size());
+      read_elements(state.trained.range(mine), 0, upper.data(), mine.size());
       read_elements(part.remainder, at, lower.data(), mine.size());
       simd::float_kernels().join_master(upper.data(), lower.data(), to, mine.size());
     }

@@ -2,9 +2,9 @@
 
 namespace autoglm {
 
-TrainingStates::TrainingStates(const Model& model, const StatePlacement& placement,
-                               Communicator& communicator, EngineStreams& streams, std::uint64_t seed)
-    : model_(model), placement_(placement), communicator_(communicator), streams_(streams), seed_(seed) {
+TrainingStates::TrainingStates(const Model& model, const StatePlacement& placement, const StateGroups& groups,
+                               EngineStreams& streams, std::uint64_t seed)
+    : model_(model), placement_(placement), groups_(groups), streams_(streams), seed_(seed) {
   for (Block* block : model.blocks()) blocks_.emplace_back(*block, placement);
   const std::vector<std::int64_t> on_host = host_elements(blocks_, placement.strategy.offload_optimizer);
   for (std::size_t i = 0; i < blocks_.size(); ++i) blocks_[i].allocate(on_host[i]);
@@ -13,9 +13,9 @@ TrainingStates::TrainingStates(const Model& model, const StatePlacement& placeme
 
 // Everything that is no state: slots and staging buffers.
 void TrainingStates::allocate_buffers() {
-  reducer_.emplace(blocks_, placement_, communicator_, streams_);
-  weights_.emplace(blocks_, placement_, communicator_, streams_);
-  optimizer_.emplace(blocks_, placement_, communicator_, streams_, *reducer_, *weights_, seed_);
+  reducer_.emplace(blocks_, placement_, groups_.shards, streams_);
+  weights_.emplace(blocks_, placement_, groups_.weights, streams_);
+  optimizer_.emplace(blocks_, placement_, groups_.shards, streams_, *reducer_, *weights_, seed_);
   norm_.emplace(blocks_, placement_);
 }
 

@@ -18,11 +18,17 @@
 
 namespace autoglm {
 
+// Whose ranks share what. Today all ranks are one group for both.
+struct StateGroups {
+  Communicator& shards;   // sum gradients, and divide master weights and moments among themselves
+  Communicator& weights;  // gather working weights
+};
+
 class TrainingStates {
  public:
   // Allocates the states of every block, slots and staging buffers; weights are to be loaded. All references
   // must outlive the object. `seed` keys the rounding of bf16 moments.
-  TrainingStates(const Model& model, const StatePlacement& placement, Communicator& communicator,
+  TrainingStates(const Model& model, const StatePlacement& placement, const StateGroups& groups,
                  EngineStreams& streams, std::uint64_t seed);
   TrainingStates(const TrainingStates&) = delete;
   TrainingStates& operator=(const TrainingStates&) = delete;
@@ -37,7 +43,7 @@ class TrainingStates {
   OptimizerStep& optimizer() { return *optimizer_; }
   const GradientNorm& norm() const { return *norm_; }
   // Valid until the strategy changes.
-  StateAccess access() { return {blocks_, *weights_, placement_, communicator_}; }
+  StateAccess access() { return {blocks_, *weights_, placement_, groups_.shards}; }
 
   // Moves everything to where `strategy` puts it, with the same bits, between steps; what was accumulated is
   // dropped. States may move to the host and be sharded further, never back, and keep their dtypes and
@@ -50,7 +56,7 @@ class TrainingStates {
 
   const Model& model_;
   StatePlacement placement_;
-  Communicator& communicator_;
+  StateGroups groups_;
   EngineStreams& streams_;
   std::uint64_t seed_;
   std::vector<BlockState> blocks_;

@@ -1,10 +1,22 @@
 #include "trainer/states/weight_source.h"
 
 #include <algorithm>
+#include <functional>
 
 #include "trainer/states/slot_plan.h"
 
 namespace autoglm {
+namespace {
+
+// Both groups of a block, each with the element of a slot at which it begins.
+void each_group(const BlockState& state,
+                const std::function<void(const FlatWeights& group, std::int64_t begin)>& visit) {
+  visit(state.trained, 0);
+  visit(state.frozen, state.trained.total_elements());
+}
+
+}  // namespace
+
 WeightSource::WeightSource(std::span<BlockState> states, const StatePlacement& placement,
                            Communicator& communicator, EngineStreams& streams)
     : states_(states),
@@ -57,7 +69,7 @@ void WeightSource::acquire(std::size_t index) {
 
 void WeightSource::release(std::size_t index) {
   if (!in_slots()) return;
-  states_[index].bind_weights({});
+  states_[index].unbind_weights();
   slots_[slot_of_[index]].free = streams_.compute().record();
 }
 
@@ -66,26 +78,19 @@ void WeightSource::fill(std::size_t index, Slot& slot) {
   AUTOGLM_CHECK(!slot.holds || !states_[*slot.holds].block->parameters().front().bound(),
                 "the slot of {} is still being read", state.block->name());
   slot.holds = index;
-  Stream& upload = streams_.upload();
-  const bool on_host = state.working_pool == MemoryPool::host;
-  if (!on_host) {
-    slot.filled = gather(state, slot.buffer, state.working, both(slot.free, current_[index]));
+  if (state.working_pool == MemoryPool::device) {
+    slot.filled = gather(state, slot.buffer, true, both(slot.free, current_[index]));
     return;
   }
+  Stream& upload = streams_.upload();
   upload.wait(slot.free);
   upload.wait(current_[index]);
-  if (!placement_.strategy.shards_weights()) {
-    queue_copy(upload, slot.buffer, 0, state.working, 0, state.whole_elements());
-    slot.filled = upload.record();
-    return;
-  }
-  // Each group's shard goes to its place in the slot and is gathered around it.
-  const std::int64_t trainable = state.layout.shard_elements(), frozen = state.frozen.shard_elements();
-  const int rank = communicator_.rank();
-  queue_copy(upload, slot.buffer, rank * trainable, state.working, 0, trainable);
-  queue_copy(upload, slot.buffer, state.layout.total_elements() + rank * frozen, state.working, trainable,
-             frozen);
-  slot.filled = gather(state, slot.buffer, {}, upload.record());
+  // What is held here goes to its place in the slot; the other ranks' shards are gathered around it.
+  each_group(state, [&](const FlatWeights& group, std::int64_t begin) {
+    queue_copy(upload, slot.buffer, begin + group.held().begin, group.values(), 0, group.held().size());
+  });
+  slot.filled = upload.record();
+  if (placement_.strategy.shards_weights()) slot.filled = gather(state, slot.buffer, false, slot.filled);
 }
 
 Event WeightSource::both(const Event& a, const Event& b) {
@@ -96,20 +101,16 @@ Event WeightSource::both(const Event& a, const Event& b) {
   return streams_.upload().record();
 }
 
-Event WeightSource::gather(const BlockState& state, const at::Tensor& whole, const at::Tensor& shards,
+Event WeightSource::gather(const BlockState& state, const at::Tensor& whole, bool from_shards,
                            const Event& after) {
-  const std::int64_t trainable = state.layout.shard_elements(), frozen = state.frozen.shard_elements();
-  const int rank = communicator_.rank();
   const auto width = static_cast<std::int64_t>(whole.element_size());
   Event done = after;
-  const auto gather_group = [&](std::int64_t begin, std::int64_t count, std::int64_t place_in_shards) {
-    if (count == 0) return;
-    const void* mine = shards.defined() ? element_pointer(shards, place_in_shards)
-                                        : element_pointer(whole, begin + rank * count);
-    done = communicator_.all_gather(mine, element_pointer(whole, begin), count * width, done);
-  };
-  gather_group(0, trainable, 0);
-  gather_group(state.layout.total_elements(), frozen, trainable);
+  each_group(state, [&](const FlatWeights& group, std::int64_t begin) {
+    if (group.total_elements() == 0) return;
+    const void* mine = from_shards ? element_pointer(group.values(), 0)
+                                   : element_pointer(whole, begin + group.shard().begin);
+    done = communicator_.all_gather(mine, element_pointer(whole, begin), group.shard().size() * width, done);
+  });
   return done;
 }
 
@@ -126,15 +127,16 @@ void WeightSource::updated(std::size_t index, const Event& after) {
   current_[index] = after;
   if (in_slots() && slots_[slot_of_[index]].holds == index) slots_[slot_of_[index]].holds.reset();
   const Strategy& strategy = placement_.strategy;
-  const std::int64_t shard = state.layout.shard_elements();
+  const at::Tensor& weights = state.trained.values();
+  const ElementRange own = state.shard();
   // Nobody else's part is needed here, or it is gathered when the block is.
-  if (shard == 0 || !strategy.shards_optimizer() || strategy.shards_weights() || communicator_.size() == 1)
+  if (own.size() == 0 || !strategy.shards_optimizer() || strategy.shards_weights() ||
+      communicator_.size() == 1)
     return;
-  const auto bytes = shard * static_cast<std::int64_t>(state.working.element_size());
-  const std::int64_t own = communicator_.rank() * shard;
+  const auto bytes = own.size() * static_cast<std::int64_t>(weights.element_size());
   if (state.working_pool == MemoryPool::device) {
-    current_[index] = communicator_.all_gather(element_pointer(state.working, own),
-                                               element_pointer(state.working, 0), bytes, after);
+    current_[index] = communicator_.all_gather(element_pointer(weights, own.begin),
+                                               element_pointer(weights, 0), bytes, after);
     return;
   }
   // Weights on the host pass through the block's slot, where the device's communicator can gather them.
@@ -143,11 +145,11 @@ void WeightSource::updated(std::size_t index, const Event& after) {
   Stream &upload = streams_.upload(), &download = streams_.download();
   upload.wait(slot.free);
   upload.wait(after);
-  queue_copy(upload, slot.buffer, own, state.working, own, shard);
-  const Event gathered = communicator_.all_gather(element_pointer(slot.buffer, own),
+  queue_copy(upload, slot.buffer, own.begin, weights, own.begin, own.size());
+  const Event gathered = communicator_.all_gather(element_pointer(slot.buffer, own.begin),
                                                   element_pointer(slot.buffer, 0), bytes, upload.record());
   download.wait(gathered);
-  queue_copy(download, state.working, 0, slot.buffer, 0, state.layout.total_elements());
+  queue_copy(download, weights, 0, slot.buffer, 0, weights.numel());
   current_[index] = slot.free = slot.filled = download.record();
 }
 

@@ -65,9 +65,8 @@ class WeightSource {
   bool in_slots() const { return !slots_.empty(); }
   void fill(std::size_t index, Slot& slot);
   Event both(const Event& a, const Event& b);
-  // Gathers both groups of a block inside `whole`, in which this rank's shards are in place or in `shards`.
-  Event gather(const BlockState& state, const at::Tensor& whole, const at::Tensor& shards,
-               const Event& after);
+  // Gathers both groups of a block inside `whole`; this rank's shards come from its state, or are in place.
+  Event gather(const BlockState& state, const at::Tensor& whole, bool from_shards, const Event& after);
 
   std::span<BlockState> states_;
   StatePlacement placement_;

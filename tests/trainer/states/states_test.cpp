@@ -3,6 +3,7 @@
 #include "sharding/mpi/mpi_communicator.h"
 #include "tests/trainer/engine/engine_test_main.h"
 #include "tests/trainer/engine/tiny_model.h"
+#include "trainer/ops/linear.h"
 
 namespace autoglm {
 
@@ -177,6 +178,38 @@ TEST_F(StatesTest, ARunGoesOnFromStatesReadElsewhereToTheBit) {
             << from.name << " to " << to.name << ": " << name;
     }
   }
+}
+
+// A layer whose matrix no file holds.
+class InitialisedLayer final : public Block {
+ public:
+  explicit InitialisedLayer(std::int64_t hidden) : Block("layer 1") {
+    const auto count_up = [](std::int64_t offset, std::span<float> values) {
+      for (float& value : values) value = static_cast<float>(offset++);
+    };
+    parameters().emplace_back(ParameterSpec{"made.weight", {hidden, hidden}, true, count_up});
+  }
+  at::Tensor forward(const at::Tensor& x, const ForwardContext&) override {
+    return ops::linear(x, {&parameters().front(), nullptr});
+  }
+};
+
+TEST_F(StatesTest, WhatNoFileHoldsInitialisesItself) {
+  Model model = make_model(tiny::config_of({}));
+  model.layers[1] = std::make_unique<InitialisedLayer>(model.config.hidden_size);
+  EngineOptions options;
+  options.precision = Precision::fp32;
+  options.row_length = kLength;
+  options.strategy.stage = 3;
+  options.strategy.weights = WeightSourceKind::peers;
+  Engine engine(model, options, *ranks_);
+  engine.state_access().load([](const std::string& name, std::int64_t, std::span<float> values) {
+    EXPECT_NE(name, "made.weight");
+    std::fill(values.begin(), values.end(), 0.5F);
+  });
+  const std::vector<float> made = tiny::weights_of(engine).at("made.weight");
+  ASSERT_EQ(static_cast<std::int64_t>(made.size()), model.config.hidden_size * model.config.hidden_size);
+  for (std::size_t i = 0; i < made.size(); ++i) EXPECT_EQ(made[i], static_cast<float>(i));
 }
 
 // Updated weights travel to where they are read while the step is already over.
