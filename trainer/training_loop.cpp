@@ -25,14 +25,13 @@ std::vector<std::int64_t> count_rows(const Dataset& dataset, const LoopOptions& 
 }
 
 TrainingLoop::TrainingLoop(Engine& engine, const Dataset& dataset, const BatchPlan& plan,
-                           Communicator& communicator, const LoopOptions& options,
-                           const LearningRateSchedule& schedule, LoopObserver observer)
+                           Communicator& communicator, const LoopOptions& options, LoopObserver observer)
     : engine_(engine),
       dataset_(dataset),
       plan_(plan),
       communicator_(communicator),
       options_(options),
-      schedule_(schedule),
+      schedule_(make_schedule(options.schedule, plan.num_steps())),
       observer_(std::move(observer)),
       batch_(engine.options().strategy.micro_batch, engine.options().row_length, engine.options().device),
       validation_rows_(dataset.validation_rows()) {}

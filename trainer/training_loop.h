@@ -10,18 +10,9 @@
 #include "trainer/data/batch_plan.h"
 #include "trainer/data/dataset.h"
 #include "trainer/engine/engine.h"
-#include "trainer/optim/schedule.h"
+#include "trainer/loop_options.h"
 
 namespace autoglm {
-
-struct LoopOptions {
-  std::optional<std::int64_t> epochs;  // exactly one of the two
-  std::optional<std::int64_t> steps;
-  std::int64_t global_batch = 16;
-  std::int64_t evaluate_every = 0;  // steps; 0: after each epoch only
-  double clip = 1.0;
-  AdamWSettings adamw;
-};
 
 // One optimizer step over all ranks.
 struct StepReport {
@@ -54,9 +45,9 @@ std::vector<std::int64_t> count_rows(const Dataset& dataset, const LoopOptions& 
 class TrainingLoop {
  public:
   // All referenced objects but `plan` must outlive the loop. `plan` was made for the communicator's size and
-  // the engine's micro-batch.
+  // the engine's micro-batch. Throws Error(usage) when the warm-up is longer than it.
   TrainingLoop(Engine& engine, const Dataset& dataset, const BatchPlan& plan, Communicator& communicator,
-               const LoopOptions& options, const LearningRateSchedule& schedule, LoopObserver observer);
+               const LoopOptions& options, LoopObserver observer);
 
   // Evaluates, then trains all steps with evaluations between them; the one after the last step is left to
   // the caller. Throws AgreedError(not_finite) when a loss or a gradient is not finite; nothing was updated

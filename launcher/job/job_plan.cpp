@@ -44,7 +44,7 @@ MemoryBudget agree_on_budget(Communicator& communicator, MemoryBudget budget) {
 
 PlanWish wish_of(const TrainOptions& options, const JobPlan& job) {
   const MemoryBudget budget = job.budget;
-  return {job.question, job.probe.rates, options.training.global_batch, [budget](int) { return budget; },
+  return {job.question, job.probe.rates, options.training.loop.global_batch, [budget](int) { return budget; },
           options.strategy.memory_limit ? "--memory-limit" : ""};
 }
 
@@ -88,7 +88,8 @@ JobPlan plan_job(const TrainOptions& options, const Model& model, std::int64_t m
   job.budget = agree_on_budget(communicator, job_budget(options.strategy, device, local, job.fixed_resident));
   run_agreed(communicator, [&] {
     MemoryModel memory(job.question);
-    Search search(memory, job.probe.rates, options.strategy.pins, options.training.global_batch, job.budget);
+    Search search(memory, job.probe.rates, options.strategy.pins, options.training.loop.global_batch,
+                  job.budget);
     std::optional<Plan> plan = search.run();
     if (!plan)
       fail(ExitCode::does_not_fit, "{}",
@@ -112,7 +113,7 @@ Plan plan_again(const TrainOptions& options, const JobPlan& job, const Strategy&
     pins.micro_batch = rows;
     pins.master = failed.master;
     pins.head_chunks = failed.head_chunks;
-    Search search(memory, job.probe.rates, pins, options.training.global_batch, budget);
+    Search search(memory, job.probe.rates, pins, options.training.loop.global_batch, budget);
     search.restrict_to([&](const Strategy& next) {
       const bool keeps_host =
           failed.weights != WeightSourceKind::host || next.weights == WeightSourceKind::host;

@@ -96,40 +96,15 @@ EngineOptions engine_options(const TrainOptions& options, const ModelConfig& con
   return engine;
 }
 
-LoopOptions loop_options(const TrainOptions& options) {
-  LoopOptions loop;
-  loop.epochs = options.training.epochs;
-  loop.steps = options.training.steps;
-  loop.global_batch = options.training.global_batch;
-  loop.evaluate_every = options.watching.evaluate_every;
-  loop.clip = options.training.clip;
-  loop.adamw = {options.training.adam_beta1, options.training.adam_beta2, options.training.adam_eps,
-                options.training.weight_decay};
-  return loop;
-}
-
-LearningRateSchedule make_schedule(const TrainingOptions& options, std::int64_t num_steps) {
-  LearningRateSchedule schedule;
-  schedule.kind = options.schedule == Schedule::cosine     ? ScheduleKind::cosine
-                  : options.schedule == Schedule::linear   ? ScheduleKind::linear
-                  : options.schedule == Schedule::constant ? ScheduleKind::constant
-                                                           : ScheduleKind::wsd;
-  schedule.peak = options.learning_rate;
-  schedule.total_steps = num_steps;
-  schedule.warmup_steps = warmup_steps(options.warmup, num_steps);
-  return schedule;
-}
-
 // Everything that is decided before the first tensor is allocated.
 struct Decisions {
   EngineOptions engine;
-  LoopOptions loop;
   BatchPlan batches;
-  LearningRateSchedule schedule;
+  std::int64_t warmup_steps;
   JobPlan job;
 
   nlohmann::ordered_json to_json() const {
-    nlohmann::ordered_json plan = {{"steps", batches.num_steps()}, {"warmup_steps", schedule.warmup_steps}};
+    nlohmann::ordered_json plan = {{"steps", batches.num_steps()}, {"warmup_steps", warmup_steps}};
     plan.update(autoglm::to_json(job));
     return plan;
   }
@@ -141,14 +116,14 @@ Decisions decide(const TrainOptions& options, const Inputs& inputs, const Datase
   Communicator& communicator = device.communicator();
   EngineOptions engine = engine_options(options, inputs.model.config);
   engine.device = device.device();
-  const LoopOptions loop = loop_options(options);
+  const LoopOptions& loop = options.training.loop;
   JobPlan job = plan_job(options, inputs.model, engine.max_positions, device, local);
   engine.strategy = job.strategy();
   return run_agreed(communicator, [&] {
     BatchPlan batches(count_rows(dataset, loop), loop.global_batch, communicator.size(),
                       engine.strategy.micro_batch, loop.steps);
-    const LearningRateSchedule schedule = make_schedule(options.training, batches.num_steps());
-    return Decisions{engine, loop, std::move(batches), schedule, std::move(job)};
+    const std::int64_t warmup = warmup_steps(loop.schedule.warmup, batches.num_steps());
+    return Decisions{engine, std::move(batches), warmup, std::move(job)};
   });
 }
 
@@ -165,7 +140,7 @@ std::string describe(const TrainOptions& options, const Inputs& inputs, const Da
       inputs.model.config.dropout > 0
           ? fmt::format(", without its dropout of {}", inputs.model.config.dropout)
           : "",
-      decisions.batches.num_steps(), decisions.loop.global_batch, options.data.sequence_length,
+      decisions.batches.num_steps(), options.training.loop.global_batch, options.data.sequence_length,
       first.num_micro_batches, first.num_micro_batches == 1 ? "batch" : "batches",
       decisions.engine.strategy.micro_batch, decisions.engine.strategy.micro_batch == 1 ? "row" : "rows",
       describe(decisions.job));
@@ -276,8 +251,7 @@ void train(const TrainOptions& options, Inputs& inputs, const Dataset& dataset, 
     if (report) report->evaluation(step, loss);
     if (step > 0 && step < last) show_samples(options, inputs, *engine, report.get());
   };
-  TrainingLoop loop(*engine, dataset, decisions.batches, communicator, decisions.loop, decisions.schedule,
-                    observer);
+  TrainingLoop loop(*engine, dataset, decisions.batches, communicator, options.training.loop, observer);
   loop.run();
 
   evaluate_last(options, inputs, *engine, loop, decisions, report != nullptr);

@@ -1,7 +1,12 @@
 #include "launcher/options/data_options_binding.h"
 
+#include <fmt/ranges.h>
+
+#include <algorithm>
 #include <charconv>
 #include <nlohmann/json.hpp>
+
+#include "trainer/data/template_spec.h"
 
 namespace autoglm {
 namespace {
@@ -44,8 +49,10 @@ void bind_data_files(OptionTable& table, DataOptions& options) {
 }
 
 void bind_data_options(OptionTable& table, DataOptions& options) {
+  std::vector<std::string> templates = builtin_template_names();
+  std::ranges::sort(templates);
   table.add_text("template", "auto|NAME", options.template_name,
-                 "chatml glm4 llama2 llama3 llama3.1 plain qwen smollm2 zephyr, or the model's own");
+                 fmt::format("{}, or the model's own", fmt::join(templates, " ")));
   table.add_integer("sequence-length", options.sequence_length, {2, 1 << 20}, "tokens of a row");
   table.add(validation_option(options.validation));
   table.add_choice<LossOn>("loss-on", options.loss_on,

@@ -113,6 +113,12 @@ void settle_pins(const OptionTable& table, StrategyPins& pins, Precision precisi
   if (!conflict.empty()) fail(ExitCode::usage, "{}", conflict);
 }
 
+void check_micro_batch(const OptionTable& table, const StrategyPins& pins, std::int64_t global_batch) {
+  if (pins.micro_batch.value_or(1) > global_batch)
+    fail(ExitCode::usage, "{} {} is larger than --global-batch {}, so every pass would compute empty rows",
+         table.spelled("micro-batch"), *pins.micro_batch, global_batch);
+}
+
 void check_recompute_layers(const StrategyPins& pins, std::int64_t num_layers) {
   if (pins.recompute_layers.value_or(0) > num_layers)
     fail(ExitCode::usage, "--recompute-layers {} is more than the {} layers of the model",

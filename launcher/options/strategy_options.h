@@ -34,6 +34,9 @@ void bind_inexact_pins(OptionTable& table, StrategyPins& pins);
 // from the file of --config, the command line wins instead, and `pins` is changed.
 void settle_pins(const OptionTable& table, StrategyPins& pins, Precision precision);
 
+// Throws Error(usage) when a micro-batch has more rows than a step.
+void check_micro_batch(const OptionTable& table, const StrategyPins& pins, std::int64_t global_batch);
+
 // Throws Error(usage) when more layers are to be recomputed than the model has.
 void check_recompute_layers(const StrategyPins& pins, std::int64_t num_layers);
 

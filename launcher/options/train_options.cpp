@@ -52,25 +52,30 @@ Option precision_option(Precision& precision) {
   return option;
 }
 
+void bind_loop(OptionTable& table, LoopOptions& loop) {
+  table.add_integer("epochs", loop.epochs, {1, 1'000'000}, "passes over the data",
+                    std::to_string(*LoopOptions().epochs));
+  table.add_integer("steps", loop.steps, {1, kMostSteps}, "optimizer steps, instead of --epochs", "");
+  table.add_integer("global-batch", loop.global_batch, {1, kMostRows}, "rows of a step over all ranks");
+  table.add_real("learning-rate", "RATE", loop.schedule.peak, {0, 1, true}, "highest learning rate");
+  table.add_choice<ScheduleKind>("schedule", loop.schedule.kind,
+                                 {{"cosine", ScheduleKind::cosine},
+                                  {"linear", ScheduleKind::linear},
+                                  {"constant", ScheduleKind::constant},
+                                  {"wsd", ScheduleKind::wsd}},
+                                 "learning rate after the warm-up");
+  table.add(warmup_option(loop.schedule.warmup));
+  AdamWSettings& adamw = loop.adamw;
+  table.add_real("weight-decay", "X", adamw.weight_decay, {0, 10}, "decoupled; not on biases and norms");
+  table.add_real("adam-beta1", "X", adamw.beta1, {0, 1, false, true}, "decay of the first moment");
+  table.add_real("adam-beta2", "X", adamw.beta2, {0, 1, false, true}, "decay of the second moment");
+  table.add_real("adam-eps", "X", adamw.epsilon, {0, 1, true}, "added to the root of the second moment");
+  table.add_real("clip", "NORM", loop.clip, {0, 1e9}, "largest global gradient norm; 0 turns clipping off");
+}
+
 void bind_training(OptionTable& table, TrainingOptions& training) {
   table.begin_group("Training");
-  table.add_integer("epochs", training.epochs, {1, 1'000'000}, "passes over the data", "3");
-  table.add_integer("steps", training.steps, {1, kMostSteps}, "optimizer steps, instead of --epochs", "");
-  table.add_integer("global-batch", training.global_batch, {1, kMostRows}, "rows of a step over all ranks");
-  table.add_real("learning-rate", "RATE", training.learning_rate, {0, 1, true}, "highest learning rate");
-  table.add_choice<Schedule>("schedule", training.schedule,
-                             {{"cosine", Schedule::cosine},
-                              {"linear", Schedule::linear},
-                              {"constant", Schedule::constant},
-                              {"wsd", Schedule::warmup_stable_decay}},
-                             "learning rate after the warm-up");
-  table.add(warmup_option(training.warmup));
-  table.add_real("weight-decay", "X", training.weight_decay, {0, 10}, "decoupled; not on biases and norms");
-  table.add_real("adam-beta1", "X", training.adam_beta1, {0, 1, false, true}, "decay of the first moment");
-  table.add_real("adam-beta2", "X", training.adam_beta2, {0, 1, false, true}, "decay of the second moment");
-  table.add_real("adam-eps", "X", training.adam_eps, {0, 1, true}, "added to the root of the second moment");
-  table.add_real("clip", "NORM", training.clip, {0, 1e9},
-                 "largest global gradient norm; 0 turns clipping off");
+  bind_loop(table, training.loop);
   table.add(precision_option(training.precision));
   table.add_texts("freeze", "PATTERN", training.freeze,
                   "train all but these, as model.layers.0.*; may be repeated");
@@ -88,9 +93,9 @@ void bind_saving(OptionTable& table, SavingOptions& saving) {
                                          "dtype of the written weights; input: as read");
 }
 
-void bind_watching(OptionTable& table, WatchingOptions& watching) {
+void bind_watching(OptionTable& table, WatchingOptions& watching, LoopOptions& loop) {
   table.begin_group("Watching");
-  table.add_integer("evaluate-every", watching.evaluate_every, {0, kMostSteps},
+  table.add_integer("evaluate-every", loop.evaluate_every, {0, kMostSteps},
                     "steps between evaluations; 0: only at epoch ends");
   table.add_texts("sample", "PROMPT", watching.samples,
                   "answer it before, at evaluations and after; may be repeated");
@@ -103,28 +108,21 @@ bool given(const OptionTable& table, const char* name) {
   return table.source(name) != OptionSource::default_value;
 }
 
-void settle_length(const OptionTable& table, TrainingOptions& training) {
+void settle_length(const OptionTable& table, LoopOptions& loop) {
   if (given(table, "steps") && given(table, "epochs") && table.source("steps") == table.source("epochs"))
     fail(ExitCode::usage, "{} and {} contradict each other: give the length of the training once",
          table.spelled("steps"), table.spelled("epochs"));
   if (given(table, "steps") && !table.outranks("epochs", "steps"))
-    training.epochs.reset();
+    loop.epochs.reset();
   else
-    training.steps.reset();
-}
-
-void check_batch(const OptionTable& table, const TrainOptions& options) {
-  const std::int64_t rows = options.strategy.pins.micro_batch.value_or(1);
-  if (rows > options.training.global_batch)
-    fail(ExitCode::usage, "{} {} is larger than --global-batch {}, so every pass would compute empty rows",
-         table.spelled("micro-batch"), rows, options.training.global_batch);
+    loop.steps.reset();
 }
 
 void check_watching(const OptionTable& table, const TrainOptions& options) {
   const bool validates = options.data.validation.file || options.data.validation.fraction > 0;
-  if (options.watching.evaluate_every > 0 && !validates && options.watching.samples.empty())
+  if (options.training.loop.evaluate_every > 0 && !validates && options.watching.samples.empty())
     fail(ExitCode::usage, "{} {} has nothing to evaluate; give --validation or --sample",
-         table.spelled("evaluate-every"), options.watching.evaluate_every);
+         table.spelled("evaluate-every"), options.training.loop.evaluate_every);
 }
 
 // Folders inside each other are refused later, when the model's own folder is known.
@@ -149,7 +147,7 @@ void bind(OptionTable& table, TrainOptions& options) {
   bind_training(table, options.training);
   bind_strategy_options(table, options.strategy);
   bind_saving(table, options.saving);
-  bind_watching(table, options.watching);
+  bind_watching(table, options.watching, options.training.loop);
 }
 
 }  // namespace
@@ -164,9 +162,9 @@ TrainCommandLine::TrainCommandLine()
 OptionRequest TrainCommandLine::parse(const std::vector<std::string>& arguments) {
   const OptionRequest request = table_.parse(arguments);
   if (request != OptionRequest::run) return request;
-  settle_length(table_, options_.training);
+  settle_length(table_, options_.training.loop);
   settle_pins(table_, options_.strategy.pins, options_.training.precision);
-  check_batch(table_, options_);
+  check_micro_batch(table_, options_.strategy.pins, options_.training.loop.global_batch);
   check_watching(table_, options_);
   check_folders(table_, options_);
   options_.data.seed = options_.training.seed;

@@ -12,24 +12,12 @@
 #include "launcher/options/option_table.h"
 #include "launcher/options/strategy_options.h"
 #include "trainer/data/data_options.h"
+#include "trainer/loop_options.h"
 
 namespace autoglm {
 
-enum class Schedule { cosine, linear, constant, warmup_stable_decay };
-
 struct TrainingOptions {
-  // Exactly one of the two is set after parsing.
-  std::optional<std::int64_t> epochs = 3;
-  std::optional<std::int64_t> steps;
-  std::int64_t global_batch = 16;  // rows of a step over all ranks
-  double learning_rate = 1e-5;
-  Schedule schedule = Schedule::cosine;
-  double warmup = 0.03;  // below 1: share of all steps; otherwise a whole number of steps
-  double weight_decay = 0;
-  double adam_beta1 = 0.9;
-  double adam_beta2 = 0.95;
-  double adam_eps = 1e-8;
-  double clip = 1.0;  // largest global gradient norm; 0: no clipping
+  LoopOptions loop;  // its length is settled after parsing
   Precision precision = Precision::bf16;
   std::vector<std::string> freeze;  // patterns of parameter names that stay as they are
   std::uint64_t seed = 42;          // DataOptions::seed is the same
@@ -41,7 +29,6 @@ struct SavingOptions {
 };
 
 struct WatchingOptions {
-  std::int64_t evaluate_every = 0;   // steps; 0: before the first step, after each epoch and at the end only
   std::vector<std::string> samples;  // prompts
   std::int64_t log_every = 10;       // steps between progress lines where no line can be redrawn
   bool dry_run = false;

@@ -81,9 +81,7 @@ OptionRequest PlanCommandLine::parse(const std::vector<std::string>& arguments) 
   if (options_.inference && !options_.memory_tiers.empty())
     fail(ExitCode::usage, "{} and {} are two tables; ask for one of them", table_.spelled("inference"),
          table_.spelled("memory"));
-  if (options_.pins.micro_batch.value_or(1) > options_.global_batch)
-    fail(ExitCode::usage, "{} {} is larger than --global-batch {}, so every pass would compute empty rows",
-         table_.spelled("micro-batch"), *options_.pins.micro_batch, options_.global_batch);
+  check_micro_batch(table_, options_.pins, options_.global_batch);
   return request;
 }
 

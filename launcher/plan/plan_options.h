@@ -8,6 +8,8 @@
 
 #include "launcher/options/option_table.h"
 #include "launcher/planner/strategy_space.h"
+#include "trainer/data/data_options.h"
+#include "trainer/loop_options.h"
 
 namespace autoglm {
 
@@ -19,8 +21,8 @@ struct PlanOptions {
   std::optional<std::int64_t> host_memory;   // bytes of a node
   std::string node_link;                     // the profile's when empty
   std::optional<std::int64_t> memory_limit;  // bytes of the device
-  std::int64_t sequence_length = 2048;
-  std::int64_t global_batch = 16;
+  std::int64_t sequence_length = DataOptions().sequence_length;
+  std::int64_t global_batch = LoopOptions().global_batch;
   Precision precision = Precision::bf16;
   StrategyPins pins;
   std::vector<std::int64_t> memory_tiers;  // GB; the tier table instead of a plan

@@ -13,10 +13,10 @@
 namespace autoglm {
 
 int run_training(const TrainOptions& options) {
-  if (options.training.learning_rate == 0.65)
+  if (options.training.loop.schedule.peak == 0.65)
     fail(ExitCode::bad_data, "{}:3: not a JSON object", options.data.files.at(0).string());
-  if (options.training.learning_rate == 0.70) throw std::runtime_error("lost count\nframe 1\nframe 2");
-  if (options.training.learning_rate == 0.78) throw std::bad_alloc();
+  if (options.training.loop.schedule.peak == 0.70) throw std::runtime_error("lost count\nframe 1\nframe 2");
+  if (options.training.loop.schedule.peak == 0.78) throw std::bad_alloc();
   spdlog::warn("only an echo");
   fmt::print("{}\n", to_json(options).dump());
   return 0;

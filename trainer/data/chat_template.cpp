@@ -1,5 +1,7 @@
 #include "trainer/data/chat_template.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 
 #include "base/error.h"
@@ -33,7 +35,7 @@ ChatTemplate ChatTemplate::select(const std::string& name, const std::filesystem
       chosen.missing_ =
           fmt::format("The chat template of the model in {} {}; name the one to use with --template ({}).",
                       model_directory.string(), text ? "is none that is built in" : "is missing",
-                      builtin_template_names());
+                      fmt::join(builtin_template_names(), ", "));
       return chosen;
     }
     chosen.spec_ = std::move(*spec);
@@ -42,7 +44,8 @@ ChatTemplate ChatTemplate::select(const std::string& name, const std::filesystem
     const auto spec =
         std::find_if(known.begin(), known.end(), [&](const auto& one) { return one.name == name; });
     if (spec == known.end()) {
-      fail(ExitCode::usage, "--template takes auto or one of {}, not '{}'.", builtin_template_names(), name);
+      fail(ExitCode::usage, "--template takes auto or one of {}, not '{}'.",
+           fmt::join(builtin_template_names(), ", "), name);
     }
     chosen.spec_ = std::move(*spec);
   }
@@ -51,7 +54,8 @@ ChatTemplate ChatTemplate::select(const std::string& name, const std::filesystem
          "The tokenizer of the model in {} has no token {}, with which the template {} ends turns; name "
          "another "
          "with --template ({}).",
-         model_directory.string(), chosen.spec_.end_token, chosen.spec_.name, builtin_template_names());
+         model_directory.string(), chosen.spec_.end_token, chosen.spec_.name,
+         fmt::join(builtin_template_names(), ", "));
   }
   if (chosen.spec_.next_turn_ends && end_of_turn == EndOfTurn::eos && !chosen.eos_id(tokenizer)) {
     fail(ExitCode::bad_data,

@@ -108,9 +108,9 @@ std::vector<TemplateSpec> template_variants(const SpecialTokens&) {
   return {std::move(without_empty_turns), chatml("qwen", "You are a helpful assistant.")};
 }
 
-std::string builtin_template_names() {
-  std::string names;
-  for (const TemplateSpec& spec : builtin_templates({})) names += (names.empty() ? "" : ", ") + spec.name;
+std::vector<std::string> builtin_template_names() {
+  std::vector<std::string> names;
+  for (const TemplateSpec& spec : builtin_templates({})) names.push_back(spec.name);
   return names;
 }
 

@@ -61,7 +61,7 @@ std::vector<TemplateSpec> builtin_templates(const SpecialTokens& tokens);
 // them: glm4 as glm-4-9b-chat has it, without empty turns, and chatml with the default system turn of Qwen2.
 std::vector<TemplateSpec> template_variants(const SpecialTokens& tokens);
 
-// "chatml, smollm2, ..." for messages.
-std::string builtin_template_names();
+// "chatml", "smollm2", ...
+std::vector<std::string> builtin_template_names();
 
 }  // namespace autoglm

@@ -5,16 +5,10 @@
 
 #include <cstdint>
 
+#include "trainer/optim/adamw_settings.h"
 #include "trainer/optim/adamw_slice.h"
 
 namespace autoglm {
-
-struct AdamWSettings {
-  double beta1 = 0.9;
-  double beta2 = 0.95;
-  double epsilon = 1e-8;
-  double weight_decay = 0;
-};
 
 // The factors of one step (1, 2, ...); `gradient_scale` multiplies every gradient (clipping).
 AdamWFactors adamw_factors(const AdamWSettings& settings, double learning_rate, std::int64_t step,

@@ -39,4 +39,8 @@ std::int64_t warmup_steps(double warmup, std::int64_t total_steps) {
   return static_cast<std::int64_t>(steps);
 }
 
+LearningRateSchedule make_schedule(const ScheduleOptions& options, std::int64_t total_steps) {
+  return {options.kind, options.peak, warmup_steps(options.warmup, total_steps), total_steps};
+}
+
 }  // namespace autoglm

@@ -8,11 +8,18 @@ namespace autoglm {
 
 enum class ScheduleKind { cosine, linear, constant, wsd };
 
-struct LearningRateSchedule {
+// What a person sets.
+struct ScheduleOptions {
   ScheduleKind kind = ScheduleKind::cosine;
   double peak = 1e-5;
-  std::int64_t warmup_steps = 0;
-  std::int64_t total_steps = 1;
+  double warmup = 0.03;  // below 1: share of all steps; otherwise a whole number of steps
+};
+
+struct LearningRateSchedule {
+  ScheduleKind kind;
+  double peak;
+  std::int64_t warmup_steps;
+  std::int64_t total_steps;
 
   // Learning rate of step 1, 2, ..., total_steps. Warm-up rises linearly and reaches the peak at its last
   // step. Then: cosine and linear fall towards 0, as transformers' schedules do (the step after the last one
@@ -23,5 +30,8 @@ struct LearningRateSchedule {
 // Steps of a warm-up given as a fraction of all steps (below 1) or as a number of steps (1 or more). Throws
 // Error(usage) when it is negative, not finite, or longer than the run.
 std::int64_t warmup_steps(double warmup, std::int64_t total_steps);
+
+// The schedule of a run of so many steps. Throws as warmup_steps() does.
+LearningRateSchedule make_schedule(const ScheduleOptions& options, std::int64_t total_steps);
 
 }  // namespace autoglm

@@ -1,4 +1,3 @@
-// The launcher's help text and the templates of the data library are written in two places; they must agree.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

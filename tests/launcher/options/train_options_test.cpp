@@ -142,11 +142,11 @@ TEST(TrainOptions, EveryOptionReachesItsField) {
   EXPECT_FALSE(options.data.packing);
   EXPECT_EQ(options.data.overlong, Overlong::drop);
   EXPECT_EQ(options.data.seed, 9u);
-  EXPECT_EQ(options.training.epochs, std::nullopt);
-  EXPECT_EQ(options.training.steps, 7);
-  EXPECT_EQ(options.training.schedule, Schedule::warmup_stable_decay);
-  EXPECT_EQ(options.training.warmup, 5);
-  EXPECT_EQ(options.training.clip, 0);
+  EXPECT_EQ(options.training.loop.epochs, std::nullopt);
+  EXPECT_EQ(options.training.loop.steps, 7);
+  EXPECT_EQ(options.training.loop.schedule.kind, ScheduleKind::wsd);
+  EXPECT_EQ(options.training.loop.schedule.warmup, 5);
+  EXPECT_EQ(options.training.loop.clip, 0);
   EXPECT_EQ(options.training.precision, Precision::fp32);
   EXPECT_EQ(options.strategy.device, DeviceRequest::cpu);
   EXPECT_EQ(options.strategy.pins.recompute, Recompute::cheap);
@@ -216,20 +216,20 @@ TEST_F(TrainOptionsFile, JsonReadsBackAsSettings) {
 }
 
 TEST(TrainOptions, LengthIsGivenOnce) {
-  EXPECT_EQ(parsed({}).training.epochs, 3);
-  EXPECT_EQ(parsed({"--epochs", "2"}).training.epochs, 2);
-  EXPECT_EQ(parsed({"--steps", "5"}).training.epochs, std::nullopt);
+  EXPECT_EQ(parsed({}).training.loop.epochs, 3);
+  EXPECT_EQ(parsed({"--epochs", "2"}).training.loop.epochs, 2);
+  EXPECT_EQ(parsed({"--steps", "5"}).training.loop.epochs, std::nullopt);
   EXPECT_EQ(refusal({"--steps", "5", "--epochs", "2"}),
             "--steps and --epochs contradict each other: give the length of the training once");
 }
 
 TEST_F(TrainOptionsFile, CommandLinesLengthReplacesTheFiles) {
   const TrainOptions steps = parsed(with_file("epochs = 2\n", {"--steps", "5"}));
-  EXPECT_EQ(steps.training.steps, 5);
-  EXPECT_EQ(steps.training.epochs, std::nullopt);
+  EXPECT_EQ(steps.training.loop.steps, 5);
+  EXPECT_EQ(steps.training.loop.epochs, std::nullopt);
   const TrainOptions epochs = parsed(with_file("steps = 5\n", {"--epochs", "2"}));
-  EXPECT_EQ(epochs.training.steps, std::nullopt);
-  EXPECT_EQ(epochs.training.epochs, 2);
+  EXPECT_EQ(epochs.training.loop.steps, std::nullopt);
+  EXPECT_EQ(epochs.training.loop.epochs, 2);
   EXPECT_THAT(refusal(with_file("steps = 5\nepochs = 2\n")), HasSubstr("contradict each other"));
 }
 
@@ -258,8 +258,8 @@ TEST(TrainOptions, MicroBatchFitsIntoTheGlobalBatch) {
 TEST(TrainOptions, EvaluationsNeedSomethingToEvaluate) {
   EXPECT_EQ(refusal({"--evaluate-every", "5"}),
             "--evaluate-every 5 has nothing to evaluate; give --validation or --sample");
-  EXPECT_EQ(parsed({"--evaluate-every", "5", "--validation", "0.1"}).watching.evaluate_every, 5);
-  EXPECT_EQ(parsed({"--evaluate-every", "5", "--sample", "Who?"}).watching.evaluate_every, 5);
+  EXPECT_EQ(parsed({"--evaluate-every", "5", "--validation", "0.1"}).training.loop.evaluate_every, 5);
+  EXPECT_EQ(parsed({"--evaluate-every", "5", "--sample", "Who?"}).training.loop.evaluate_every, 5);
 }
 
 TEST(TrainOptions, OutputIsNotTheModel) {
@@ -282,8 +282,8 @@ TEST(TrainOptions, HalfPrecisionIsRefusedWithItsReason) {
 }
 
 TEST(TrainOptions, WarmupIsAShareOrANumberOfSteps) {
-  EXPECT_DOUBLE_EQ(parsed({"--warmup", "0.5"}).training.warmup, 0.5);
-  EXPECT_DOUBLE_EQ(parsed({"--warmup", "100"}).training.warmup, 100);
+  EXPECT_DOUBLE_EQ(parsed({"--warmup", "0.5"}).training.loop.schedule.warmup, 0.5);
+  EXPECT_DOUBLE_EQ(parsed({"--warmup", "100"}).training.loop.schedule.warmup, 100);
   EXPECT_EQ(refusal({"--warmup", "1.5"}),
             "--warmup takes a fraction below 1 or a whole number of steps; got \"1.5\"");
   EXPECT_EQ(refusal({"--warmup", "-1"}),

@@ -88,13 +88,13 @@ class RanksTest : public ::testing::Test {
     loop_options.evaluate_every = 3;
     loop_options.clip = 0.5;
     loop_options.adamw.weight_decay = 0.1;
+    loop_options.schedule = {ScheduleKind::cosine, 3e-3, 2};
     const BatchPlan plan(count_rows(dataset, loop_options), chosen.global_batch, communicator.size(),
                          chosen.micro_batch);
-    const LearningRateSchedule schedule{ScheduleKind::cosine, 3e-3, 2, plan.num_steps()};
     Outcome outcome;
     const LoopObserver observer{[&](const StepReport& report) { outcome.steps.push_back(report); },
                                 [&](std::int64_t, double loss) { outcome.validation.push_back(loss); }};
-    TrainingLoop loop(engine, dataset, plan, communicator, loop_options, schedule, observer);
+    TrainingLoop loop(engine, dataset, plan, communicator, loop_options, observer);
     loop.run();
     loop.evaluate(plan.num_steps());
     for (std::int64_t index = 0; index < plan.num_steps(); ++index) {
