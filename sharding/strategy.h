@@ -2,9 +2,13 @@
 // three opt-ins, nothing that changes numbers.
 #pragma once
 
+#include <algorithm>
+#include <compare>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 
 #include "base/dtype.h"
 
@@ -31,20 +35,39 @@ enum class MasterLayout {
 // When gradients are summed over ranks: the same sums in another order.
 enum class ReduceMode { micro_batch, step };
 
-constexpr std::string_view recompute_name(Recompute level) {
-  return level == Recompute::none ? "none" : level == Recompute::cheap ? "cheap" : "full";
+// A value as options and plans spell it.
+template <typename T>
+struct Word {
+  std::string_view text;
+  T value;
+};
+
+inline constexpr Word<int> kStages[] = {{"ddp", 0}, {"zero1", 1}, {"zero2", 2}, {"zero3", 3}};
+inline constexpr Word<Recompute> kRecomputes[] = {
+    {"none", Recompute::none}, {"cheap", Recompute::cheap}, {"full", Recompute::full}};
+inline constexpr Word<WeightSourceKind> kWeightSources[] = {{"resident", WeightSourceKind::resident},
+                                                            {"peers", WeightSourceKind::peers},
+                                                            {"host", WeightSourceKind::host}};
+inline constexpr Word<MasterLayout> kMasterLayouts[] = {{"split", MasterLayout::split},
+                                                        {"plain", MasterLayout::plain}};
+inline constexpr Word<ReduceMode> kReduceModes[] = {{"micro-batch", ReduceMode::micro_batch},
+                                                    {"step", ReduceMode::step}};
+inline constexpr Word<bool> kWidths[] = {{"fp32", false}, {"bf16", true}};
+
+// `value` is one of the words'.
+template <typename T>
+constexpr std::string_view word_of(std::type_identity_t<std::span<const Word<T>>> words, T value) {
+  return std::ranges::find(words, value, &Word<T>::value)->text;
 }
-constexpr std::string_view weights_name(WeightSourceKind kind) {
-  return kind == WeightSourceKind::resident ? "resident" : kind == WeightSourceKind::peers ? "peers" : "host";
-}
-constexpr std::string_view master_name(MasterLayout layout) {
-  return layout == MasterLayout::plain ? "plain" : "split";
-}
-// "ddp" or "zero1" to "zero3".
 constexpr std::string_view stage_name(int stage) {
-  constexpr std::string_view names[] = {"ddp", "zero1", "zero2", "zero3"};
-  return names[stage];
+  return word_of(kStages, stage);
 }
+constexpr std::string_view recompute_name(Recompute level) {
+  return word_of(kRecomputes, level);
+}
+
+// The head takes a micro-batch's tokens in so many pieces, unless a smaller memory asks for more.
+inline constexpr std::int64_t kDefaultHeadChunks = 8;
 
 struct Strategy {
   // ZeRO (Rajbhandari et al., 2020): 0 keeps everything whole on every rank; 1 and 2 shard master weights and
@@ -56,7 +79,7 @@ struct Strategy {
   // Rows of one micro-batch on one rank.
   std::int64_t micro_batch = 1;
   // The head takes the tokens of a micro-batch in this many chunks.
-  std::int64_t head_chunks = 8;
+  std::int64_t head_chunks = kDefaultHeadChunks;
   WeightSourceKind weights = WeightSourceKind::resident;
   MasterLayout master = MasterLayout::plain;
   // Share of this rank's master weights and moments, with their gradients, that lies on the host.
@@ -69,12 +92,20 @@ struct Strategy {
   bool bf16_moments = false;    // moments in bf16, rounded stochastically
   ReduceMode reduce = ReduceMode::micro_batch;
 
+  // The same ways of keeping the same bytes: plans are compared, and what was rehearsed is found again.
+  auto operator<=>(const Strategy&) const = default;
+
   Recompute level_of(std::int64_t layer) const {
     return recompute_layers < 0 || layer < recompute_layers ? recompute : Recompute::none;
   }
   bool shards_optimizer() const { return stage >= 1; }
   bool shards_weights() const { return stage == 3; }
 };
+
+// The layout that holds fp32 weights in the fewest bytes.
+constexpr MasterLayout leanest_master(Precision precision) {
+  return precision == Precision::bf16 ? MasterLayout::split : MasterLayout::plain;
+}
 
 // Why parts of a strategy exclude each other, in one sentence that names the options; empty when they do not.
 std::string strategy_conflict(const Strategy& strategy, Precision precision);

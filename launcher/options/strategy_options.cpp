@@ -30,6 +30,15 @@ void yield_to_command_line(const OptionTable& table, StrategyPins& pins, Precisi
   if (excluded() && table.outranks("recompute", "offload-activations")) pins.offload_activations.reset();
 }
 
+// One of the words; of a pin that may be unset, "auto" too.
+template <typename Pin, typename T, std::size_t N>
+void add_pin(OptionTable& table, std::string name, Pin& pin, const Word<T> (&words)[N], std::string help) {
+  std::vector<std::pair<std::string, Pin>> choices;
+  if constexpr (!std::is_same_v<Pin, T>) choices.emplace_back("auto", std::nullopt);
+  for (const Word<T>& word : words) choices.emplace_back(word.text, word.value);
+  table.add_choice(std::move(name), pin, std::move(choices), std::move(help));
+}
+
 // Unset, or a fraction.
 Option fraction_option(std::string name, std::optional<double>& target, std::string help) {
   Option option{name, "FRACTION", std::move(help), "auto"};
@@ -64,46 +73,28 @@ void bind_strategy_options(OptionTable& table, StrategyOptions& strategy) {
 }
 
 void bind_strategy_pins(OptionTable& table, StrategyPins& pins) {
-  table.add_choice<std::optional<int>>(
-      "strategy", pins.stage, {{"auto", std::nullopt}, {"ddp", 0}, {"zero1", 1}, {"zero2", 2}, {"zero3", 3}},
-      "what ranks share; auto: the fastest that fits");
+  add_pin(table, "strategy", pins.stage, kStages, "what ranks share; auto: the fastest that fits");
   table.add_integer("micro-batch", pins.micro_batch, {1, kMostRows}, "rows that a rank computes at a time",
                     "auto");
-  table.add_choice<std::optional<Recompute>>("recompute", pins.recompute,
-                                             {{"auto", std::nullopt},
-                                              {"none", Recompute::none},
-                                              {"cheap", Recompute::cheap},
-                                              {"full", Recompute::full}},
-                                             "activations computed again in the backward pass");
+  add_pin(table, "recompute", pins.recompute, kRecomputes, "activations computed again in the backward pass");
   table.add_integer("recompute-layers", pins.recompute_layers, {1, 100'000},
                     "recompute in the first N layers only", "auto");
   table.add(fraction_option("offload-optimizer", pins.offload_optimizer,
                             "share of the optimizer's state in host memory"));
   table.add(fraction_option("offload-activations", pins.offload_activations,
                             "share of recomputed layers' inputs in host memory"));
-  table.add_choice<std::optional<WeightSourceKind>>("weights", pins.weights,
-                                                    {{"auto", std::nullopt},
-                                                     {"resident", WeightSourceKind::resident},
-                                                     {"peers", WeightSourceKind::peers},
-                                                     {"host", WeightSourceKind::host}},
-                                                    "where weights are fetched from");
-  table.add_choice<std::optional<MasterLayout>>(
-      "master", pins.master,
-      {{"auto", std::nullopt}, {"split", MasterLayout::split}, {"plain", MasterLayout::plain}},
-      "fp32 weights, or the 16 bits that bf16 lacks");
+  add_pin(table, "weights", pins.weights, kWeightSources, "where weights are fetched from");
+  add_pin(table, "master", pins.master, kMasterLayouts, "fp32 weights, or the 16 bits that bf16 lacks");
   table.add_integer("head-chunks", pins.head_chunks, {1, kMostRows},
                     "pieces in which logits and loss are computed", "auto");
 }
 
 void bind_inexact_pins(OptionTable& table, StrategyPins& pins) {
   table.begin_group("Strategy that changes last bits");
-  table.add_choice<bool>("gradient-dtype", pins.bf16_gradients, {{"fp32", false}, {"bf16", true}},
-                         "in which gradients are summed over micro-batches");
-  table.add_choice<bool>("moment-dtype", pins.bf16_moments, {{"fp32", false}, {"bf16", true}},
-                         "of AdamW; bf16 is rounded stochastically");
-  table.add_choice<ReduceMode>("reduce", pins.reduce,
-                               {{"micro-batch", ReduceMode::micro_batch}, {"step", ReduceMode::step}},
-                               "when gradients are summed over ranks");
+  add_pin(table, "gradient-dtype", pins.bf16_gradients, kWidths,
+          "in which gradients are summed over micro-batches");
+  add_pin(table, "moment-dtype", pins.bf16_moments, kWidths, "of AdamW; bf16 is rounded stochastically");
+  add_pin(table, "reduce", pins.reduce, kReduceModes, "when gradients are summed over ranks");
 }
 
 void settle_pins(const OptionTable& table, StrategyPins& pins, Precision precision) {

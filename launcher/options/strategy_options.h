@@ -5,9 +5,8 @@
 #include <optional>
 
 #include "launcher/options/option_table.h"
-#include "launcher/planner/strategy_space.h"
 #include "sharding/device_choice.h"
-#include "sharding/strategy.h"
+#include "sharding/strategy_pins.h"
 
 namespace autoglm {
 

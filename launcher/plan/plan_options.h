@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "launcher/options/option_table.h"
-#include "launcher/planner/strategy_space.h"
+#include "sharding/strategy_pins.h"
 #include "trainer/data/data_options.h"
 #include "trainer/loop_options.h"
 

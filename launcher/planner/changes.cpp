@@ -43,15 +43,6 @@ std::vector<std::pair<std::string, StrategyPins>> inexact_pins(const StrategyPin
   return list;
 }
 
-// Only what changes last bits stays as it was asked for.
-StrategyPins without_choices(const StrategyPins& pins) {
-  StrategyPins open;
-  open.bf16_gradients = pins.bf16_gradients;
-  open.bf16_moments = pins.bf16_moments;
-  open.reduce = pins.reduce;
-  return open;
-}
-
 // The cheapest first.
 std::vector<Change> changes(const StrategyPins& pins, const MemoryQuestion& question) {
   std::vector<Change> list;

@@ -12,7 +12,8 @@ namespace {
 
 // Layers of one kind in a shallow rehearsal: the first has nothing before it, the last keeps what all keep.
 constexpr std::int64_t kShallowLayers = 2;
-constexpr int kOffloadQuarters = 4;
+// Shares of the optimizer on the host between which all others are found.
+constexpr double kLittleOffload = 0.25, kMuchOffload = 0.75;
 
 // to += factor * use.
 void add(MemoryUse& to, const MemoryUse& use, double factor = 1) {
@@ -50,6 +51,35 @@ std::int64_t first_trained_layer(const MemoryQuestion& question) {
   const auto first = std::find_if(model.layers.begin(), model.layers.end(),
                                   [&](const auto& layer) { return trains(*layer); });
   return first - model.layers.begin();
+}
+
+// The strategy without what the states do not depend on.
+Strategy of_states(Strategy strategy, double offload_optimizer) {
+  const Strategy plain;
+  if (strategy.stage == 2) strategy.stage = 1;  // gradients are always sharded
+  strategy.recompute = plain.recompute;
+  strategy.recompute_layers = plain.recompute_layers;
+  strategy.micro_batch = plain.micro_batch;
+  strategy.head_chunks = plain.head_chunks;
+  strategy.offload_activations = plain.offload_activations;
+  strategy.offload_optimizer = offload_optimizer;
+  return strategy;
+}
+
+// The strategy without what a step holds no bytes of beside the states, for a model of which so many layers recompute.
+Strategy of_activations(Strategy strategy, std::int64_t num_recomputing, bool offloads) {
+  const Strategy plain;
+  strategy.stage = plain.stage;
+  strategy.weights = plain.weights;
+  strategy.master = plain.master;
+  strategy.offload_optimizer = plain.offload_optimizer;
+  strategy.bf16_gradients = plain.bf16_gradients;
+  strategy.bf16_moments = plain.bf16_moments;
+  strategy.reduce = plain.reduce;
+  if (num_recomputing == 0) strategy.recompute = Recompute::none;
+  strategy.recompute_layers = num_recomputing > 0 ? num_recomputing : plain.recompute_layers;
+  strategy.offload_activations = offloads ? 1 : 0;
+  return strategy;
 }
 
 const PhaseMemory& find(const std::vector<PhaseMemory>& phases, EnginePhase phase, std::size_t block) {
@@ -94,23 +124,11 @@ MemoryStatistics MemoryModel::rehearse(const Strategy& strategy, std::int64_t mi
   return result;
 }
 
-const MemoryModel::States& MemoryModel::states(const Strategy& strategy, int offload_quarters) {
-  const int sharding = strategy.stage == 2 ? 1 : strategy.stage;
-  const StatesKey key{sharding,
-                      static_cast<int>(strategy.weights),
-                      static_cast<int>(strategy.master),
-                      offload_quarters,
-                      strategy.bf16_gradients,
-                      strategy.bf16_moments,
-                      static_cast<int>(strategy.reduce)};
+const MemoryModel::States& MemoryModel::states(const Strategy& strategy, double offload_optimizer) {
+  const Strategy key = of_states(strategy, offload_optimizer);
   const auto seen = states_.find(key);
   if (seen != states_.end()) return seen->second;
-  RehearsalRequest request = request_for(strategy);
-  request.options.strategy.recompute = Recompute::none;
-  request.options.strategy.recompute_layers = -1;
-  request.options.strategy.offload_activations = 0;
-  request.options.strategy.offload_optimizer = offload_quarters / static_cast<double>(kOffloadQuarters);
-  const PhaseMemory built = rehearse_phases(request, true).front();
+  const PhaseMemory built = rehearse_phases(request_for(key), true).front();
   return states_.emplace(key, States{built.device_peak, built.host_peak}).first->second;
 }
 
@@ -118,30 +136,21 @@ const MemoryModel::States& MemoryModel::states(const Strategy& strategy, int off
 // proportion.
 MemoryModel::States MemoryModel::states_of(const Strategy& strategy) {
   const double fraction = strategy.offload_optimizer;
-  if (fraction == 0) return states(strategy, 0);
-  if (fraction == 1) return states(strategy, kOffloadQuarters);
-  const States low = states(strategy, 1);
-  const States high = states(strategy, 3);
-  const double share = (fraction * kOffloadQuarters - 1) / 2;
+  if (fraction == 0 || fraction == 1) return states(strategy, fraction);
+  const States low = states(strategy, kLittleOffload);
+  const States high = states(strategy, kMuchOffload);
+  const double share = (fraction - kLittleOffload) / (kMuchOffload - kLittleOffload);
   return {between(low.device, high.device, share), between(low.host, high.host, share)};
 }
 
-MemoryModel::Activations MemoryModel::rehearse_activations(const Strategy& strategy,
-                                                           std::int64_t num_recomputing,
-                                                           std::int64_t num_others) const {
-  RehearsalRequest request = request_for(strategy);
+MemoryModel::Activations MemoryModel::rehearse_activations(const Shallow& shallow) const {
+  RehearsalRequest request = request_for(shallow.strategy);
   request.frozen.clear();
   request.world_size = 1;
-  request.model.num_layers = num_recomputing + num_others;
+  request.model.num_layers = shallow.num_layers;
   request.micro_batches = 2;
-  Strategy& shallow = request.options.strategy;
-  Strategy plain;
-  plain.micro_batch = strategy.micro_batch;
-  plain.recompute = num_recomputing > 0 ? strategy.recompute : Recompute::none;
-  plain.recompute_layers = num_recomputing > 0 ? num_recomputing : -1;
-  plain.head_chunks = strategy.head_chunks;
-  plain.offload_activations = strategy.offload_activations > 0 ? 1 : 0;
-  shallow = plain;
+  const std::int64_t num_recomputing = std::max<std::int64_t>(0, shallow.strategy.recompute_layers);
+  const std::int64_t num_others = shallow.num_layers - num_recomputing;
   const std::vector<PhaseMemory> phases = rehearse_phases(request);
   const MemoryUse states = find(phases, EnginePhase::construction, 0).device_peak;
 
@@ -153,16 +162,15 @@ MemoryModel::Activations MemoryModel::rehearse_activations(const Strategy& strat
   };
   if (num_recomputing > 1) result.saved_recomputing = difference(after(2), after(1));
   if (num_others > 1)
-    result.saved_other =
-        difference(after(num_recomputing + num_others), after(num_recomputing + num_others - 1));
-  if (plain.offload_activations > 0) {
+    result.saved_other = difference(after(shallow.num_layers), after(shallow.num_layers - 1));
+  if (shallow.strategy.offload_activations > 0) {
     MemoryUse on_host = find(phases, EnginePhase::construction, 0).host_peak;
     add(result.host_recomputing, on_host, 1.0 / static_cast<double>(num_recomputing));
   }
   for (const PhaseMemory& one : phases) {
     Phase phase{one.phase, difference(one.device_peak, states)};
     const auto layer = static_cast<std::int64_t>(one.block);
-    const bool in_layer = layer >= 1 && layer <= request.model.num_layers;
+    const bool in_layer = layer >= 1 && layer <= shallow.num_layers;
     const bool trains = one.phase == EnginePhase::forward || one.phase == EnginePhase::backward;
     const bool is_head = one.phase == EnginePhase::head;
     phase.sees_recomputing = is_head || (trains && in_layer);
@@ -175,15 +183,10 @@ MemoryModel::Activations MemoryModel::rehearse_activations(const Strategy& strat
 const MemoryModel::Activations& MemoryModel::activations(const Strategy& strategy,
                                                          std::int64_t num_recomputing,
                                                          std::int64_t num_others, bool offloads) {
-  const ActivationsKey key{strategy.micro_batch, static_cast<int>(strategy.recompute), num_recomputing,
-                           num_others, strategy.head_chunks};
-  const auto seen = activations_.find({key, offloads});
+  const Shallow key{of_activations(strategy, num_recomputing, offloads), num_recomputing + num_others};
+  const auto seen = activations_.find(key);
   if (seen != activations_.end()) return seen->second;
-  Strategy asked = strategy;
-  asked.offload_activations = offloads ? 1 : 0;
-  return activations_
-      .emplace(std::pair(key, offloads), rehearse_activations(asked, num_recomputing, num_others))
-      .first->second;
+  return activations_.emplace(key, rehearse_activations(key)).first->second;
 }
 
 MemoryPrice MemoryModel::price(const Strategy& strategy) {
@@ -197,16 +200,14 @@ MemoryPrice MemoryModel::price(const Strategy& strategy) {
   const States states = states_of(strategy);
   const std::int64_t offloaded =
       std::llround(strategy.offload_activations * static_cast<double>(recomputing));
-  Strategy asked = strategy;
-  if (recomputing == 0) asked.recompute = Recompute::none;
   const std::int64_t shallow_recomputing = std::min(recomputing, kShallowLayers);
   const std::int64_t shallow_others =
       std::max<std::int64_t>(std::min(others, kShallowLayers), recomputing == 0 ? 1 : 0);
-  const Activations& shown = activations(asked, shallow_recomputing, shallow_others, offloaded > 0);
+  const Activations& shown = activations(strategy, shallow_recomputing, shallow_others, offloaded > 0);
   // Layers whose input stays on the device though some go to the host are priced as without offloading.
   const MemoryUse kept =
       offloaded > 0 && offloaded < recomputing
-          ? activations(asked, shallow_recomputing, shallow_others, false).saved_recomputing
+          ? activations(strategy, shallow_recomputing, shallow_others, false).saved_recomputing
           : shown.saved_recomputing;
 
   MemoryPrice price;

@@ -9,7 +9,6 @@
 #include <cstdint>
 #include <map>
 #include <string>
-#include <tuple>
 #include <vector>
 
 #include "sharding/memory/arena.h"
@@ -69,23 +68,24 @@ class MemoryModel {
     MemoryUse host_recomputing;                        // by one offloaded layer
     std::int64_t num_recomputing = 0, num_others = 0;  // in the shallow model
   };
-  // Sharding of the optimizer and the weights, source, master, offload in quarters, opt-ins.
-  using StatesKey = std::tuple<int, int, int, int, bool, bool, int>;
-  // Micro-batch, level, recomputing and other layers, head chunks.
-  using ActivationsKey = std::tuple<std::int64_t, int, std::int64_t, std::int64_t, std::int64_t>;
+  // What a step of a shallow model is rehearsed with.
+  struct Shallow {
+    Strategy strategy;
+    std::int64_t num_layers = 0;
+    auto operator<=>(const Shallow&) const = default;
+  };
 
   RehearsalRequest request_for(const Strategy& strategy) const;
-  const States& states(const Strategy& strategy, int offload_quarters);
+  const States& states(const Strategy& strategy, double offload_optimizer);
   States states_of(const Strategy& strategy);
   const Activations& activations(const Strategy& strategy, std::int64_t num_recomputing,
                                  std::int64_t num_others, bool offloads);
-  Activations rehearse_activations(const Strategy& strategy, std::int64_t num_recomputing,
-                                   std::int64_t num_others) const;
+  Activations rehearse_activations(const Shallow& shallow) const;
 
   MemoryQuestion question_;
   std::int64_t first_trained_layer_ = 0;
-  std::map<StatesKey, States> states_;
-  std::map<std::pair<ActivationsKey, bool>, Activations> activations_;
+  std::map<Strategy, States> states_;
+  std::map<Shallow, Activations> activations_;
 };
 
 }  // namespace autoglm

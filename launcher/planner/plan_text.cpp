@@ -38,18 +38,16 @@ nlohmann::ordered_json bytes_by_category(const MemoryUse& use) {
 }
 
 nlohmann::ordered_json to_json(const Strategy& strategy) {
-  return {{"strategy", stage_name(strategy.stage)},
-          {"micro_batch", strategy.micro_batch},
-          {"recompute", recompute_name(strategy.recompute)},
-          {"recompute_layers", strategy.recompute_layers},
-          {"offload_optimizer", strategy.offload_optimizer},
-          {"offload_activations", strategy.offload_activations},
-          {"weights", weights_name(strategy.weights)},
-          {"master", master_name(strategy.master)},
-          {"head_chunks", strategy.head_chunks},
-          {"gradient_dtype", strategy.bf16_gradients ? "bf16" : "fp32"},
-          {"moment_dtype", strategy.bf16_moments ? "bf16" : "fp32"},
-          {"reduce", strategy.reduce == ReduceMode::step ? "step" : "micro-batch"}};
+  nlohmann::ordered_json object;
+  each_field([&](auto field) {
+    const auto value = strategy.*field.value;
+    auto& place = object[std::string(field.name)];
+    if (field.words.empty())
+      place = value;
+    else
+      place = word_of(field.words, value);
+  });
+  return object;
 }
 
 nlohmann::ordered_json to_json(const Candidate& candidate, const MemoryQuestion& question,

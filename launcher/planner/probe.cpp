@@ -56,7 +56,7 @@ Times time_layer(const MemoryQuestion& question, at::Device device, std::int64_t
   EngineOptions options;
   options.device = device;
   options.precision = question.precision;
-  options.strategy.master = question.precision == Precision::bf16 ? MasterLayout::split : MasterLayout::plain;
+  options.strategy.master = leanest_master(question.precision);
   options.row_length = tokens;
   options.on_phase = [&](EnginePhase phase, std::size_t block) {
     const double seconds = since(last);

@@ -38,6 +38,11 @@ std::tuple<int, WeightSourceKind, bool> layout_of(const Strategy& strategy) {
   return {strategy.stage, strategy.weights, strategy.offload_optimizer > 0};
 }
 
+// What decides how the tensors of a step lie beside each other.
+Strategy shape_of(const Strategy& strategy) {
+  return {.recompute = strategy.recompute, .micro_batch = strategy.micro_batch};
+}
+
 bool same_schedule(const Strategy& a, const Strategy& b) {
   return a.micro_batch == b.micro_batch && a.recompute == b.recompute &&
          a.recompute_layers == b.recompute_layers && a.offload_activations == b.offload_activations;
@@ -147,7 +152,7 @@ void Search::judge_with_offload(const Strategy& strategy, std::vector<Candidate>
 }
 
 std::int64_t Search::holes_of(const Strategy& strategy) const {
-  const auto seen = holes_.find({strategy.micro_batch, strategy.recompute});
+  const auto seen = holes_.find(shape_of(strategy));
   return seen == holes_.end() ? 0 : seen->second;
 }
 
@@ -187,7 +192,7 @@ std::optional<Plan> Search::choose(std::int64_t head_chunks) {
     }
     plan.overruns.push_back(fmt::format("{}: priced {}, rehearsed {}", describe_strategy(chosen.strategy),
                                         format_bytes(chosen.price.device.total), format_bytes(device)));
-    std::int64_t& holes = holes_[{chosen.strategy.micro_batch, chosen.strategy.recompute}];
+    std::int64_t& holes = holes_[shape_of(chosen.strategy)];
     const std::int64_t seen =
         device - chosen.price.device.total - (budget_.shared ? chosen.price.host.total : 0);
     holes = std::max(seen, holes + std::max<std::int64_t>(device - budget_.device, kLeastHole));

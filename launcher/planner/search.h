@@ -90,7 +90,7 @@ class Search {
   std::int64_t global_batch_;
   MemoryBudget budget_;
   std::optional<Candidate> nearest_;
-  std::map<std::pair<std::int64_t, Recompute>, std::int64_t> holes_;  // by micro-batch and level
+  std::map<Strategy, std::int64_t> holes_;  // by the shape of a step
   std::function<bool(const Strategy&)> admits_;
 };
 

@@ -70,28 +70,6 @@ std::vector<double> activation_shares(const StrategySpace& space, Recompute leve
 
 }  // namespace
 
-Strategy pinned_strategy(const StrategyPins& pins, Precision precision) {
-  Strategy strategy;
-  strategy.stage = pins.stage.value_or(0);
-  strategy.recompute = pins.recompute.value_or(Recompute::none);
-  strategy.recompute_layers = pins.recompute_layers.value_or(-1);
-  if (pins.recompute_layers && !pins.recompute) strategy.recompute = Recompute::full;
-  strategy.micro_batch = pins.micro_batch.value_or(1);
-  strategy.head_chunks = pins.head_chunks.value_or(kDefaultHeadChunks);
-  if (pins.weights == WeightSourceKind::peers && !pins.stage) strategy.stage = 3;
-  strategy.weights =
-      pins.weights.value_or(strategy.stage == 3 ? WeightSourceKind::peers : WeightSourceKind::resident);
-  strategy.master =
-      pins.master.value_or(precision == Precision::bf16 ? MasterLayout::split : MasterLayout::plain);
-  strategy.offload_optimizer = pins.offload_optimizer.value_or(0);
-  strategy.offload_activations = pins.offload_activations.value_or(0);
-  if (strategy.offload_activations > 0 && !pins.recompute) strategy.recompute = Recompute::full;
-  strategy.bf16_gradients = pins.bf16_gradients;
-  strategy.bf16_moments = pins.bf16_moments;
-  strategy.reduce = pins.reduce;
-  return strategy;
-}
-
 std::vector<Strategy> enumerate_strategies(const StrategySpace& space, std::int64_t head_chunks) {
   std::vector<Strategy> strategies;
   std::vector<MasterLayout> masters{MasterLayout::plain};

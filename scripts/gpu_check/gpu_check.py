@@ -256,7 +256,7 @@ def memory_cases(cpu):
                                              precision="fp32", pins=dict(master="plain", recompute="full"))))
     cases.append(("zero3, weights on the host",
                   dict(config=shapes["glm4"], memory_limit=40 * unit, row_length=length, rows=4,
-                       pins=dict(stage=3, weights="host", recompute="full", offload_optimizer=0.5))))
+                       pins=dict(strategy="zero3", weights="host", recompute="full", offload_optimizer=0.5))))
     return cases
 
 

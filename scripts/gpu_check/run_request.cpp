@@ -17,43 +17,28 @@ void read(const json& object, const char* key, std::optional<T>& value) {
   if (object.contains(key) && !object.at(key).is_null()) value = object.at(key).get<T>();
 }
 
-template <typename T>
-T one_of(const json& object, const char* key, std::initializer_list<std::pair<const char*, T>> choices,
-         T otherwise) {
-  const std::string name = object.value(key, "");
-  if (name.empty()) return otherwise;
-  for (const auto& [text, value] : choices) {
-    if (name == text) return value;
-  }
-  fail(ExitCode::usage, "\"{}\" is no value of \"{}\"", name, key);
+DeviceRequest parse_device(const std::string& name) {
+  if (name == "cuda") return DeviceRequest::cuda;
+  if (name == "cpu") return DeviceRequest::cpu;
+  if (name != "auto") fail(ExitCode::usage, "\"{}\" is no device", name);
+  return DeviceRequest::automatic;
 }
 
 StrategyPins parse_pins(const json& object) {
   StrategyPins pins;
-  read(object, "stage", pins.stage);
-  read(object, "micro_batch", pins.micro_batch);
-  read(object, "recompute_layers", pins.recompute_layers);
-  read(object, "offload_optimizer", pins.offload_optimizer);
-  read(object, "offload_activations", pins.offload_activations);
-  read(object, "head_chunks", pins.head_chunks);
-  if (object.contains("recompute")) {
-    pins.recompute = one_of<Recompute>(
-        object, "recompute",
-        {{"none", Recompute::none}, {"cheap", Recompute::cheap}, {"full", Recompute::full}}, {});
-  }
-  if (object.contains("weights")) {
-    pins.weights = one_of<WeightSourceKind>(object, "weights",
-                                            {{"resident", WeightSourceKind::resident},
-                                             {"peers", WeightSourceKind::peers},
-                                             {"host", WeightSourceKind::host}},
-                                            {});
-  }
-  if (object.contains("master")) {
-    pins.master = one_of<MasterLayout>(object, "master",
-                                       {{"plain", MasterLayout::plain}, {"split", MasterLayout::split}}, {});
-  }
-  pins.bf16_gradients = object.value("gradient_dtype", "fp32") == "bf16";
-  pins.bf16_moments = object.value("moment_dtype", "fp32") == "bf16";
+  each_field([&](auto field) {
+    using Value = typename decltype(field)::Value;
+    const std::string key(field.name);
+    if (!object.contains(key)) return;
+    if (field.words.empty()) {
+      pins.*field.pin = object.at(key).get<Value>();
+      return;
+    }
+    const std::string name = object.at(key);
+    const auto word = std::ranges::find(field.words, name, &Word<Value>::text);
+    if (word == field.words.end()) fail(ExitCode::usage, "\"{}\" is no value of \"{}\"", name, key);
+    pins.*field.pin = word->value;
+  });
   return pins;
 }
 
@@ -67,10 +52,7 @@ std::uint32_t digest_of(std::string_view text) {
 
 RunRequest parse_run_request(const json& object) {
   RunRequest request;
-  request.device = one_of<DeviceRequest>(
-      object, "device",
-      {{"auto", DeviceRequest::automatic}, {"cuda", DeviceRequest::cuda}, {"cpu", DeviceRequest::cpu}},
-      DeviceRequest::automatic);
+  request.device = parse_device(object.value("device", "auto"));
   read(object, "memory_limit", request.memory_limit);
   read(object, "host_limit", request.host_limit);
   read(object, "fewest_layers", request.fewest_layers);

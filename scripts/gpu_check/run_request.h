@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "launcher/planner/strategy_space.h"
 #include "sharding/device_choice.h"
+#include "sharding/strategy_pins.h"
 #include "trainer/engine/engine.h"
 
 namespace autoglm {
