@@ -37,11 +37,11 @@ FaultInjection::FaultInjection(int rank) {
 }
 
 void FaultInjection::before_step(std::int64_t step) {
-  fail_job_allocation(0);
+  job_memory().device().fail_allocation(0);
   const auto due =
       std::find_if(faults_.begin(), faults_.end(), [&](const Fault& fault) { return fault.step == step; });
   if (due == faults_.end()) return;
-  fail_job_allocation(due->allocation);
+  job_memory().device().fail_allocation(due->allocation);
   faults_.erase(due);
 }
 

@@ -46,6 +46,13 @@ Rates unknown_cuda_rates() {
   return rates;
 }
 
+void check_memory_limit(std::int64_t limit) {
+  if (limit < (std::int64_t{1} << 20)) {
+    fail(ExitCode::usage, "--memory-limit {} is too small for any model; give at least 1MiB",
+         format_bytes(limit));
+  }
+}
+
 CudaProbe probe() {
 #ifdef AUTOGLM_WITH_CUDA
   return probe_cuda();
@@ -109,7 +116,7 @@ JobDevice::JobDevice(const JobDeviceOptions& options, const LocalRank& local, Co
   if (cuda) {
     start_cuda(options, control);
   } else {
-    install_cpu_arena(options.memory_limit);
+    install_job_memory(options.memory_limit);
   }
 }
 
@@ -132,7 +139,7 @@ void JobDevice::start_cuda([[maybe_unused]] const JobDeviceOptions& options,
                  format_bytes(others), format_bytes(before.total), name_);
   }
   run_agreed(control, [&] {
-    install_cpu_arena(std::nullopt, make_cuda_page_locker(options.num_threads));
+    install_job_memory(std::nullopt, make_cuda_locked_mapping(options.num_threads));
     install_cuda_arena(index, std::min(options.memory_limit.value_or(before.free), before.free));
     if (control.size() > 1) return;
     stream_ = make_cuda_stream(index, true);
@@ -149,13 +156,15 @@ void JobDevice::limit_to_what_is_free([[maybe_unused]] const JobDeviceOptions& o
                                       [[maybe_unused]] Communicator& control, [[maybe_unused]] int sharers) {
 #ifdef AUTOGLM_WITH_CUDA
   run_agreed(control, [&] { start_products_on_device(device_); });
-  const std::int64_t limit = run_agreed(
-      control, [&] { return device_limit(cuda_device_bytes().free, job_device_backed_bytes(), sharers); });
+  const std::int64_t limit = run_agreed(control, [&] {
+    return device_limit(cuda_device_bytes().free, job_memory().device().backed(), sharers);
+  });
   if (options.memory_limit && *options.memory_limit > limit) {
     spdlog::warn("rank {}: --memory-limit {} is more than the {} that {} has left for tensors",
                  control.rank(), format_bytes(*options.memory_limit), format_bytes(limit), name_);
   }
-  run_agreed(control, [&] { set_job_memory_limit(std::min(options.memory_limit.value_or(limit), limit)); });
+  run_agreed(control,
+             [&] { job_memory().device().set_limit(std::min(options.memory_limit.value_or(limit), limit)); });
 #endif
 }
 
@@ -163,7 +172,7 @@ std::int64_t JobDevice::fixed_bytes() const {
 #ifdef AUTOGLM_WITH_CUDA
   if (is_cuda()) {
     const DeviceBytes now = cuda_device_bytes();
-    return now.total - now.free - job_device_backed_bytes();
+    return now.total - now.free - job_memory().device().backed();
   }
 #endif
   return 0;

@@ -11,6 +11,7 @@
 #include "launcher/planner/changes.h"
 #include "launcher/planner/plan_text.h"
 #include "sharding/agree.h"
+#include "sharding/memory/host_memory.h"
 #include "sharding/memory/job_memory.h"
 
 namespace autoglm {
@@ -65,7 +66,7 @@ MemoryBudget job_budget(const StrategyOptions& options, const JobDevice& device,
                         std::int64_t fixed_resident) {
   if (!device.is_cuda()) return cpu_budget(options, local, fixed_resident);
   MemoryBudget budget;
-  budget.device = job_memory_statistics().device.limit;
+  budget.device = job_memory().statistics().device.limit;
   const auto host = static_cast<std::int64_t>(kHostShare * static_cast<double>(host_memory_limit()));
   budget.host = std::max<std::int64_t>(0, host / local.size - fixed_resident);
   return budget;
@@ -82,7 +83,7 @@ JobPlan plan_job(const TrainOptions& options, const Model& model, std::int64_t m
   if (!options.strategy.pins.complete()) {
     job.probe = probe_rates(job.question, device.device(), job.probe.rates, communicator);
     job.probed = true;
-    trim_cpu_arena();
+    job_memory().trim();
   }
   job.fixed_resident = resident_bytes();
   job.budget = agree_on_budget(communicator, job_budget(options.strategy, device, local, job.fixed_resident));

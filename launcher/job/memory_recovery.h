@@ -6,6 +6,7 @@
 #include <string>
 
 #include "launcher/job/job_plan.h"
+#include "sharding/memory/out_of_memory.h"
 #include "trainer/engine/engine.h"
 
 namespace autoglm {

@@ -222,11 +222,11 @@ void train(const TrainOptions& options, Inputs& inputs, const Dataset& dataset, 
                           decisions.job.predicted_resident()});
   });
   MemoryRecovery recovery(
-      options, decisions.job, communicator, [] { return job_memory_statistics().device.limit; },
+      options, decisions.job, communicator, [] { return job_memory().statistics().device.limit; },
       [&](const MemoryEvent& event) {
         // What the failed attempt held is neither kept nor compared with the next plan.
-        trim_cpu_arena();
-        reset_job_memory_peak();
+        job_memory().trim();
+        job_memory().reset_peak();
         if (report) report->out_of_memory(event, decisions.job.plan.predicted);
       });
   auto engine = make_engine(inputs, decisions, recovery, communicator);
@@ -236,7 +236,7 @@ void train(const TrainOptions& options, Inputs& inputs, const Dataset& dataset, 
   };
   end_phase(JobPhase::loading);
   show_samples(options, inputs, *engine, report.get());
-  reset_job_memory_peak();
+  job_memory().reset_peak();
 
   FaultInjection faults(communicator.rank());
   LoopObserver observer;
@@ -257,7 +257,7 @@ void train(const TrainOptions& options, Inputs& inputs, const Dataset& dataset, 
   evaluate_last(options, inputs, *engine, loop, decisions, report != nullptr);
   show_samples(options, inputs, *engine, report.get());
   // What activations held is free for the writer.
-  trim_cpu_arena();
+  job_memory().trim();
   end_phase(JobPhase::training);
   run_agreed(communicator, [&] {
     write_model(inputs.directory, *engine, output != nullptr ? output->path() : options.output,
@@ -296,9 +296,9 @@ void run_training_job(const TrainOptions& options, Communicator& control, const 
   if (options.watching.dry_run) return;
   // What is planned for is all there is, so that too much is met here and not by the system's out-of-memory
   // killer.
-  set_job_memory_limit(decisions.job.budget.device);
+  job_memory().device().set_limit(decisions.job.budget.device);
   const FaultInjection faults(communicator.rank());
-  if (faults.arena_limit()) set_job_memory_limit(*faults.arena_limit());
+  if (faults.arena_limit()) job_memory().device().set_limit(*faults.arena_limit());
   try {
     train(options, inputs, dataset, decisions, device, local, output.get());
   } catch (const OutOfMemory& error) {

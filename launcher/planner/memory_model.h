@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "sharding/memory/arena.h"
+#include "sharding/memory/statistics.h"
 #include "trainer/engine/rehearsal.h"
 
 namespace autoglm {

@@ -8,8 +8,8 @@
 #include <fstream>
 
 #include "sharding/agree.h"
-#include "sharding/memory/arena.h"
 #include "sharding/memory/category.h"
+#include "sharding/memory/out_of_memory.h"
 #include "trainer/engine/engine.h"
 
 namespace autoglm {

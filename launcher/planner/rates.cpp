@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "sharding/memory/device_arena.h"
+#include "sharding/cuda/cublas_workspace.h"
 
 namespace autoglm {
 namespace {

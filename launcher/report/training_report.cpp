@@ -55,7 +55,7 @@ std::int64_t take_resident_peak(Communicator& communicator) {
 }
 
 RankExtremes largest_of_ranks(Communicator& communicator, const StepReport& step) {
-  RankExtremes largest{job_memory_statistics().device.peak.total, resident_peak_bytes(),
+  RankExtremes largest{job_memory().statistics().device.peak.total, resident_peak_bytes(),
                        step.exposed_seconds};
   for (const RankExtremes& one : gather(communicator, largest)) {
     largest.device_peak_bytes = std::max(largest.device_peak_bytes, one.device_peak_bytes);
@@ -129,7 +129,7 @@ void TrainingReport::compare_memory(std::int64_t step, std::int64_t device_peak)
     if (std::abs(off) > kTolerance) {
       spdlog::warn("the device's peak is {}, {:+.1f} % of the {} foreseen; most of it is {}",
                    format_bytes(device_peak), 100 * off, format_bytes(predicted),
-                   worst_category(job_memory_statistics().device.peak, expected_.predicted.device.peak));
+                   worst_category(job_memory().statistics().device.peak, expected_.predicted.device.peak));
     }
   }
   if (warned_) return;
@@ -137,7 +137,7 @@ void TrainingReport::compare_memory(std::int64_t step, std::int64_t device_peak)
     warned_ = true;
     spdlog::warn("step {}: {} are in use on the device, more than the {} foreseen ({})", step,
                  format_bytes(device_peak), format_bytes(predicted),
-                 worst_category(job_memory_statistics().device.peak, expected_.predicted.device.peak));
+                 worst_category(job_memory().statistics().device.peak, expected_.predicted.device.peak));
   } else if (settled_peak_ > 0 && device_peak > settled_peak_) {
     warned_ = true;
     spdlog::warn("step {}: memory on the device grows from step to step, {} now and {} after step {}", step,
@@ -185,7 +185,7 @@ nlohmann::ordered_json TrainingReport::result() const {
   const auto number = [](const std::optional<double>& value) {
     return value ? nlohmann::ordered_json(*value) : nlohmann::ordered_json(nullptr);
   };
-  const MemoryStatistics memory = job_memory_statistics();
+  const MemoryStatistics memory = job_memory().statistics();
   return {
       {"steps", summary_.num_steps},
       {"tokens", summary_.tokens},
@@ -197,7 +197,7 @@ nlohmann::ordered_json TrainingReport::result() const {
       {"device_peak_bytes", summary_.device_peak_bytes},
       {"predicted_resident_bytes", expected_.resident},
       {"memory_events", events_},
-      {"device_backed_bytes", job_device_backed_bytes()},
+      {"device_backed_bytes", job_memory().device().backed()},
       {"device_bytes_at_peak", bytes_by_category(memory.device.peak)},
       {"host_pool_peak_bytes", memory.host.peak.total},
       {"host_bytes_at_peak", bytes_by_category(memory.host.peak)},

@@ -15,7 +15,7 @@
 #include "launcher/report/progress.h"
 #include "launcher/report/run_record.h"
 #include "sharding/communicator.h"
-#include "sharding/memory/arena.h"
+#include "sharding/memory/statistics.h"
 #include "trainer/training_loop.h"
 
 namespace autoglm {

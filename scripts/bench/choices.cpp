@@ -13,7 +13,7 @@
 
 #include "launcher/planner/probe.h"
 #include "launcher/planner/search.h"
-#include "sharding/memory/arena.h"
+#include "sharding/memory/job_memory.h"
 #include "sharding/mpi/mpi_communicator.h"
 #include "sharding/mpi/mpi_session.h"
 
@@ -235,7 +235,7 @@ bool judge_choice(const Setting& setting, Communicator& communicator, int rounds
 
 int run(int argc, char** argv) {
   MpiSession session;
-  install_cpu_arena();
+  install_job_memory();
   const auto communicator = make_mpi_communicator(session);
   const int rounds = argc > 1 ? std::atoi(argv[1]) : 7;
   if (rounds < 1) fail(ExitCode::usage, "usage: bench_choices [ROUNDS], a number of at least 1");

@@ -9,6 +9,7 @@
 #include "launcher/planner/probe.h"
 #include "launcher/planner/search.h"
 #include "sharding/agree.h"
+#include "sharding/memory/host_memory.h"
 #include "sharding/memory/job_memory.h"
 
 namespace autoglm {
@@ -43,7 +44,7 @@ MemoryQuestion question_of(const RunRequest& request, const JobDevice& device, i
 
 MemoryBudget budget_of(const RunRequest& request, int world_size) {
   MemoryBudget budget;
-  budget.device = job_memory_statistics().device.limit;
+  budget.device = job_memory().statistics().device.limit;
   const auto machine = static_cast<std::int64_t>(kHostShare * static_cast<double>(host_memory_limit()));
   budget.host = std::min(machine, request.host_limit.value_or(machine)) / world_size;
   return budget;
@@ -149,7 +150,7 @@ std::unique_ptr<Engine> make_random_engine(RunRequest& request, MemoryQuestion& 
     options.precision = request.precision;
     options.row_length = request.row_length;
     options.strategy = foreseen.strategy;
-    reset_job_memory_peak();
+    job_memory().reset_peak();
     try {
       return std::make_unique<Engine>(*model, options, device.communicator());
     } catch (const OutOfMemory& error) {
@@ -189,7 +190,7 @@ json run_training(const RunRequest& original, JobDevice& device) {
     if (step > 1 && most(communicator, since(start)) > request.seconds) break;
     steps.push_back(run_step(*engine, communicator, batch, num_batches, supervised, step));
   }
-  const MemoryStatistics measured = job_memory_statistics();
+  const MemoryStatistics measured = job_memory().statistics();
   const ModelWork work = work_of(question);
   const std::int64_t tokens = num_batches * per_batch * request.row_length;
   double best = steps.front().at("seconds");
@@ -213,7 +214,7 @@ json run_training(const RunRequest& original, JobDevice& device) {
       {"foreseen", {{"device", to_json(foreseen.memory.device)}, {"host", to_json(foreseen.memory.host)}}},
       {"measured", {{"device", to_json(measured.device)}, {"host", to_json(measured.host)}}},
       {"foreseen_device_total", fixed + device.backed_bytes_for(foreseen.memory.device.extent)},
-      {"measured_device_total", device.fixed_bytes() + job_device_backed_bytes()},
+      {"measured_device_total", device.fixed_bytes() + job_memory().device().backed()},
       {"fixed_device_bytes", fixed},
       {"seconds",
        {{"probe", probed}, {"construction", constructed - probed}, {"weights", loaded - constructed}}}};

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "sharding/cuda/cublas_workspace.h"
 #include "sharding/cuda/cuda_memory.h"
 #include "sharding/memory/job_memory.h"
 
@@ -26,7 +27,7 @@ constexpr std::uint8_t kPriority = 100;
 // for this program: they fail with their name.
 class ArenaAllocator final : public caching::CUDAAllocator {
  public:
-  ArenaAllocator(DeviceArena& arena, c10::DeviceIndex device) : arena_(arena), device_(device) {}
+  ArenaAllocator(Arena& arena, c10::DeviceIndex device) : arena_(arena), device_(device) {}
 
   c10::DataPtr allocate(std::size_t bytes) override {
     void* data = raw_alloc(bytes);
@@ -107,22 +108,13 @@ class ArenaAllocator final : public caching::CUDAAllocator {
   [[noreturn]] static void unsupported(const char* what) {
     fail(ExitCode::bug, "the CUDA arena has no {}", what);
   }
-  static void release(void* data);
+  static void release(void* data) {
+    if (data != nullptr) job_memory().device().release(static_cast<char*>(data));
+  }
 
-  DeviceArena& arena_;
+  Arena& arena_;
   c10::DeviceIndex device_;
 };
-
-// LibTorch keeps plain pointers for the life of the process, also while it is torn down: neither is ever
-// destroyed.
-DeviceArena*& cuda_arena() {
-  static DeviceArena* arena = nullptr;
-  return arena;
-}
-
-void ArenaAllocator::release(void* data) {
-  if (data != nullptr) cuda_arena()->release(static_cast<char*>(data));
-}
 
 std::string libtorch_folder() {
   Dl_info info{};
@@ -133,14 +125,12 @@ std::string libtorch_folder() {
 
 }  // namespace
 
-void install_cuda_allocator(std::unique_ptr<DeviceArena> arena, int device) {
-  AUTOGLM_CHECK(cuda_arena() == nullptr, "the CUDA arena is installed already");
-  cuda_arena() = arena.release();
-  auto* allocator =
-      std::make_unique<ArenaAllocator>(*cuda_arena(), static_cast<c10::DeviceIndex>(device)).release();
+void install_cuda_allocator(std::unique_ptr<Arena> arena, int device) {
+  // LibTorch keeps a plain pointer for the life of the process, also while it is torn down.
+  auto* allocator = std::make_unique<ArenaAllocator>(*arena, static_cast<c10::DeviceIndex>(device)).release();
+  job_memory().use_device(std::move(arena));
   caching::allocator.store(allocator);
   c10::SetAllocator(c10::kCUDA, allocator, kPriority);
-  use_device_arena(*cuda_arena());
 }
 
 void set_cublas_workspace() {
@@ -159,10 +149,10 @@ void install_cuda_arena(int device, std::int64_t limit) {
   set_cublas_workspace();
   load_libtorch_cuda();
   c10::cuda::set_device(static_cast<c10::DeviceIndex>(device));
-  const std::string where = fmt::format("CUDA device {}", device);
-  install_cuda_allocator(std::make_unique<DeviceArena>(make_cuda_memory(device, limit), limit,
-                                                       RehearsalArena::kCudaAlignment, where.c_str()),
-                         device);
+  install_cuda_allocator(
+      std::make_unique<Arena>(make_cuda_memory(device, limit), limit, Arena::kCudaAlignment,
+                              fmt::format("CUDA device {}", device)),
+      device);
 }
 
 void load_libtorch_cuda() {

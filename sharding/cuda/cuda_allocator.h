@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <memory>
 
-#include "sharding/memory/device_arena.h"
+#include "sharding/memory/arena.h"
 
 namespace autoglm {
 
@@ -16,7 +16,7 @@ void install_cuda_arena(int device, std::int64_t limit);
 // (sharding/memory/job_memory.h). Once per process, before the first tensor on CUDA. Memory that is freed is
 // reused at once for what is computed next: what other streams read or write must stay alive until they are
 // done.
-void install_cuda_allocator(std::unique_ptr<DeviceArena> arena, int device);
+void install_cuda_allocator(std::unique_ptr<Arena> arena, int device);
 
 // Makes LibTorch give every cuBLAS handle a workspace of kCublasWorkspaceBytes, one of the two settings with
 // which cuBLAS repeats its results. Before the first product on CUDA. Throws Error(usage) when the

@@ -47,42 +47,46 @@ struct VirtualMemoryDriver {
 };
 
 // Addresses are reserved once; physical memory is mapped behind them piece by piece.
-class VirtualMemory final : public GrowingMemory {
+class VirtualMemory final : public Backing {
  public:
   static constexpr std::int64_t kPiece = kCudaMemoryPiece;
 
   // Null when the device or the driver cannot do it.
-  static std::unique_ptr<GrowingMemory> make(int device, std::int64_t capacity) {
+  static std::unique_ptr<Backing> make(int device, std::int64_t capacity) {
     std::unique_ptr<VirtualMemory> memory(new VirtualMemory(device, capacity));
-    if (!memory->driver_.complete() || !memory->reserve() || !memory->extend(kPiece)) return nullptr;
+    if (!memory->driver_.complete() || !memory->reserve() || !memory->map_piece()) return nullptr;
     return memory;
   }
 
   ~VirtualMemory() override {
     if (backed_ > 0) static_cast<void>(driver_.unmap(address_, static_cast<std::size_t>(backed_)));
     for (const CUmemGenericAllocationHandle handle : handles_) static_cast<void>(driver_.release(handle));
-    if (address_ != 0) static_cast<void>(driver_.unreserve(address_, static_cast<std::size_t>(capacity_)));
+    if (address_ != 0) static_cast<void>(driver_.unreserve(address_, static_cast<std::size_t>(reserved_)));
   }
 
-  char* base() const override { return reinterpret_cast<char*>(address_); }
-  std::int64_t capacity() const override { return capacity_; }
-  std::int64_t backed() const override { return backed_; }
+  std::int64_t backed(std::int64_t) const override { return backed_; }
 
-  bool extend(std::int64_t bytes) override {
-    while (backed_ < bytes) {
-      if (!map_piece()) return false;
+  std::string take(std::int64_t offset, std::int64_t bytes) override {
+    while (backed_ < offset + bytes) {
+      if (map_piece()) continue;
+      capacity_ = backed_;
+      return "the device gives no more";
     }
-    return true;
+    return {};
   }
 
  private:
-  VirtualMemory(int device, std::int64_t capacity) : capacity_((capacity + kPiece - 1) / kPiece * kPiece) {
+  VirtualMemory(int device, std::int64_t capacity)
+      : Backing(nullptr, (capacity + kPiece - 1) / kPiece * kPiece), reserved_(capacity_) {
     location_.type = CU_MEM_LOCATION_TYPE_DEVICE;
     location_.id = device;
   }
 
   bool reserve() {
-    return driver_.reserve(&address_, static_cast<std::size_t>(capacity_), 0, 0, 0) == CUDA_SUCCESS;
+    if (driver_.reserve(&address_, static_cast<std::size_t>(reserved_), 0, 0, 0) != CUDA_SUCCESS)
+      return false;
+    base_ = reinterpret_cast<char*>(address_);
+    return true;
   }
 
   bool map_piece() {
@@ -111,40 +115,34 @@ class VirtualMemory final : public GrowingMemory {
 
   VirtualMemoryDriver driver_;
   CUmemLocation location_{};
-  std::int64_t capacity_;
+  std::int64_t reserved_;  // bytes of addresses
   std::int64_t backed_ = 0;
   CUdeviceptr address_ = 0;
   std::vector<CUmemGenericAllocationHandle> handles_;
 };
 
 // One allocation of everything.
-class WholeMemory final : public GrowingMemory {
+class WholeMemory final : public Backing {
  public:
-  explicit WholeMemory(std::int64_t capacity) : capacity_(capacity) {
-    const cudaError_t status = cudaMalloc(&data_, static_cast<std::size_t>(capacity));
+  explicit WholeMemory(std::int64_t capacity) : Backing(nullptr, capacity) {
+    const cudaError_t status = cudaMalloc(&base_, static_cast<std::size_t>(capacity));
     if (status == cudaSuccess) return;
     static_cast<void>(cudaGetLastError());
     fail(ExitCode::unavailable, "cannot allocate {} on the device: {}; name less with --memory-limit",
          format_bytes(capacity), cudaGetErrorString(status));
   }
-  ~WholeMemory() override { static_cast<void>(cudaFree(data_)); }
+  ~WholeMemory() override { static_cast<void>(cudaFree(base_)); }
 
-  char* base() const override { return static_cast<char*>(data_); }
-  std::int64_t capacity() const override { return capacity_; }
-  std::int64_t backed() const override { return capacity_; }
-  bool extend(std::int64_t bytes) override { return bytes <= capacity_; }
-
- private:
-  std::int64_t capacity_;
-  void* data_ = nullptr;
+  std::int64_t backed(std::int64_t) const override { return capacity_; }
 };
 
-class CudaPageLocker final : public PageLocker {
+class CudaLockedMapping final : public LockedMapping {
  public:
-  explicit CudaPageLocker(int num_threads) : num_threads_(std::max(1, num_threads)) {}
+  explicit CudaLockedMapping(int num_threads) : num_threads_(std::max(1, num_threads)) {}
 
-  std::string lock(void* data, std::int64_t bytes) override {
-    touch(static_cast<char*>(data), bytes);
+ private:
+  std::string lock(char* data, std::int64_t bytes) override {
+    touch(data, bytes);
     const cudaError_t status =
         cudaHostRegister(data, static_cast<std::size_t>(bytes), cudaHostRegisterPortable);
     if (status == cudaSuccess) return {};
@@ -152,9 +150,8 @@ class CudaPageLocker final : public PageLocker {
     return cudaGetErrorString(status);
   }
 
-  void unlock(void* data, std::int64_t) override { static_cast<void>(cudaHostUnregister(data)); }
+  void unlock(char* data, std::int64_t) override { static_cast<void>(cudaHostUnregister(data)); }
 
- private:
   // Writes nothing but zeros to where nothing else is.
   void touch(char* data, std::int64_t bytes) const {
     constexpr std::int64_t kPage = 4096, kLeast = std::int64_t{64} << 20;
@@ -176,14 +173,14 @@ class CudaPageLocker final : public PageLocker {
 
 }  // namespace
 
-std::unique_ptr<GrowingMemory> make_cuda_memory(int device, std::int64_t capacity) {
+std::unique_ptr<Backing> make_cuda_memory(int device, std::int64_t capacity) {
   if (auto memory = VirtualMemory::make(device, capacity)) return memory;
   const std::int64_t free = cuda_device_bytes().free;
   return std::make_unique<WholeMemory>(std::min(capacity, free - free / 16));
 }
 
-std::unique_ptr<PageLocker> make_cuda_page_locker(int num_threads) {
-  return std::make_unique<CudaPageLocker>(num_threads);
+std::unique_ptr<LockedMapping> make_cuda_locked_mapping(int num_threads) {
+  return std::make_unique<CudaLockedMapping>(num_threads);
 }
 
 DeviceBytes cuda_device_bytes() {

@@ -4,7 +4,8 @@
 #include <cstdint>
 #include <memory>
 
-#include "sharding/memory/device_arena.h"
+#include "sharding/memory/backing.h"
+#include "sharding/memory/locked_mapping.h"
 
 namespace autoglm {
 
@@ -15,11 +16,11 @@ inline constexpr std::int64_t kCudaMemoryPiece = std::int64_t{8} << 20;
 // `capacity` bytes of addresses of `device`. They are backed in steps as they are needed, through the
 // driver's virtual memory; where the device does not offer that, `capacity` bytes are allocated at once.
 // Throws Error(unavailable) when the device has neither.
-std::unique_ptr<GrowingMemory> make_cuda_memory(int device, std::int64_t capacity);
+std::unique_ptr<Backing> make_cuda_memory(int device, std::int64_t capacity);
 
-// Locks pages with cudaHostRegister, after touching them from `num_threads` threads: the kernel clears pages
-// one after the other otherwise, at a few GB/s.
-std::unique_ptr<PageLocker> make_cuda_page_locker(int num_threads);
+// Its pages are locked with cudaHostRegister, after they were touched from `num_threads` threads: the kernel
+// clears pages one after the other otherwise, at a few GB/s.
+std::unique_ptr<LockedMapping> make_cuda_locked_mapping(int num_threads);
 
 // What cudaMemGetInfo() says of the calling thread's device.
 struct DeviceBytes {

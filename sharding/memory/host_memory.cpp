@@ -1,10 +1,10 @@
+#include "sharding/memory/host_memory.h"
+
 #include <unistd.h>
 
 #include <algorithm>
 #include <fstream>
 #include <string>
-
-#include "sharding/memory/arena.h"
 
 namespace autoglm {
 namespace {
@@ -33,6 +33,10 @@ std::int64_t host_memory_limit() {
     }
   }
   return limit;
+}
+
+std::int64_t host_addresses() {
+  return 2 * host_memory_limit();
 }
 
 }  // namespace autoglm

@@ -1,26 +1,46 @@
-// The memory of this process's job: whichever device it computes on, and the host's pool beside it.
+// The memory of this process's job: that of the device it computes on, and the host's beside it.
 #pragma once
 
+#include <cstdint>
+#include <memory>
+#include <optional>
+
 #include "sharding/memory/arena.h"
-#include "sharding/memory/device_arena.h"
+#include "sharding/memory/locked_mapping.h"
 
 namespace autoglm {
 
-// From now on the device's pool of the job is `arena`, which must live as long as the process. Until then,
-// and for jobs on the CPU, it is the CPU arena's.
-void use_device_arena(DeviceArena& arena);
+// Two pools, of which the CPU's tensors also take: by the calling thread's pool from the host's, or from the
+// CPU's own, which is the device's until use_device().
+class JobMemory {
+ public:
+  JobMemory(std::unique_ptr<Arena> cpu, std::unique_ptr<Arena> host);
 
-// Both pools; the CPU arena must be installed.
-MemoryStatistics job_memory_statistics();
-void reset_job_memory_peak();
+  Arena& device() { return device_ ? *device_ : *cpu_; }
+  Arena& host() { return *host_; }
+  Arena& cpu() { return *cpu_; }
 
-// Changes the limit of the device's pool; what is in use stays. Throws Error(usage) below 1 MiB.
-void set_job_memory_limit(std::int64_t limit);
+  // From now on the job computes on another device, whose memory is `arena`; once.
+  void use_device(std::unique_ptr<Arena> arena);
 
-// As fail_cpu_allocation(), in the job's device pool.
-void fail_job_allocation(std::int64_t n);
+  MemoryStatistics statistics() { return {device().statistics(), host().statistics()}; }
+  void reset_peak();
 
-// Bytes that the device has given for its pool for good; on the CPU, the pool's extent.
-std::int64_t job_device_backed_bytes();
+  // Gives what is free on the host back to the system.
+  void trim();
+
+ private:
+  std::unique_ptr<Arena> cpu_, host_, device_;
+};
+
+// Installs the job's memory as LibTorch's CPU allocator, with a limit in bytes for the device's pool (absent:
+// the machine's memory). Call before the first tensor that should be counted; a second call only changes the
+// limit. With `locked`, for a rank that computes on another device, that is the host's pool: an allocation that
+// the system refuses to lock throws OutOfMemory.
+void install_job_memory(std::optional<std::int64_t> limit = std::nullopt,
+                        std::unique_ptr<LockedMapping> locked = nullptr);
+
+// What was installed, for as long as the process lives.
+JobMemory& job_memory();
 
 }  // namespace autoglm

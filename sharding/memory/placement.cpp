@@ -49,9 +49,9 @@ Placement::FreeBySize::const_iterator Placement::find_fit(std::int64_t bytes) co
   return next == free_by_size_.end() ? best : next;
 }
 
-std::int64_t Placement::end_of_next(std::int64_t bytes) const {
+std::int64_t Placement::next_offset(std::int64_t bytes) const {
   const auto fit = find_fit(rounded(bytes));
-  return fit == free_by_size_.end() ? -1 : fit->second + rounded(bytes);
+  return fit == free_by_size_.end() ? -1 : fit->second;
 }
 
 std::int64_t Placement::release(std::int64_t offset) {

@@ -4,25 +4,14 @@
 // sequence of calls gives the same offsets.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <map>
 #include <set>
 #include <utility>
 
-#include "sharding/memory/category.h"
+#include "sharding/memory/statistics.h"
 
 namespace autoglm {
-
-// Bytes in use, in total and by category.
-struct MemoryUse {
-  std::int64_t total = 0;
-  std::array<std::int64_t, kNumMemoryCategories> by_category{};
-
-  std::int64_t operator[](MemoryCategory category) const {
-    return by_category[static_cast<std::size_t>(category)];
-  }
-};
 
 class Placement {
  public:
@@ -34,8 +23,8 @@ class Placement {
   // Returns the offset, or -1 when no block is large enough. `bytes` > 0.
   std::int64_t allocate(std::int64_t bytes, MemoryCategory category);
 
-  // One above the highest byte of the block that allocate() would return now; -1 when it would fail.
-  std::int64_t end_of_next(std::int64_t bytes) const;
+  // What allocate() would return now.
+  std::int64_t next_offset(std::int64_t bytes) const;
 
   // Frees what allocate() returned `offset` for, and returns its size after rounding. Free neighbours are
   // joined.

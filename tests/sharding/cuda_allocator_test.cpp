@@ -7,31 +7,20 @@
 
 #include <cstdlib>
 #include <string>
-#include <vector>
 
 #include "base/error.h"
+#include "sharding/memory/host_mapping.h"
 #include "sharding/memory/job_memory.h"
+#include "sharding/memory/out_of_memory.h"
 
 namespace autoglm {
 namespace {
 
-class OrdinaryMemory final : public GrowingMemory {
- public:
-  explicit OrdinaryMemory(std::int64_t capacity) : bytes_(static_cast<std::size_t>(capacity)) {}
-  char* base() const override { return const_cast<char*>(bytes_.data()); }
-  std::int64_t capacity() const override { return static_cast<std::int64_t>(bytes_.size()); }
-  std::int64_t backed() const override { return capacity(); }
-  bool extend(std::int64_t) override { return true; }
-
- private:
-  std::vector<char> bytes_;
-};
-
 TEST(CudaAllocator, IsOursForEveryWayThatLibTorchAsks) {
   namespace caching = c10::cuda::CUDACachingAllocator;
-  install_cpu_arena();
-  install_cuda_allocator(std::make_unique<DeviceArena>(std::make_unique<OrdinaryMemory>(1 << 20), 1 << 20,
-                                                       RehearsalArena::kCudaAlignment, "CUDA device 0"),
+  install_job_memory();
+  install_cuda_allocator(std::make_unique<Arena>(std::make_unique<HostMapping>(1 << 20), 1 << 20,
+                                                 Arena::kCudaAlignment, "CUDA device 0"),
                          0);
   // The kernels' library must not bring its own allocator back when it is loaded.
   load_libtorch_cuda();
@@ -41,7 +30,7 @@ TEST(CudaAllocator, IsOursForEveryWayThatLibTorchAsks) {
   {
     const c10::DataPtr data = allocator->allocate(1000);
     EXPECT_TRUE(data.device().is_cuda());
-    EXPECT_EQ(job_memory_statistics().device.use[MemoryCategory::slots], 1024);
+    EXPECT_EQ(job_memory().statistics().device.use[MemoryCategory::slots], 1024);
     void* raw = caching::raw_alloc_with_stream(10, nullptr);
     EXPECT_EQ(static_cast<char*>(raw) - static_cast<char*>(data.get()), 1024);
     EXPECT_EQ(caching::getDeviceStats(0)
@@ -50,8 +39,8 @@ TEST(CudaAllocator, IsOursForEveryWayThatLibTorchAsks) {
               1536);
     caching::raw_delete(raw);
   }
-  EXPECT_EQ(job_memory_statistics().device.use.total, 0);
-  EXPECT_EQ(job_memory_statistics().device.peak.total, 1536);
+  EXPECT_EQ(job_memory().statistics().device.use.total, 0);
+  EXPECT_EQ(job_memory().statistics().device.peak.total, 1536);
   EXPECT_EQ(allocator->allocate(0).get(), nullptr);
   EXPECT_THROW(allocator->allocate(2 << 20), OutOfMemory);
 }

@@ -12,7 +12,9 @@
 
 #include "base/error.h"
 #include "sharding/flat_layout.h"
-#include "sharding/memory/arena.h"
+#include "sharding/memory/job_memory.h"
+#include "sharding/memory/out_of_memory.h"
+#include "sharding/memory/rehearsal_arena.h"
 
 namespace autoglm {
 namespace {
@@ -194,12 +196,12 @@ at::Tensor bytes_on(at::DeviceType device, std::int64_t bytes) {
 
 class CpuArenaTest : public ::testing::Test {
  protected:
-  CpuArenaTest() { install_cpu_arena(64 * kMebibyte); }
+  CpuArenaTest() { install_job_memory(64 * kMebibyte); }
 };
 
 TEST_F(CpuArenaTest, CountsTensorsByCategory) {
-  const MemoryUse before = cpu_arena_statistics().use;
-  reset_cpu_arena_peak();
+  const MemoryUse before = job_memory().device().statistics().use;
+  job_memory().reset_peak();
   {
     const CategoryScope weights(MemoryCategory::weights);
     const at::Tensor first = bytes_on(at::kCPU, 1000);
@@ -209,19 +211,19 @@ TEST_F(CpuArenaTest, CountsTensorsByCategory) {
       const CategoryScope head(MemoryCategory::head);
       second = bytes_on(at::kCPU, 5000);
     }
-    const MemoryUse use = cpu_arena_statistics().use;
+    const MemoryUse use = job_memory().device().statistics().use;
     EXPECT_EQ(use[MemoryCategory::weights] - before[MemoryCategory::weights], 1024);
     EXPECT_EQ(use[MemoryCategory::head] - before[MemoryCategory::head], 5056);
     EXPECT_EQ(use.total - before.total, 6080);
     EXPECT_EQ(bytes_on(at::kCPU, 0).numel(), 0);
   }
-  EXPECT_EQ(cpu_arena_statistics().use.total, before.total);
-  EXPECT_EQ(cpu_arena_statistics().peak.total - before.total, 6080);
+  EXPECT_EQ(job_memory().device().statistics().use.total, before.total);
+  EXPECT_EQ(job_memory().device().statistics().peak.total - before.total, 6080);
   EXPECT_EQ(current_category(), MemoryCategory::other);
 }
 
 TEST_F(CpuArenaTest, SaysWhatDoesNotFit) {
-  set_cpu_arena_limit(2 * kMebibyte);
+  job_memory().device().set_limit(2 * kMebibyte);
   const at::Tensor kept = bytes_on(at::kCPU, kMebibyte);
   try {
     const CategoryScope scope(MemoryCategory::activations);
@@ -236,14 +238,13 @@ TEST_F(CpuArenaTest, SaysWhatDoesNotFit) {
     }
   }
   std::memset(kept.data_ptr(), 1, static_cast<std::size_t>(kMebibyte));
-  set_cpu_arena_limit(64 * kMebibyte);
+  job_memory().device().set_limit(64 * kMebibyte);
   EXPECT_NO_THROW(bytes_on(at::kCPU, 3 * kMebibyte / 2));
-  EXPECT_THROW(set_cpu_arena_limit(kMebibyte - 1), Error);
 }
 
 // Threads write patterns into what they get and find them unharmed.
 TEST_F(CpuArenaTest, ServesThreadsAtOnce) {
-  const std::int64_t before = cpu_arena_statistics().use.total;
+  const std::int64_t before = job_memory().device().statistics().use.total;
   const auto work = [](std::uint32_t seed) {
     std::mt19937 random(seed);
     std::vector<at::Tensor> held;
@@ -263,7 +264,7 @@ TEST_F(CpuArenaTest, ServesThreadsAtOnce) {
     std::vector<std::jthread> threads;
     for (std::uint32_t seed = 1; seed <= 3; ++seed) threads.emplace_back(work, seed);
   }
-  EXPECT_EQ(cpu_arena_statistics().use.total, before);
+  EXPECT_EQ(job_memory().device().statistics().use.total, before);
 }
 
 TEST(RehearsalArenaTest, CountsMetaTensorsWhileItExists) {
@@ -342,7 +343,7 @@ TEST(FlatLayoutTest, AlignsParametersAndShards) {
 
 // Pages of freed tensors go back to the system; those in use keep their values.
 TEST_F(CpuArenaTest, TrimGivesFreePagesBack) {
-  install_cpu_arena();
+  install_job_memory();
   const auto resident = [] {
     std::int64_t pages = 0, total = 0;
     std::ifstream("/proc/self/statm") >> total >> pages;
@@ -354,14 +355,14 @@ TEST_F(CpuArenaTest, TrimGivesFreePagesBack) {
   const std::int64_t before = resident();
   freed.reset();
   EXPECT_GT(resident(), before - kBytes / 2);
-  trim_cpu_arena();
+  job_memory().trim();
   EXPECT_LT(resident(), before - kBytes * 3 / 4);
   EXPECT_EQ(kept.const_data_ptr<float>()[kept.numel() - 1], 7.0f);
 }
 
 // The host's pool lies apart from the device's, in the arena and in the rehearsal.
 TEST(PoolTest, AreCountedApart) {
-  install_cpu_arena();
+  install_job_memory();
   const auto use = [](const at::Device& device, const std::function<MemoryStatistics()>& statistics) {
     const MemoryStatistics before = statistics();
     {
@@ -380,7 +381,7 @@ TEST(PoolTest, AreCountedApart) {
     EXPECT_EQ(statistics().host.use.total, before.host.use.total);
     EXPECT_GE(statistics().host.peak.total, before.host.use.total + 4032);
   };
-  use(at::kCPU, [] { return cpu_memory_statistics(); });
+  use(at::kCPU, [] { return job_memory().statistics(); });
   const RehearsalArena arena;
   use(at::kMeta, [&] { return arena.statistics(); });
 }

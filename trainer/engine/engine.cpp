@@ -6,8 +6,8 @@
 
 #include <cmath>
 
+#include "sharding/cuda/cublas_workspace.h"
 #include "sharding/memory/category.h"
-#include "sharding/memory/device_arena.h"
 #include "trainer/ops/head.h"
 #include "trainer/ops/target.h"
 

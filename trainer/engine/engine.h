@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "sharding/communicator.h"
-#include "sharding/memory/arena.h"
+#include "sharding/memory/out_of_memory.h"
 #include "trainer/engine/engine_options.h"
 #include "trainer/engine/micro_batch.h"
 #include "trainer/models/model.h"

@@ -2,13 +2,14 @@
 
 #include <algorithm>
 
+#include "sharding/memory/rehearsal_arena.h"
 #include "trainer/engine/engine.h"
 
 namespace autoglm {
 namespace {
 
 std::int64_t alignment_of(ops::Target target) {
-  return target == ops::Target::cuda ? RehearsalArena::kCudaAlignment : RehearsalArena::kCpuAlignment;
+  return target == ops::Target::cuda ? Arena::kCudaAlignment : Arena::kCpuAlignment;
 }
 
 class TargetScope {

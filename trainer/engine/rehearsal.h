@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "sharding/memory/arena.h"
+#include "sharding/memory/statistics.h"
 #include "trainer/engine/engine_options.h"
 #include "trainer/models/config.h"
 #include "trainer/ops/target.h"

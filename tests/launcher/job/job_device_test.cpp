@@ -31,12 +31,13 @@ TEST(JobDevice, ComputesOnTheCpuWhereThatIsAskedFor) {
   EXPECT_EQ(device.name(), "cpu");
   EXPECT_EQ(device.fixed_bytes(), 0);
   EXPECT_EQ(device.backed_bytes_for(1000), 1000);
-  EXPECT_EQ(job_memory_statistics().device.limit, 64 * (std::int64_t{1} << 20));
+  EXPECT_EQ(job_memory().statistics().device.limit, 64 * (std::int64_t{1} << 20));
 }
 
 TEST(JobDevice, RefusesALimitThatHoldsNothing) {
   const auto control = make_self_communicator();
-  EXPECT_THROW(JobDevice({DeviceRequest::cpu, 1000, 1}, {}, *control), Error);
+  for (const std::int64_t limit : {1000, (1 << 20) - 1})
+    EXPECT_THROW(JobDevice({DeviceRequest::cpu, limit, 1}, {}, *control), Error);
 }
 
 }  // namespace

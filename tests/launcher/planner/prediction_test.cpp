@@ -129,7 +129,7 @@ TEST_F(PredictionTest, IsNeverBelowAndAtMostOnePercentAbove) {
 
 // Runs a step under a limit: whether it ran out of memory on any rank.
 bool runs_out(const tiny::StepShape& shape, Communicator& communicator, std::int64_t limit) {
-  set_cpu_arena_limit(limit);
+  job_memory().device().set_limit(limit);
   bool failed = false;
   {
     Model model = make_model(tiny::config_of(shape.model));
@@ -148,7 +148,7 @@ bool runs_out(const tiny::StepShape& shape, Communicator& communicator, std::int
       if (!failed) engine->optimizer_step({}, 1e-3, 1, 1);
     }
   }
-  set_cpu_arena_limit(std::int64_t{1} << 36);
+  job_memory().device().set_limit(std::int64_t{1} << 36);
   return failed;
 }
 

@@ -4,7 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "sharding/memory/arena.h"
+#include "sharding/memory/job_memory.h"
 #include "tests/trainer/engine/tiny_model.h"
 #include "trainer/ops/linear.h"
 
@@ -157,7 +157,7 @@ TEST(EngineTest, DiscardedGradientsAreGone) {
 
 // Whatever lies in the memory that the moments get, and though the first step may have updated nothing.
 TEST(EngineTest, MomentsBeginAtZeroAtTheFirstUpdate) {
-  install_cpu_arena();
+  install_job_memory();
   const auto trained = [](float dirt) {
     at::full({1 << 20}, dirt).sum();
     Model model = make_model(tiny::config_of({}));

@@ -5,7 +5,7 @@
 
 #include <numeric>
 
-#include "sharding/memory/arena.h"
+#include "sharding/memory/job_memory.h"
 #include "tests/trainer/engine/tiny_model.h"
 #include "trainer/engine/rehearsal.h"
 
@@ -49,8 +49,8 @@ inline MemoryStatistics rehearsed(const StepShape& shape, int rank, int world_si
 // Runs the step on the CPU arena with random documents from `random`. What was in use before counts nowhere.
 inline MemoryStatistics measured(const StepShape& shape, Communicator& communicator, std::mt19937& random) {
   Model model = make_model(config_of(shape.model));
-  reset_cpu_arena_peak();
-  const MemoryStatistics before = cpu_memory_statistics();
+  job_memory().reset_peak();
+  const MemoryStatistics before = job_memory().statistics();
   Engine engine(model, options_of(shape), communicator);
   MicroBatch batch(shape.strategy.micro_batch, shape.row_length, at::kCPU);
   load_random(engine, 1, 0.05f);
@@ -74,7 +74,7 @@ inline MemoryStatistics measured(const StepShape& shape, Communicator& communica
   // Comparable only if the engine had the arenas for itself.
   EXPECT_EQ(before.device.use.total, 0);
   EXPECT_EQ(before.host.use.total, 0);
-  return cpu_memory_statistics();
+  return job_memory().statistics();
 }
 
 // The promise: never less than measured, and at most 0.5 % more.

@@ -8,7 +8,7 @@ namespace {
 
 class RehearsalTest : public ::testing::Test {
  protected:
-  RehearsalTest() { install_cpu_arena(); }
+  RehearsalTest() { install_job_memory(); }
 
   // Twice, with other documents: data must not matter.
   void check(const tiny::StepShape& shape) {

@@ -83,9 +83,9 @@ StepSums accumulate_with_failure(Engine& engine, const Training& training, std::
   const std::int64_t allocation = 1 + static_cast<std::int64_t>(random() % 160);
   const int rank = static_cast<int>(random() % static_cast<std::uint32_t>(communicator.size()));
   const std::vector<MicroBatch> batches = batches_for(step, training, communicator.rank());
-  if (communicator.rank() == rank) fail_cpu_allocation(allocation);
+  if (communicator.rank() == rank) job_memory().device().fail_allocation(allocation);
   const StepSums sums = accumulate(engine, batches);
-  fail_cpu_allocation(0);
+  job_memory().device().fail_allocation(0);
   if (sums.ranks_out_of_memory == 0) return sums;
   EXPECT_EQ(sums.ranks_out_of_memory, 1);
   ++curve.num_void_steps;
@@ -291,7 +291,7 @@ TEST_F(StrategiesTest, OptInsGiveTheSameBitsAmongThemselves) {
 }
 
 TEST_F(StrategiesTest, AllocateWhatWasRehearsed) {
-  install_cpu_arena();
+  install_job_memory();
   std::mt19937 random(static_cast<std::uint32_t>(session->rank()));
   int number = 0;
   for (const Strategy& strategy : all_strategies(Precision::bf16)) {

@@ -2,7 +2,8 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
-#include "sharding/memory/arena.h"
+#include "sharding/memory/job_memory.h"
+#include "sharding/memory/rehearsal_arena.h"
 #include "tests/trainer/ops/reference.h"
 #include "trainer/ops/attention_cuda.h"
 #include "trainer/ops/cuda_launch.h"
@@ -335,15 +336,15 @@ std::int64_t largest_use(at::Device device) {
   const ops::AttentionGradients gradients = ops::attention_backward_cuda(q, q, k, k, forward, rows, 0.25f);
   const at::Tensor targets = at::zeros({300}, at::TensorOptions().dtype(at::kInt).device(device));
   const ops::HeadResult loss = ops::head_loss_cuda(x, targets, {{&norm_weight, 1e-5}, &head}, 100, 1, true);
-  return device.is_meta() ? 0 : cpu_arena_statistics().peak.total;
+  return device.is_meta() ? 0 : job_memory().device().statistics().peak.total;
 }
 
 TEST(CudaRoutesRehearsal, AllocatesWhatTheRoutesAllocate) {
   const at::NoGradGuard no_grad;
-  install_cpu_arena();
+  install_job_memory();
   largest_use(at::kCPU);
-  const std::int64_t before = cpu_arena_statistics().use.total;
-  reset_cpu_arena_peak();
+  const std::int64_t before = job_memory().device().statistics().use.total;
+  job_memory().reset_peak();
   const std::int64_t real = largest_use(at::kCPU) - before;
   const RehearsalArena arena;
   ops::set_rehearsal_target(ops::Target::cuda);

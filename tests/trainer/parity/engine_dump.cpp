@@ -144,7 +144,7 @@ void run(const json& request, Communicator& control, const LocalRank& local) {
                            [&](const std::string& name, std::int64_t offset, std::span<const float> values) {
                              dump.add("weight." + name, offset, values);
                            });
-  dump.finish({{"losses", losses}, {"norms", norms}, {"peak", job_memory_statistics().device.peak.total}});
+  dump.finish({{"losses", losses}, {"norms", norms}, {"peak", job_memory().statistics().device.peak.total}});
 }
 
 }  // namespace
