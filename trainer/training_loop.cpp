@@ -1,5 +1,6 @@
 #include "trainer/training_loop.h"
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cmath>
@@ -25,14 +26,15 @@ std::vector<std::int64_t> count_rows(const Dataset& dataset, const LoopOptions& 
 }
 
 TrainingLoop::TrainingLoop(Engine& engine, const Dataset& dataset, const BatchPlan& plan,
-                           Communicator& communicator, const LoopOptions& options, LoopObserver observer)
+                           Communicator& communicator, const LoopOptions& options,
+                           std::vector<LoopListener*> listeners)
     : engine_(engine),
       dataset_(dataset),
       plan_(plan),
       communicator_(communicator),
       options_(options),
       schedule_(make_schedule(options.schedule, plan.num_steps())),
-      observer_(std::move(observer)),
+      listeners_(std::move(listeners)),
       batch_(engine.options().strategy.micro_batch, engine.options().row_length, engine.options().device),
       validation_rows_(dataset.validation_rows()) {}
 
@@ -70,19 +72,20 @@ StepSums TrainingLoop::accumulate(const StepRows& step, double supervised) {
 
 StepSums TrainingLoop::accumulate_until_it_fits(std::int64_t index, double supervised) {
   while (true) {
-    if (observer_.before_step) observer_.before_step(index + 1);
+    for (LoopListener* listener : listeners_) listener->before_step(index + 1);
     const StepSums sums = accumulate(plan_.step(index), supervised);
-    if (sums.ranks_out_of_memory == 0) return sums;
+    if (sums.votes.out_of_memory == 0) return sums;
     engine_.discard_gradients();
-    recover(index + 1, sums.ranks_out_of_memory);
+    recover(index + 1, sums.votes.out_of_memory);
   }
 }
 
 void TrainingLoop::recover(std::int64_t step, std::int64_t num_ranks) {
-  if (!observer_.on_out_of_memory)
+  const bool seen_to =
+      std::ranges::any_of(listeners_, [&](LoopListener* one) { return one->out_of_memory(step, num_ranks); });
+  if (!seen_to)
     throw AgreedError(ExitCode::does_not_fit,
                       fmt::format("{} ranks ran out of memory in step {}", num_ranks, step));
-  observer_.on_out_of_memory(step, num_ranks);
   const std::int64_t rows = engine_.options().strategy.micro_batch;
   if (rows == batch_.rows.batch) return;
   plan_ = plan_.with_micro_batch(rows);
@@ -123,7 +126,7 @@ void TrainingLoop::train_step(std::int64_t index) {
                            clip_factor(sums.gradient_norm, options_.clip));
   }
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  if (observer_.on_step) observer_.on_step(report);
+  for (LoopListener* listener : listeners_) listener->after_step(report);
 }
 
 std::optional<double> TrainingLoop::evaluate(std::int64_t step) {
@@ -158,13 +161,13 @@ std::optional<double> TrainingLoop::evaluate(std::int64_t step) {
                     step == 0 ? "the weights of --model are broken, or need --precision fp32"
                               : "try a lower --learning-rate or a longer --warmup"));
   }
-  if (observer_.on_evaluation) observer_.on_evaluation(step, loss);
+  for (LoopListener* listener : listeners_) listener->after_evaluation(step, loss);
   return loss;
 }
 
-void TrainingLoop::run() {
-  evaluate(0);
-  for (std::int64_t index = 0; index < plan_.num_steps(); ++index) {
+void TrainingLoop::run(std::int64_t first_step) {
+  if (first_step == 0) evaluate(0);
+  for (std::int64_t index = first_step; index < plan_.num_steps(); ++index) {
     train_step(index);
     const std::int64_t done = index + 1;
     if (done == plan_.num_steps()) break;

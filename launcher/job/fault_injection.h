@@ -5,18 +5,20 @@
 #include <deque>
 #include <optional>
 
+#include "trainer/loop_listener.h"
+
 namespace autoglm {
 
 // AUTOGLM_FAULT_OUT_OF_MEMORY=RANK:STEP:ALLOCATION[,...]: that allocation of the step fails on that rank.
 // Several for one step fail its attempts one after the other. AUTOGLM_FAULT_ARENA_LIMIT=BYTES: the device's
 // pool holds no more, though the plan does not know.
-class FaultInjection {
+class FaultInjection : public LoopListener {
  public:
   // Reads the environment. Throws Error(usage) when it cannot be understood.
   explicit FaultInjection(int rank);
 
   // Before the micro-batches of a step.
-  void before_step(std::int64_t step);
+  void before_step(std::int64_t step) override;
 
   const std::optional<std::int64_t>& arena_limit() const { return arena_limit_; }
 

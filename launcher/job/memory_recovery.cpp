@@ -59,7 +59,8 @@ Plan MemoryRecovery::next_plan(std::int64_t step, const std::string& what) {
   });
 }
 
-void MemoryRecovery::recover(Engine& engine, std::int64_t step) {
+bool MemoryRecovery::out_of_memory(std::int64_t step, std::int64_t /*num_ranks*/) {
+  Engine& engine = *engine_;
   const std::optional<OutOfMemory>& failure = engine.out_of_memory();
   const std::string what =
       describe_failures(failure ? fmt::format("{} phase of step {}: {}",
@@ -77,6 +78,7 @@ void MemoryRecovery::recover(Engine& engine, std::int64_t step) {
   job_.plan = std::move(next);
   const Strategy& now = job_.strategy();
   on_event_({step, what, describe_strategy(now), now.micro_batch, now.micro_batch != before.micro_batch});
+  return true;
 }
 
 bool MemoryRecovery::recover_construction(const OutOfMemory* error) {

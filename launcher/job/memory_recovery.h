@@ -6,21 +6,14 @@
 #include <string>
 
 #include "launcher/job/job_plan.h"
+#include "launcher/report/memory_watch.h"
 #include "sharding/memory/out_of_memory.h"
 #include "trainer/engine/engine.h"
+#include "trainer/loop_listener.h"
 
 namespace autoglm {
 
-// What happened, for the log and metrics.jsonl.
-struct MemoryEvent {
-  std::int64_t step = 0;
-  std::string what;      // "rank 1 ran out of memory in the backward phase: ..."
-  std::string strategy;  // from now on
-  std::int64_t micro_batch = 1;
-  bool changes_bits = false;
-};
-
-class MemoryRecovery {
+class MemoryRecovery : public LoopListener {
  public:
   // All references must outlive the object; `job` follows the changes. `device_limit` tells what this rank's
   // device pool holds. `on_event` is called on every rank.
@@ -28,10 +21,13 @@ class MemoryRecovery {
                  std::function<std::int64_t()> device_limit,
                  std::function<void(const MemoryEvent&)> on_event);
 
+  // From now on it is this engine's memory, which must outlive the loop.
+  void attach(Engine& engine) { engine_ = &engine; }
+
   // Memory ran out in `step` under the engine's strategy. Where the plan should have fitted, the step is
   // tried once more as it is; otherwise the engine goes on with a smaller plan. Throws
   // AgreedError(does_not_fit) when none is left or --on-oom stop was given. Collective.
-  void recover(Engine& engine, std::int64_t step);
+  bool out_of_memory(std::int64_t step, std::int64_t num_ranks) override;
 
   // The same before there is an engine: its construction ran out of memory on some rank, or on none (`error`
   // null here and everywhere: returns false).
@@ -46,6 +42,7 @@ class MemoryRecovery {
   Communicator& communicator_;
   std::function<std::int64_t()> device_limit_;
   std::function<void(const MemoryEvent&)> on_event_;
+  Engine* engine_ = nullptr;
   std::int64_t last_step_ = -1;  // in which the same plan was tried again
 };
 

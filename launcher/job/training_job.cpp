@@ -13,6 +13,7 @@
 #include "launcher/job/job_plan.h"
 #include "launcher/job/memory_recovery.h"
 #include "launcher/job/model_transfer.h"
+#include "launcher/job/ranks.h"
 #include "launcher/report/data_report.h"
 #include "launcher/report/progress.h"
 #include "launcher/report/run_record.h"
@@ -127,79 +128,118 @@ Decisions decide(const TrainOptions& options, const Inputs& inputs, const Datase
   });
 }
 
-std::string describe(const TrainOptions& options, const Inputs& inputs, const Dataset& dataset,
-                     const Decisions& decisions, const JobDevice& device, int world_size) {
-  const StepRows first = decisions.batches.step(0);
+// A job of which everything is known that must be known before it takes memory.
+struct Job {
+  const TrainOptions& options;
+  LocalRank local;
+  JobDevice& device;
+  Inputs inputs;
+  Dataset dataset;
+  Decisions decisions;
+  std::unique_ptr<OutputDirectory> output;  // on rank 0, unless nothing is to be written
+
+  Communicator& ranks() const { return device.communicator(); }
+};
+
+std::string describe(const Job& job) {
+  const Model& model = job.inputs.model;
+  const BatchPlan& batches = job.decisions.batches;
+  const std::int64_t micro_batches = batches.step(0).num_micro_batches;
+  const std::int64_t rows = job.decisions.engine.strategy.micro_batch;
+  const int num_ranks = job.ranks().size();
   return fmt::format(
-      "{}\nmodel: {}, {} parameters, {} on {} {}{}\nplan: {} steps of up to {} rows of {} tokens, {} "
-      "micro-{} "
-      "of {} {} per rank; {}",
-      format_data_summary(dataset), inputs.model.config.model_type, inputs.model.num_parameters(),
-      precision_name(decisions.engine.precision), world_size,
-      fmt::format("{} rank{}", device.is_cuda() ? "CUDA" : "CPU", world_size == 1 ? "" : "s"),
-      inputs.model.config.dropout > 0
-          ? fmt::format(", without its dropout of {}", inputs.model.config.dropout)
-          : "",
-      decisions.batches.num_steps(), options.training.loop.global_batch, options.data.sequence_length,
-      first.num_micro_batches, first.num_micro_batches == 1 ? "batch" : "batches",
-      decisions.engine.strategy.micro_batch, decisions.engine.strategy.micro_batch == 1 ? "row" : "rows",
-      describe(decisions.job));
+      "{}\nmodel: {}, {} parameters, {} on {} {} rank{}{}\nplan: {} steps of up to {} rows of {} tokens, {} "
+      "micro-{} of {} {} per rank; {}",
+      format_data_summary(job.dataset), model.config.model_type, model.num_parameters(),
+      precision_name(job.options.training.precision), num_ranks, job.device.is_cuda() ? "CUDA" : "CPU",
+      num_ranks == 1 ? "" : "s",
+      model.config.dropout > 0 ? fmt::format(", without its dropout of {}", model.config.dropout) : "",
+      batches.num_steps(), job.options.training.loop.global_batch, job.options.data.sequence_length,
+      micro_batches, micro_batches == 1 ? "batch" : "batches", rows, rows == 1 ? "row" : "rows",
+      describe(job.decisions.job));
 }
 
-// Answers every prompt of --sample; all ranks generate, rank 0 shows.
-void show_samples(const TrainOptions& options, const Inputs& inputs, Engine& engine, TrainingReport* report) {
-  for (const std::string& prompt : options.watching.samples) {
-    std::vector<std::int32_t> ids = inputs.chat_template.encode_prompt(prompt, inputs.tokenizer);
-    const std::int64_t room = engine.options().max_positions - kSampleTokens;
-    if (static_cast<std::int64_t>(ids.size()) > room) {
-      if (report != nullptr)
-        spdlog::warn("--sample \"{}\" is longer than --sequence-length leaves room for; it is left out",
-                     prompt);
-      continue;
-    }
-    const std::vector<std::int32_t> answer =
-        generate(engine, ids, kSampleTokens, inputs.chat_template.stop_ids(inputs.tokenizer));
-    if (report != nullptr) report->sample(prompt, inputs.tokenizer.decode(answer, true));
+// Brings what is measured to the report, which rank 0 alone has, and answers the prompts of --sample.
+class Reporting : public LoopListener {
+ public:
+  Reporting(const Job& job, Engine& engine, TrainingReport* report)
+      : job_(job), engine_(engine), report_(report) {}
+
+  void after_step(const StepReport& step) override {
+    const RankExtremes largest = largest_of_ranks(job_.ranks(), step);
+    if (report_) report_->step(step, largest);
   }
-}
+
+  void after_evaluation(std::int64_t step, double loss) override {
+    if (report_) report_->evaluation(step, loss);
+    if (step > 0 && step < job_.decisions.batches.num_steps()) show_samples();
+  }
+
+  // Collective.
+  void end_phase(JobPhase phase) {
+    const std::int64_t peak = take_resident_peak(job_.ranks());
+    if (report_) report_->resident_peak(phase, peak);
+  }
+
+  // All ranks generate, rank 0 shows.
+  void show_samples() {
+    const Inputs& inputs = job_.inputs;
+    const std::int64_t room = engine_.options().max_positions - kSampleTokens;
+    for (const std::string& prompt : job_.options.watching.samples) {
+      const std::vector<std::int32_t> ids = inputs.chat_template.encode_prompt(prompt, inputs.tokenizer);
+      if (static_cast<std::int64_t>(ids.size()) > room) {
+        if (report_)
+          spdlog::warn("--sample \"{}\" is longer than --sequence-length leaves room for; it is left out",
+                       prompt);
+        continue;
+      }
+      const std::vector<std::int32_t> answer =
+          generate(engine_, ids, kSampleTokens, inputs.chat_template.stop_ids(inputs.tokenizer));
+      if (report_) report_->sample(prompt, inputs.tokenizer.decode(answer, true));
+    }
+  }
+
+ private:
+  const Job& job_;
+  Engine& engine_;
+  TrainingReport* report_;
+};
 
 // The last evaluation, on the weights as they will be written.
-void evaluate_last(const TrainOptions& options, const Inputs& inputs, Engine& engine, TrainingLoop& loop,
-                   const Decisions& decisions, bool reports) {
-  const std::int64_t last = decisions.batches.num_steps();
-  const auto dtypes = saved_dtypes(inputs.directory, options.saving.save_dtype);
-  const bool rounds = decisions.engine.precision == Precision::fp32 &&
-                      dtypes(inputs.model.embedding->table().name()) == DType::bfloat16;
-  if (rounds) {
-    const std::optional<double> exact = loop.evaluate(last);
-    engine.state_access().round_to_saved(dtypes);
-    const std::optional<double> rounded = loop.evaluate(last);
-    if (reports && exact && *rounded > *exact * 1.001) {
-      spdlog::warn(
-          "rounding the weights to bf16 raised the validation loss from {:.4f} to {:.4f}; --save-dtype fp32 "
-          "keeps them exact",
-          *exact, *rounded);
-    }
-  } else {
-    loop.evaluate(last);
+void evaluate_last(const Job& job, Engine& engine, TrainingLoop& loop) {
+  const std::int64_t last = job.decisions.batches.num_steps();
+  const auto dtypes = saved_dtypes(job.inputs.directory, job.options.saving.save_dtype);
+  const bool rounds = engine.options().precision == Precision::fp32 &&
+                      dtypes(job.inputs.model.embedding->table().name()) == DType::bfloat16;
+  const std::optional<double> exact = loop.evaluate(last);
+  if (!rounds) return;
+  engine.state_access().round_to_saved(dtypes);
+  const std::optional<double> rounded = loop.evaluate(last);
+  if (job.output && exact && *rounded > *exact * 1.001) {
+    spdlog::warn(
+        "rounding the weights to bf16 raised the validation loss from {:.4f} to {:.4f}; --save-dtype fp32 "
+        "keeps them exact",
+        *exact, *rounded);
   }
 }
 
 // The engine with its weights. Where its states do not fit, the plan is made again.
-std::unique_ptr<Engine> make_engine(Inputs& inputs, Decisions& decisions, MemoryRecovery& recovery,
-                                    Communicator& communicator) {
+std::unique_ptr<Engine> make_engine(Job& job, MemoryRecovery& recovery) {
+  Communicator& ranks = job.ranks();
+  Decisions& decisions = job.decisions;
   while (true) {
     std::unique_ptr<Engine> engine;
     std::optional<OutOfMemory> failure;
-    run_agreed(communicator, [&] {
+    run_agreed(ranks, [&] {
       try {
-        engine = std::make_unique<Engine>(inputs.model, decisions.engine, communicator);
+        engine = std::make_unique<Engine>(job.inputs.model, decisions.engine, ranks);
       } catch (const OutOfMemory& error) {
         failure = error;
       }
     });
     if (!recovery.recover_construction(failure ? &*failure : nullptr)) {
-      run_agreed(communicator, [&] { load_weights(inputs.directory, *engine); });
+      run_agreed(ranks, [&] { load_weights(job.inputs.directory, *engine); });
+      recovery.attach(*engine);
       return engine;
     }
     engine.reset();
@@ -208,64 +248,70 @@ std::unique_ptr<Engine> make_engine(Inputs& inputs, Decisions& decisions, Memory
   }
 }
 
-void train(const TrainOptions& options, Inputs& inputs, const Dataset& dataset, Decisions& decisions,
-           JobDevice& device, const LocalRank& local, OutputDirectory* output) {
-  Communicator& communicator = device.communicator();
-  const nlohmann::ordered_json ranks = describe_ranks(communicator, local.rank, device);
-  std::unique_ptr<TrainingReport> report;
-  run_agreed(communicator, [&] {
-    if (output == nullptr) return;
-    output->begin();
-    report = std::make_unique<TrainingReport>(
-        options, decisions.to_json(), ranks, local.mpi_version, *output, decisions.batches.num_steps(),
-        MemoryExpectation{decisions.job.plan.predicted, decisions.job.budget.device,
-                          decisions.job.predicted_resident()});
+// On rank 0; null on others.
+std::unique_ptr<TrainingReport> open_report(const Job& job) {
+  const nlohmann::ordered_json ranks = describe_ranks(job.ranks(), job.local.rank, job.device);
+  const JobPlan& plan = job.decisions.job;
+  return run_agreed(job.ranks(), [&]() -> std::unique_ptr<TrainingReport> {
+    if (!job.output) return nullptr;
+    job.output->begin();
+    return std::make_unique<TrainingReport>(
+        job.options, job.decisions.to_json(), ranks, job.local.mpi_version, *job.output,
+        job.decisions.batches.num_steps(),
+        MemoryExpectation{plan.plan.predicted, plan.budget.device, plan.predicted_resident()});
   });
+}
+
+void train(Job& job) {
+  Communicator& ranks = job.ranks();
+  const std::unique_ptr<TrainingReport> report = open_report(job);
   MemoryRecovery recovery(
-      options, decisions.job, communicator, [] { return job_memory().statistics().device.limit; },
+      job.options, job.decisions.job, ranks, [] { return job_memory().statistics().device.limit; },
       [&](const MemoryEvent& event) {
         // What the failed attempt held is neither kept nor compared with the next plan.
         job_memory().trim();
         job_memory().reset_peak();
-        if (report) report->out_of_memory(event, decisions.job.plan.predicted);
+        if (report) report->out_of_memory(event, job.decisions.job.plan.predicted);
       });
-  auto engine = make_engine(inputs, decisions, recovery, communicator);
-  const auto end_phase = [&](JobPhase phase) {
-    const std::int64_t peak = take_resident_peak(communicator);
-    if (report) report->resident_peak(phase, peak);
-  };
-  end_phase(JobPhase::loading);
-  show_samples(options, inputs, *engine, report.get());
+  const std::unique_ptr<Engine> engine = make_engine(job, recovery);
+  Reporting reporting(job, *engine, report.get());
+  reporting.end_phase(JobPhase::loading);
+  reporting.show_samples();
   job_memory().reset_peak();
 
-  FaultInjection faults(communicator.rank());
-  LoopObserver observer;
-  observer.before_step = [&](std::int64_t step) { faults.before_step(step); };
-  observer.on_out_of_memory = [&](std::int64_t step, std::int64_t) { recovery.recover(*engine, step); };
-  observer.on_step = [&](const StepReport& step) {
-    const RankExtremes largest = largest_of_ranks(communicator, step);
-    if (report) report->step(step, largest);
-  };
-  const std::int64_t last = decisions.batches.num_steps();
-  observer.on_evaluation = [&](std::int64_t step, double loss) {
-    if (report) report->evaluation(step, loss);
-    if (step > 0 && step < last) show_samples(options, inputs, *engine, report.get());
-  };
-  TrainingLoop loop(*engine, dataset, decisions.batches, communicator, options.training.loop, observer);
+  FaultInjection faults(ranks.rank());
+  TrainingLoop loop(*engine, job.dataset, job.decisions.batches, ranks, job.options.training.loop,
+                    {&faults, &recovery, &reporting});
   loop.run();
-
-  evaluate_last(options, inputs, *engine, loop, decisions, report != nullptr);
-  show_samples(options, inputs, *engine, report.get());
+  evaluate_last(job, *engine, loop);
+  reporting.show_samples();
   // What activations held is free for the writer.
   job_memory().trim();
-  end_phase(JobPhase::training);
-  run_agreed(communicator, [&] {
-    write_model(inputs.directory, *engine, output != nullptr ? output->path() : options.output,
-                options.saving.save_dtype, output != nullptr);
+  reporting.end_phase(JobPhase::training);
+
+  run_agreed(ranks, [&] {
+    write_model(job.inputs.directory, *engine, job.output ? job.output->path() : job.options.output,
+                job.options.saving.save_dtype, job.output != nullptr);
   });
-  end_phase(JobPhase::saving);
-  run_agreed(communicator, [&] {
+  reporting.end_phase(JobPhase::saving);
+  run_agreed(ranks, [&] {
     if (report) report->finish();
+  });
+}
+
+// Takes the folder, on rank 0, unless nothing is to be written.
+std::unique_ptr<OutputDirectory> open_output(const TrainOptions& options, const Inputs& inputs,
+                                             Communicator& ranks) {
+  return run_agreed(ranks, [&]() -> std::unique_ptr<OutputDirectory> {
+    if (ranks.rank() != 0) return nullptr;
+    if (options.watching.dry_run) {
+      OutputDirectory::check(options.output, inputs.directory, options.saving.overwrite);
+      return nullptr;
+    }
+    auto output =
+        std::make_unique<OutputDirectory>(options.output, inputs.directory, options.saving.overwrite);
+    output->require_space(ModelWriter::bytes_needed(inputs.directory, options.saving.save_dtype));
+    return output;
   });
 }
 
@@ -276,31 +322,22 @@ void run_training_job(const TrainOptions& options, Communicator& control, const 
   set_threads(local);
   JobDevice device({options.strategy.device, options.strategy.memory_limit, at::get_num_threads()}, local,
                    control);
-  Communicator& communicator = device.communicator();
-  Inputs inputs = run_agreed(communicator, [&] { return read_inputs(options); });
-  const bool writes = communicator.rank() == 0;
-  std::unique_ptr<OutputDirectory> output;
-  run_agreed(communicator, [&] {
-    if (!writes) return;
-    if (options.watching.dry_run) {
-      OutputDirectory::check(options.output, inputs.directory, options.saving.overwrite);
-      return;
-    }
-    output = std::make_unique<OutputDirectory>(options.output, inputs.directory, options.saving.overwrite);
-    output->require_space(ModelWriter::bytes_needed(inputs.directory, options.saving.save_dtype));
-  });
-  const Dataset dataset = load_data(options, inputs, communicator);
+  Communicator& ranks = device.communicator();
+  Inputs inputs = run_agreed(ranks, [&] { return read_inputs(options); });
+  std::unique_ptr<OutputDirectory> output = open_output(options, inputs, ranks);
+  Dataset dataset = load_data(options, inputs, ranks);
   Decisions decisions = decide(options, inputs, dataset, device, local);
-  if (writes)
-    stderr_console().print(describe(options, inputs, dataset, decisions, device, communicator.size()));
+  Job job{options,          local, device, std::move(inputs), std::move(dataset), std::move(decisions),
+          std::move(output)};
+  if (ranks.rank() == 0) stderr_console().print(describe(job));
   if (options.watching.dry_run) return;
   // What is planned for is all there is, so that too much is met here and not by the system's out-of-memory
   // killer.
-  job_memory().device().set_limit(decisions.job.budget.device);
-  const FaultInjection faults(communicator.rank());
+  job_memory().device().set_limit(job.decisions.job.budget.device);
+  const FaultInjection faults(ranks.rank());
   if (faults.arena_limit()) job_memory().device().set_limit(*faults.arena_limit());
   try {
-    train(options, inputs, dataset, decisions, device, local, output.get());
+    train(job);
   } catch (const OutOfMemory& error) {
     fail(ExitCode::does_not_fit, "{}; lower --micro-batch, or set --recompute full", error.what());
   }

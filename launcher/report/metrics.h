@@ -1,30 +1,30 @@
-// What is measured of a training: written to metrics.jsonl and shown as progress.
+// What is measured of a training, and where it goes.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
+#include <string>
 
 #include "checkpoint/file.h"
+#include "trainer/loop_listener.h"
 
 namespace autoglm {
 
-// One optimizer step, over all ranks.
+// The largest among all ranks.
+struct RankExtremes {
+  std::int64_t device_peak_bytes = 0;  // of the arena that tensors live in
+  std::int64_t host_peak_bytes = 0;    // resident memory of the process
+  double exposed_seconds = 0;          // of the step, waiting for communication and transfers
+};
+
+// One optimizer step.
 struct StepMetrics {
-  std::int64_t step = 0;       // from 1
-  double epoch = 0;            // passes over the data after this step: 0.5 in the middle of the first
-  std::optional<double> loss;  // none when the step had no supervised token, and so updated nothing
-  double learning_rate = 0;
-  std::optional<double> gradient_norm;  // before clipping; none when loss is
-  std::int64_t tokens = 0;              // padding not counted
-  std::int64_t supervised_tokens = 0;
-  double step_seconds = 0;
-  double tokens_per_second = 0;
-  std::int64_t device_peak_bytes = 0;  // largest of the ranks, and so below
-  std::int64_t host_peak_bytes = 0;
+  StepReport report;
+  RankExtremes largest;
   std::optional<std::int64_t> predicted_device_peak_bytes;
-  double exposed_seconds = 0;  // waiting for communication and transfers
+  double tokens_per_second = 0;  // over all ranks
 };
 
 struct EvaluationMetrics {
@@ -32,22 +32,44 @@ struct EvaluationMetrics {
   double validation_loss = 0;
 };
 
+// How a training ended.
+struct RunSummary {
+  std::int64_t num_steps = 0;
+  std::int64_t tokens = 0;
+  double seconds = 0;  // of the whole training, evaluations included
+  std::optional<double> first_loss, last_loss;
+  std::optional<double> first_validation_loss, last_validation_loss;
+  std::int64_t device_peak_bytes = 0;
+  std::optional<std::int64_t> predicted_device_peak_bytes;
+  std::filesystem::path output;
+};
+
+// Takes what happens in a training, in order. On rank 0 only.
+class MetricsSink {
+ public:
+  virtual ~MetricsSink() = default;
+  virtual void step(const StepMetrics& /*metrics*/) {}
+  virtual void evaluation(const EvaluationMetrics& /*metrics*/) {}
+  // Something that happened between steps: an object with "event" and "step".
+  virtual void event(const nlohmann::ordered_json& /*event*/) {}
+  // A prompt of --sample and the model's answer to it.
+  virtual void sample(const std::string& /*prompt*/, const std::string& /*answer*/) {}
+  virtual void finish(const RunSummary& /*summary*/) {}
+};
+
 // metrics.jsonl: one JSON object per line, in the order written, complete after each call. Numbers that are
 // not finite are null, for JSON has none.
-class MetricsWriter {
+class MetricsWriter : public MetricsSink {
  public:
   // Creates the file. Throws Error(cannot_create), also when there is one already.
   explicit MetricsWriter(const std::filesystem::path& path);
 
   // Throw Error(io_failed), for example when the disk is full.
-  void write(const StepMetrics& metrics);
-  void write(const EvaluationMetrics& metrics);
-  // Something that happened between steps: an object with "event" and "step".
-  void write_event(const nlohmann::ordered_json& event);
+  void step(const StepMetrics& metrics) override;
+  void evaluation(const EvaluationMetrics& metrics) override;
+  void event(const nlohmann::ordered_json& event) override;
 
  private:
-  void write_line(std::string line);
-
   File file_;
   std::uint64_t size_ = 0;
 };

@@ -65,17 +65,17 @@ std::string printable(std::string_view text) {
 
 std::string format_step(const StepMetrics& metrics, std::int64_t num_steps,
                         std::optional<double> seconds_left, int columns) {
+  const StepReport& step = metrics.report;
   std::vector<Part> parts;
-  parts.push_back({fmt::format("step {}/{}", metrics.step, num_steps), 0});
-  parts.push_back({fmt::format("epoch {:.2f}", metrics.epoch), 4});
-  parts.push_back({metrics.loss ? fmt::format("loss {:.4f}", *metrics.loss) : "loss none", 0});
-  parts.push_back({fmt::format("lr {:.1e}", metrics.learning_rate), 5});
-  if (metrics.gradient_norm) parts.push_back({fmt::format("grad {:.2f}", *metrics.gradient_norm), 6});
+  parts.push_back({fmt::format("step {}/{}", step.step, num_steps), 0});
+  parts.push_back({fmt::format("epoch {:.2f}", step.epoch), 4});
+  parts.push_back({step.loss ? fmt::format("loss {:.4f}", *step.loss) : "loss none", 0});
+  parts.push_back({fmt::format("lr {:.1e}", step.learning_rate), 5});
+  if (step.gradient_norm) parts.push_back({fmt::format("grad {:.2f}", *step.gradient_norm), 6});
   parts.push_back({format_rate(metrics.tokens_per_second), 2});
-  if (metrics.exposed_seconds > 0 && metrics.step_seconds > 0) {
-    parts.push_back({fmt::format("waits {:.1f} %", 100 * metrics.exposed_seconds / metrics.step_seconds), 6});
-  }
-  parts.push_back({format_bytes(metrics.device_peak_bytes), 3});
+  if (const double waits = metrics.largest.exposed_seconds; waits > 0 && step.seconds > 0)
+    parts.push_back({fmt::format("waits {:.1f} %", 100 * waits / step.seconds), 6});
+  parts.push_back({format_bytes(metrics.largest.device_peak_bytes), 3});
   if (seconds_left) parts.push_back({format_duration(*seconds_left) + " left", 1});
   std::string line = joined(parts);
   while (columns > 0 && line.size() > static_cast<std::size_t>(columns)) {
@@ -130,12 +130,13 @@ Progress::~Progress() {
 }
 
 void Progress::step(const StepMetrics& metrics) {
-  time_left_.add(metrics.step_seconds);
-  const std::optional<double> left = time_left_.estimate(num_steps_ - metrics.step);
+  const std::int64_t step = metrics.report.step;
+  time_left_.add(metrics.report.seconds);
+  const std::optional<double> left = time_left_.estimate(num_steps_ - step);
   const int columns = console_.columns();
   // One column stays free at the terminal's edge.
   if (columns > 0) return console_.set_live_line(format_step(metrics, num_steps_, left, columns - 1));
-  if (metrics.step == 1 || metrics.step == num_steps_ || metrics.step % log_every_ == 0)
+  if (step == 1 || step == num_steps_ || step % log_every_ == 0)
     console_.print(format_step(metrics, num_steps_, left, 0));
 }
 
@@ -144,7 +145,7 @@ void Progress::evaluation(const EvaluationMetrics& metrics) {
   if (metrics.step == 0) loss_before_ = metrics.validation_loss;
 }
 
-void Progress::sample(std::string_view prompt, std::string_view answer) {
+void Progress::sample(const std::string& prompt, const std::string& answer) {
   console_.print(fmt::format("  > {}\n  {}", printable(prompt), printable(answer)));
 }
 

@@ -2,10 +2,8 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
 #include <optional>
 #include <string>
-#include <string_view>
 
 #include "launcher/report/console.h"
 #include "launcher/report/metrics.h"
@@ -21,17 +19,6 @@ std::string format_step(const StepMetrics& metrics, std::int64_t num_steps,
 // "step 12/340  validation loss 1.6312 (1.7201 before training)"
 std::string format_evaluation(const EvaluationMetrics& metrics, std::int64_t num_steps,
                               std::optional<double> loss_before);
-
-struct RunSummary {
-  std::int64_t num_steps = 0;
-  std::int64_t tokens = 0;
-  double seconds = 0;  // of the whole training, evaluations included
-  std::optional<double> first_loss, last_loss;
-  std::optional<double> first_validation_loss, last_validation_loss;
-  std::int64_t device_peak_bytes = 0;
-  std::optional<std::int64_t> predicted_device_peak_bytes;
-  std::filesystem::path output;
-};
 
 // A few lines, the last one without a line end.
 std::string format_summary(const RunSummary& summary);
@@ -50,19 +37,18 @@ class TimeLeft {
 };
 
 // Shows a training on `console`: one line redrawn after every step where there is a terminal, otherwise a
-// line every `log_every` steps, after the first and after the last. To be used by rank 0 only.
-class Progress {
+// line every `log_every` steps, after the first and after the last.
+class Progress : public MetricsSink {
  public:
   Progress(Console& console, std::int64_t num_steps, std::int64_t log_every);
-  ~Progress();
+  ~Progress() override;
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 
-  void step(const StepMetrics& metrics);
-  void evaluation(const EvaluationMetrics& metrics);
-  // A prompt and the model's answer to it.
-  void sample(std::string_view prompt, std::string_view answer);
-  void finish(const RunSummary& summary);
+  void step(const StepMetrics& metrics) override;
+  void evaluation(const EvaluationMetrics& metrics) override;
+  void sample(const std::string& prompt, const std::string& answer) override;
+  void finish(const RunSummary& summary) override;
 
  private:
   Console& console_;

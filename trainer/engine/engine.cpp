@@ -307,7 +307,7 @@ StepSums Engine::finish_accumulation(double loss_sum) {
                              std::exchange(failed_, false) ? 1.0 : 0.0};
   const Event summed = communicator_.all_reduce(sums, streams_.compute().record());
   streams_.wait_on_host(summed);
-  return {sums[0], std::sqrt(sums[1]), streams_.take_exposed_seconds(), std::llround(sums[2])};
+  return {sums[0], std::sqrt(sums[1]), streams_.take_exposed_seconds(), {std::llround(sums[2])}};
 }
 
 std::int64_t Engine::agree_on_memory() {

@@ -35,15 +35,20 @@ struct EngineOptions {
   std::function<void(EnginePhase phase, std::size_t block)> on_phase = {};
 };
 
+// What ranks decide together at a step's end: how many of them ask for it. Rides on the step's sums.
+struct StepVotes {
+  // Ran out of memory since the last step's sums: if any did, the sums and gradients mean nothing, and the step is
+  // void.
+  std::int64_t out_of_memory = 0;
+};
+
 // What all ranks know at the end of a step.
 struct StepSums {
   double loss_sum = 0;       // over the supervised tokens of the global batch
   double gradient_norm = 0;  // before clipping
   // How long this rank's compute has waited for communication and transfers since the last step's sums.
   double exposed_seconds = 0;
-  // How many ranks ran out of memory since the last step's sums: if any did, the sums and gradients mean
-  // nothing, and the step is void.
-  std::int64_t ranks_out_of_memory = 0;
+  StepVotes votes;
 };
 
 }  // namespace autoglm

@@ -144,7 +144,7 @@ bool runs_out(const tiny::StepShape& shape, Communicator& communicator, std::int
       const MicroBatch batch(shape.strategy.micro_batch, shape.row_length, at::kCPU);
       double loss = 0;
       for (std::int64_t i = 0; i < shape.micro_batches; ++i) loss += engine->train_micro_batch(batch, 0.01f);
-      failed = engine->finish_accumulation(loss).ranks_out_of_memory > 0;
+      failed = engine->finish_accumulation(loss).votes.out_of_memory > 0;
       if (!failed) engine->optimizer_step({}, 1e-3, 1, 1);
     }
   }

@@ -15,8 +15,10 @@ namespace autoglm {
 namespace {
 
 StepMetrics some_step() {
-  return {12,   0.35, 1.7321, 2.9e-4,        0.83,          4096,
-          1024, 9.9,  412.5,  2'040'109'465, 3'000'000'000, 2'050'000'000};
+  return {.report = {12, 0.35, 1.7321, 2.9e-4, 0.83, 4096, 1024, 9.9},
+          .largest = {2'040'109'465, 3'000'000'000},
+          .predicted_device_peak_bytes = 2'050'000'000,
+          .tokens_per_second = 412.5};
 }
 
 std::vector<nlohmann::ordered_json> lines_of(const std::filesystem::path& path) {
@@ -37,9 +39,9 @@ std::vector<std::string> keys_of(const nlohmann::ordered_json& object) {
 TEST(MetricsWriter, WritesOneObjectPerStepAndEvaluation) {
   const TemporaryFolder folder;
   MetricsWriter writer(folder.path() / "metrics.jsonl");
-  writer.write(EvaluationMetrics{0, 1.72});
+  writer.evaluation(EvaluationMetrics{0, 1.72});
   ASSERT_EQ(lines_of(folder.path() / "metrics.jsonl").size(), 1u) << "each line is complete at once";
-  writer.write(some_step());
+  writer.step(some_step());
   const auto lines = lines_of(folder.path() / "metrics.jsonl");
   ASSERT_EQ(lines.size(), 2u);
   EXPECT_EQ(lines[0].dump(), R"({"step":0,"validation_loss":1.72})");
@@ -58,12 +60,12 @@ TEST(MetricsWriter, WritesNullForWhatIsNotThere) {
   const TemporaryFolder folder;
   MetricsWriter writer(folder.path() / "metrics.jsonl");
   StepMetrics metrics = some_step();
-  metrics.loss.reset();
-  metrics.gradient_norm.reset();
+  metrics.report.loss.reset();
+  metrics.report.gradient_norm.reset();
   metrics.predicted_device_peak_bytes.reset();
-  writer.write(metrics);
-  metrics.loss = std::nan("");
-  writer.write(metrics);
+  writer.step(metrics);
+  metrics.report.loss = std::nan("");
+  writer.step(metrics);
   const auto lines = lines_of(folder.path() / "metrics.jsonl");
   for (const char* key : {"loss", "gradient_norm", "predicted_device_peak_bytes"})
     EXPECT_TRUE(lines[0].at(key).is_null());
@@ -74,8 +76,8 @@ TEST(MetricsWriter, DoublesReadBackExactly) {
   const TemporaryFolder folder;
   MetricsWriter writer(folder.path() / "metrics.jsonl");
   StepMetrics metrics = some_step();
-  metrics.loss = 1.0 / 3;
-  writer.write(metrics);
+  metrics.report.loss = 1.0 / 3;
+  writer.step(metrics);
   EXPECT_EQ(lines_of(folder.path() / "metrics.jsonl")[0]["loss"].get<double>(), 1.0 / 3);
 }
 
@@ -91,13 +93,13 @@ TEST(MetricsWriter, NeverWritesOverAnotherRunsFile) {
 TEST(MetricsWriter, AFullDiskIsAnError) {
   const TemporaryFolder folder;
   MetricsWriter writer(folder.path() / "metrics.jsonl");
-  writer.write(EvaluationMetrics{0, 1.5});
+  writer.evaluation(EvaluationMetrics{0, 1.5});
   rlimit before{};
   ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
   const auto previous_handler = signal(SIGXFSZ, SIG_IGN);
   const rlimit small{40, before.rlim_max};
   ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &small), 0);
-  const std::string sentence = error_of(ExitCode::io_failed, [&] { writer.write(some_step()); });
+  const std::string sentence = error_of(ExitCode::io_failed, [&] { writer.step(some_step()); });
   ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &before), 0);
   signal(SIGXFSZ, previous_handler);
   EXPECT_THAT(sentence, testing::HasSubstr("metrics.jsonl: writing failed: File too large"));

@@ -17,15 +17,15 @@ using testing::Not;
 
 StepMetrics at_step(std::int64_t step) {
   StepMetrics metrics;
-  metrics.step = step;
-  metrics.epoch = 0.35;
-  metrics.loss = 1.73208;
-  metrics.learning_rate = 2.9e-4;
-  metrics.gradient_norm = 0.834;
-  metrics.tokens = 1000;
-  metrics.step_seconds = 2;
+  metrics.report.step = step;
+  metrics.report.epoch = 0.35;
+  metrics.report.loss = 1.73208;
+  metrics.report.learning_rate = 2.9e-4;
+  metrics.report.gradient_norm = 0.834;
+  metrics.report.tokens = 1000;
+  metrics.report.seconds = 2;
   metrics.tokens_per_second = 412.3;
-  metrics.device_peak_bytes = 2'040'109'465;
+  metrics.largest.device_peak_bytes = 2'040'109'465;
   return metrics;
 }
 
@@ -48,8 +48,8 @@ TEST(FormatStep, LeavesPartsOutWhenTheLineIsNarrow) {
 
 TEST(FormatStep, SaysWhenThereIsNoLoss) {
   StepMetrics metrics = at_step(1);
-  metrics.loss.reset();
-  metrics.gradient_norm.reset();
+  metrics.report.loss.reset();
+  metrics.report.gradient_norm.reset();
   EXPECT_EQ(format_step(metrics, 2, std::nullopt, 0),
             "step 1/2  epoch 0.35  loss none  lr 2.9e-04  412 tok/s  1.90 GiB");
 }

@@ -45,6 +45,25 @@ struct Outcome {
   bool empty_rank = false;  // in some step, some rank had no row at all
 };
 
+struct Stopped {};
+
+// Keeps what the loop tells, and ends it after a step, if that is asked for.
+class Recorder : public LoopListener {
+ public:
+  explicit Recorder(Outcome& outcome, std::int64_t last_step = 0)
+      : outcome_(outcome), last_step_(last_step) {}
+
+  void after_step(const StepReport& step) override {
+    outcome_.steps.push_back(step);
+    if (step.step == last_step_) throw Stopped();
+  }
+  void after_evaluation(std::int64_t, double loss) override { outcome_.validation.push_back(loss); }
+
+ private:
+  Outcome& outcome_;
+  std::int64_t last_step_;
+};
+
 struct LoopCase {
   std::int64_t global_batch;
   std::int64_t micro_batch;
@@ -68,7 +87,9 @@ class RanksTest : public ::testing::Test {
     return load_dataset(options, tokenizer, chat_template);
   }
 
-  Outcome train(const Dataset& dataset, const LoopCase& chosen, Communicator& communicator) {
+  // With `stop`, in two loops: the second one goes on after so many steps.
+  Outcome train(const Dataset& dataset, const LoopCase& chosen, Communicator& communicator,
+                std::int64_t stop = 0) {
     tiny::Shape shape;
     shape.tied = chosen.tied;
     shape.layers = 2;
@@ -92,10 +113,14 @@ class RanksTest : public ::testing::Test {
     const BatchPlan plan(count_rows(dataset, loop_options), chosen.global_batch, communicator.size(),
                          chosen.micro_batch);
     Outcome outcome;
-    const LoopObserver observer{[&](const StepReport& report) { outcome.steps.push_back(report); },
-                                [&](std::int64_t, double loss) { outcome.validation.push_back(loss); }};
-    TrainingLoop loop(engine, dataset, plan, communicator, loop_options, observer);
-    loop.run();
+    if (stop > 0) {
+      Recorder recorder(outcome, stop);
+      TrainingLoop first(engine, dataset, plan, communicator, loop_options, {&recorder});
+      EXPECT_THROW(first.run(), Stopped);
+    }
+    Recorder recorder(outcome);
+    TrainingLoop loop(engine, dataset, plan, communicator, loop_options, {&recorder});
+    loop.run(stop);
     loop.evaluate(plan.num_steps());
     for (std::int64_t index = 0; index < plan.num_steps(); ++index) {
       outcome.empty_rank |= !plan.row_at(plan.step(index), 0, communicator.size() - 1, 0);
@@ -190,6 +215,28 @@ TEST_F(RanksTest, AgreeToTheBit) {
   double loss = *mine.steps.back().loss;
   const auto losses = ranks_->exchange(std::as_bytes(std::span(&loss, 1)));
   for (const std::vector<std::byte>& other : losses) EXPECT_TRUE(other == losses.front());
+}
+
+// In the first epoch and in a later one, after steps without an evaluation.
+TEST_F(RanksTest, GoOnAfterAStepToTheBit) {
+  const Dataset dataset = load(true);
+  const LoopCase chosen{5, 2, true, false};
+  const Outcome whole = train(dataset, chosen, *ranks_);
+  const auto steps = static_cast<std::int64_t>(whole.steps.size());
+  for (const std::int64_t stop : {std::int64_t{2}, steps - 1}) {
+    SCOPED_TRACE(fmt::format("after {} of {} steps", stop, steps));
+    const Outcome parts = train(dataset, chosen, *ranks_, stop);
+    ASSERT_EQ(parts.steps.size(), whole.steps.size());
+    for (std::size_t i = 0; i < whole.steps.size(); ++i) {
+      EXPECT_EQ(parts.steps[i].step, whole.steps[i].step);
+      EXPECT_EQ(parts.steps[i].epoch, whole.steps[i].epoch);
+      EXPECT_EQ(parts.steps[i].learning_rate, whole.steps[i].learning_rate);
+      EXPECT_EQ(parts.steps[i].loss, whole.steps[i].loss);
+      EXPECT_EQ(parts.steps[i].gradient_norm, whole.steps[i].gradient_norm);
+    }
+    EXPECT_EQ(parts.validation, whole.validation);
+    EXPECT_EQ(parts.weights, whole.weights);
+  }
 }
 
 // Micro-batches driven by hand: some whole micro-batches, on one rank or on all, supervise nothing.

@@ -86,8 +86,8 @@ StepSums accumulate_with_failure(Engine& engine, const Training& training, std::
   if (communicator.rank() == rank) job_memory().device().fail_allocation(allocation);
   const StepSums sums = accumulate(engine, batches);
   job_memory().device().fail_allocation(0);
-  if (sums.ranks_out_of_memory == 0) return sums;
-  EXPECT_EQ(sums.ranks_out_of_memory, 1);
+  if (sums.votes.out_of_memory == 0) return sums;
+  EXPECT_EQ(sums.votes.out_of_memory, 1);
   ++curve.num_void_steps;
   engine.discard_gradients();
   if (curve.num_void_steps % 2 == 0) engine.change_strategy(engine.options().strategy);
