@@ -8,7 +8,7 @@
 
 #include "launcher/options/option_table.h"
 #include "launcher/report/console.h"
-#include "launcher/report/rank_environment.h"
+#include "sharding/launch.h"
 
 namespace autoglm {
 

@@ -11,16 +11,6 @@
 #include "launcher/planner/rates.h"
 #include "sharding/agree.h"
 #include "sharding/memory/job_memory.h"
-#ifdef AUTOGLM_WITH_CUDA
-#include "sharding/cuda/cuda_allocator.h"
-#include "sharding/cuda/cuda_devices.h"
-#include "sharding/cuda/cuda_memory.h"
-#include "sharding/cuda/cuda_stream.h"
-#include "trainer/states/device_work.h"
-#endif
-#ifdef AUTOGLM_WITH_NCCL
-#include "sharding/nccl/nccl_communicator.h"
-#endif
 
 namespace autoglm {
 namespace {
@@ -53,43 +43,6 @@ void check_memory_limit(std::int64_t limit) {
   }
 }
 
-CudaProbe probe() {
-#ifdef AUTOGLM_WITH_CUDA
-  return probe_cuda();
-#else
-  return {};
-#endif
-}
-
-#ifdef AUTOGLM_WITH_CUDA
-std::string host_name() {
-  char host[256] = {};
-  gethostname(host, sizeof host - 1);
-  return host;
-}
-
-// Ranks that use the same device of the same host, this one included.
-int count_sharers(Communicator& control, const std::string& device) {
-  const std::string mine = host_name() + "/" + device;
-  return static_cast<int>(std::ranges::count(gather_text(control, mine), mine));
-}
-
-std::unique_ptr<Communicator> connect(Communicator& control, int device) {
-#ifdef AUTOGLM_WITH_NCCL
-  NcclOptions options;
-  // Two terms have the same sum in either order; more need one order, whatever the shapes.
-  options.deterministic = control.size() > 2;
-  return make_nccl_communicator(control, device, options);
-#else
-  fail(ExitCode::unavailable,
-       "{} ranks on CUDA device {} and others need NCCL, which this program was built without: start one "
-       "rank, or say "
-       "--device cpu",
-       control.size(), device);
-#endif
-}
-#endif
-
 }  // namespace
 
 std::int64_t device_limit(std::int64_t free, std::int64_t backed, int num_sharers) {
@@ -100,89 +53,71 @@ std::int64_t bytes_of_others(std::int64_t used, int num_sharers) {
   return used > num_sharers * kLargestContext ? used : 0;
 }
 
+std::string host_name() {
+  char host[256] = {};
+  gethostname(host, sizeof host - 1);
+  return host;
+}
+
 JobDevice::JobDevice(const JobDeviceOptions& options, const LocalRank& local, Communicator& control)
     : ranks_per_node_(local.size), communicator_(&control) {
-  const CudaProbe found = probe();
-  const bool cuda = run_agreed(control, [&] {
+  const CudaProbe found = find_cuda();
+  const std::optional<int> cuda = run_agreed(control, [&]() -> std::optional<int> {
     if (options.memory_limit) check_memory_limit(*options.memory_limit);
-    const bool chosen = choose_cuda(options.device, found);
-    if (chosen) {
-      device_ = at::Device(at::kCUDA, static_cast<at::DeviceIndex>(
-                                          choose_cuda_device(local.rank, local.size, found.num_devices)));
-    }
-    return chosen;
+    if (!choose_cuda(options.device, found)) return std::nullopt;
+    return choose_cuda_device(local.rank, local.size, found.num_devices);
   });
   check_same(control, "the kind of device", cuda ? "cuda" : "cpu");
   if (cuda) {
-    start_cuda(options, control);
+    start_cuda(*cuda, options, control);
   } else {
     install_job_memory(options.memory_limit);
   }
 }
 
-void JobDevice::start_cuda([[maybe_unused]] const JobDeviceOptions& options,
-                           [[maybe_unused]] Communicator& control) {
-#ifdef AUTOGLM_WITH_CUDA
-  const int index = device_.index();
-  CudaDeviceInfo info;
-  DeviceBytes before;
-  run_agreed(control, [&] {
-    use_cuda_device(index);
-    info = cuda_device_info(index);
-    before = cuda_device_bytes();
-  });
-  model_ = info.name;
-  name_ = fmt::format("cuda:{} {}", index, info.name);
-  const int sharers = count_sharers(control, info.bus_id);
-  if (const std::int64_t others = bytes_of_others(before.total - before.free, sharers); others > 0) {
+void JobDevice::start_cuda(int index, const JobDeviceOptions& options, Communicator& control) {
+  device_ = at::Device(at::kCUDA, static_cast<at::DeviceIndex>(index));
+  const StartedDevice started = run_agreed(control, [&] { return start_cuda_device(index); });
+  model_ = started.model;
+  name_ = fmt::format("cuda:{} {}", index, model_);
+  // Ranks that use the same device of the same host, this one included.
+  const std::string place = host_name() + "/" + started.bus_id;
+  const auto sharers = static_cast<int>(std::ranges::count(gather_text(control, place), place));
+  const auto [free, total] = started.bytes;
+  if (const std::int64_t others = bytes_of_others(total - free, sharers); others > 0) {
     spdlog::warn("rank {}: other programs hold about {} of the {} of {}", control.rank(),
-                 format_bytes(others), format_bytes(before.total), name_);
+                 format_bytes(others), format_bytes(total), name_);
   }
-  run_agreed(control, [&] {
-    install_job_memory(std::nullopt, make_cuda_locked_mapping(options.num_threads));
-    install_cuda_arena(index, std::min(options.memory_limit.value_or(before.free), before.free));
-    if (control.size() > 1) return;
-    stream_ = make_cuda_stream(index, true);
-    own_ = make_self_communicator(*stream_);
-  });
-  if (!own_) own_ = connect(control, index);
-  communicator_ = own_.get();
+  const std::int64_t wanted = options.memory_limit.value_or(started.bytes.free);
+  run_agreed(control,
+             [&] { install_cuda_arenas(index, std::min(wanted, started.bytes.free), options.num_threads); });
+  connection_ = connect_cuda_device(index, control);
+  communicator_ = connection_.communicator.get();
   limit_to_what_is_free(options, control, sharers);
-#endif
 }
 
 // With NCCL connected and cuBLAS started on all ranks, what is free now is there for tensors.
-void JobDevice::limit_to_what_is_free([[maybe_unused]] const JobDeviceOptions& options,
-                                      [[maybe_unused]] Communicator& control, [[maybe_unused]] int sharers) {
-#ifdef AUTOGLM_WITH_CUDA
-  run_agreed(control, [&] { start_products_on_device(device_); });
-  const std::int64_t limit = run_agreed(control, [&] {
-    return device_limit(cuda_device_bytes().free, job_memory().device().backed(), sharers);
-  });
+void JobDevice::limit_to_what_is_free(const JobDeviceOptions& options, Communicator& control, int sharers) {
+  run_agreed(control, [&] { start_cuda_products(device_.index()); });
+  const std::int64_t limit = run_agreed(
+      control, [&] { return device_limit(cuda_bytes_now().free, job_memory().device().backed(), sharers); });
   if (options.memory_limit && *options.memory_limit > limit) {
     spdlog::warn("rank {}: --memory-limit {} is more than the {} that {} has left for tensors",
                  control.rank(), format_bytes(*options.memory_limit), format_bytes(limit), name_);
   }
   run_agreed(control,
              [&] { job_memory().device().set_limit(std::min(options.memory_limit.value_or(limit), limit)); });
-#endif
 }
 
 std::int64_t JobDevice::fixed_bytes() const {
-#ifdef AUTOGLM_WITH_CUDA
-  if (is_cuda()) {
-    const DeviceBytes now = cuda_device_bytes();
-    return now.total - now.free - job_memory().device().backed();
-  }
-#endif
-  return 0;
+  if (!is_cuda()) return 0;
+  const DeviceBytes now = cuda_bytes_now();
+  return now.total - now.free - job_memory().device().backed();
 }
 
 std::int64_t JobDevice::backed_bytes_for(std::int64_t extent) const {
-#ifdef AUTOGLM_WITH_CUDA
-  if (is_cuda()) return (extent + kCudaMemoryPiece - 1) / kCudaMemoryPiece * kCudaMemoryPiece;
-#endif
-  return extent;
+  if (!is_cuda()) return extent;
+  return (extent + kCudaMemoryPiece - 1) / kCudaMemoryPiece * kCudaMemoryPiece;
 }
 
 Rates JobDevice::guessed_rates(int world_size, Precision precision) const {

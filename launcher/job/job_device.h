@@ -4,15 +4,14 @@
 #include <c10/core/Device.h>
 
 #include <cstdint>
-#include <memory>
 #include <optional>
 #include <string>
 
+#include "launcher/job/job_device_steps.h"
 #include "launcher/job/local_rank.h"
 #include "launcher/planner/time_model.h"
 #include "sharding/communicator.h"
 #include "sharding/device_choice.h"
-#include "sharding/stream.h"
 
 namespace autoglm {
 
@@ -48,17 +47,19 @@ class JobDevice {
   Rates guessed_rates(int world_size, Precision precision) const;
 
  private:
-  void start_cuda(const JobDeviceOptions& options, Communicator& control);
+  void start_cuda(int index, const JobDeviceOptions& options, Communicator& control);
   void limit_to_what_is_free(const JobDeviceOptions& options, Communicator& control, int sharers);
 
   at::Device device_ = at::Device(at::kCPU);
   std::string name_ = "cpu";
   std::string model_;  // of the device, in the driver's words
   int ranks_per_node_ = 1;
-  std::unique_ptr<Stream> stream_;
-  std::unique_ptr<Communicator> own_;
+  DeviceConnection connection_;
   Communicator* communicator_;
 };
+
+// Of this machine, as the network knows it.
+std::string host_name();
 
 // How many bytes a rank's arena may take of a device that `num_sharers` ranks of this job use, when context,
 // NCCL and cuBLAS hold theirs: `free` are left and `backed` are the rank's arena's already. Kernels that are

@@ -1,7 +1,5 @@
 #include "launcher/job/ranks.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -25,9 +23,8 @@ std::int64_t resident_peak_bytes() {
 }  // namespace
 
 nlohmann::ordered_json describe_ranks(Communicator& communicator, int local_rank, const JobDevice& device) {
-  char host[256] = {};
-  gethostname(host, sizeof host - 1);
-  const nlohmann::ordered_json mine = {{"host", host}, {"local_rank", local_rank}, {"device", device.name()}};
+  const nlohmann::ordered_json mine = {
+      {"host", host_name()}, {"local_rank", local_rank}, {"device", device.name()}};
   nlohmann::ordered_json ranks = nlohmann::ordered_json::array();
   for (const std::string& one : gather_text(communicator, mine.dump()))
     ranks.push_back(nlohmann::ordered_json::parse(one));

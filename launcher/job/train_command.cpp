@@ -6,7 +6,7 @@
 #include "launcher/report/failure.h"
 #include "launcher/report/logging.h"
 #include "sharding/agree.h"
-#include "sharding/mpi/launch.h"
+#include "sharding/launch.h"
 #include "sharding/mpi/mpi_communicator.h"
 #include "sharding/mpi/mpi_session.h"
 

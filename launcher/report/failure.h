@@ -5,7 +5,7 @@
 #include <string_view>
 
 #include "launcher/report/console.h"
-#include "launcher/report/rank_environment.h"
+#include "sharding/launch.h"
 
 namespace autoglm {
 

@@ -12,7 +12,7 @@
 
 #include "launcher/job/job_device.h"
 #include "scripts/gpu_check/run_training.h"
-#include "sharding/mpi/launch.h"
+#include "sharding/launch.h"
 #include "sharding/mpi/mpi_communicator.h"
 #include "sharding/mpi/mpi_session.h"
 #include "tests/trainer/parity/engine_dump.h"

@@ -6,7 +6,7 @@
 #include <cstdlib>
 #include <exception>
 
-#include "sharding/mpi/launch.h"
+#include "sharding/launch.h"
 
 namespace autoglm {
 

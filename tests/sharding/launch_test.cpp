@@ -1,4 +1,4 @@
-#include "sharding/mpi/launch.h"
+#include "sharding/launch.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -15,8 +15,8 @@
 
 #include "checkpoint/model_directory.h"
 #include "launcher/job/job_device.h"
+#include "sharding/launch.h"
 #include "sharding/memory/job_memory.h"
-#include "sharding/mpi/launch.h"
 #include "sharding/mpi/mpi_communicator.h"
 #include "sharding/mpi/mpi_session.h"
 #include "trainer/engine/engine.h"
@@ -140,10 +140,11 @@ void run(const json& request, Communicator& control, const LocalRank& local) {
     engine.optimizer_step(adamw, request.value("learning_rate", 1e-3), step,
                           clip_factor(sums.gradient_norm, request.value("clip", 1.0)));
   }
-  engine.state_access().export_parameters([](const std::string&) { return DType::float32; },
-                           [&](const std::string& name, std::int64_t offset, std::span<const float> values) {
-                             dump.add("weight." + name, offset, values);
-                           });
+  engine.state_access().export_parameters(
+      [](const std::string&) { return DType::float32; },
+      [&](const std::string& name, std::int64_t offset, std::span<const float> values) {
+        dump.add("weight." + name, offset, values);
+      });
   dump.finish({{"losses", losses}, {"norms", norms}, {"peak", job_memory().statistics().device.peak.total}});
 }
 

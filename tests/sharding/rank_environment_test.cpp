@@ -1,4 +1,4 @@
-#include "launcher/report/rank_environment.h"
+#include "sharding/launch.h"
 
 #include <gtest/gtest.h>
 

@@ -1,6 +1,7 @@
-// What started this process and how many ranks it promised, as far as the environment tells.
+// What started this process, how many ranks it promised, and which of them this is, as far as the environment tells.
 #pragma once
 
+#include <cstdlib>
 #include <functional>
 #include <optional>
 #include <string>
@@ -23,5 +24,20 @@ std::optional<Launch> detect_launch(const Environment& environment);
 // Throws Error(unavailable) when MPI found another number of ranks: a launcher that does not speak to this
 // MPI library starts N programs of one rank each, which would all train alone and write the same output.
 void check_launch(const std::optional<Launch>& launch, int num_ranks);
+
+// Who this process is before MPI is started.
+struct RankEnvironment {
+  int rank = 0;
+  int world_size = 1;
+  // The first of the ranks that were started with this very command line. Such ranks all find the same fault
+  // in it, so one of them reports it.
+  bool speaks_for_command_line = true;
+};
+
+// Without a launcher: rank 0 of 1. Only for deciding who prints before MPI is up; MPI's own answer counts
+// later.
+RankEnvironment rank_from_environment(const Environment& environment = [](const char* name) {
+  return std::getenv(name);
+});
 
 }  // namespace autoglm

@@ -1,0 +1,64 @@
+#include <c10/core/Device.h>
+
+#include "base/error.h"
+#include "launcher/job/job_device_steps.h"
+#include "sharding/cuda/cuda_allocator.h"
+#include "sharding/cuda/cuda_devices.h"
+#include "sharding/cuda/cuda_stream.h"
+#include "sharding/memory/job_memory.h"
+#include "trainer/states/device_work.h"
+#ifdef AUTOGLM_WITH_NCCL
+#include "sharding/nccl/nccl_communicator.h"
+#endif
+
+namespace autoglm {
+namespace {
+
+std::unique_ptr<Communicator> connect_by_nccl(int device, Communicator& control) {
+#ifdef AUTOGLM_WITH_NCCL
+  NcclOptions options;
+  // Two terms have the same sum in either order; more need one order, whatever the shapes.
+  options.deterministic = control.size() > 2;
+  return make_nccl_communicator(control, device, options);
+#else
+  fail(ExitCode::unavailable,
+       "{} ranks on CUDA device {} and others need NCCL, which this program was built without: start one "
+       "rank, or say "
+       "--device cpu",
+       control.size(), device);
+#endif
+}
+
+}  // namespace
+
+CudaProbe find_cuda() {
+  return probe_cuda();
+}
+
+StartedDevice start_cuda_device(int device) {
+  use_cuda_device(device);
+  const CudaDeviceInfo info = cuda_device_info(device);
+  return {info.name, info.bus_id, cuda_device_bytes()};
+}
+
+void install_cuda_arenas(int device, std::int64_t limit, int num_threads) {
+  install_job_memory(std::nullopt, make_cuda_locked_mapping(num_threads));
+  install_cuda_arena(device, limit);
+}
+
+DeviceConnection connect_cuda_device(int device, Communicator& control) {
+  if (control.size() > 1) return {nullptr, connect_by_nccl(device, control)};
+  DeviceConnection alone{make_cuda_stream(device, true), nullptr};
+  alone.communicator = make_self_communicator(*alone.stream);
+  return alone;
+}
+
+void start_cuda_products(int device) {
+  start_products_on_device(at::Device(at::kCUDA, static_cast<at::DeviceIndex>(device)));
+}
+
+DeviceBytes cuda_bytes_now() {
+  return cuda_device_bytes();
+}
+
+}  // namespace autoglm
