@@ -4,32 +4,17 @@
 #include <spdlog/spdlog.h>
 
 #include <exception>
-
 #include <set>
 
 #include "base/error.h"
+#include "trainer/models/architecture.h"
 
 namespace autoglm {
-namespace {
-
-// Tensors that old files hold and nothing reads: they follow from the configuration.
-const std::vector<std::string> kIgnoredTensors = {"*.rotary_emb.inv_freq", "*decoder.version"};
-
-// A tied matrix may be written a second time under the head's name.
-std::vector<std::string> ignored_tensors(const Model& model) {
-  std::vector<std::string> ignored = kIgnoredTensors;
-  if (model.config.tied_embeddings) ignored.push_back("lm_head.weight");
-  return ignored;
-}
-
-}  // namespace
 
 ModelConfig model_config_of(const ModelDirectory& directory) {
   ModelConfig config = parse_model_config(directory.config().json, (directory.path() / kConfigName).string());
-  // Saved without its head, an OPT begins at its decoder.
-  if (config.model_type == "opt" && directory.find("decoder.embed_tokens.weight").tensor != nullptr) {
-    config.tensor_prefix = "";
-  }
+  choose_tensor_prefix(config,
+                       [&](const std::string& name) { return directory.find(name).tensor != nullptr; });
   return config;
 }
 
@@ -38,7 +23,9 @@ void check_model_files(const ModelDirectory& directory, const Model& model) {
   for (const Parameter* parameter : model.parameters()) {
     if (parameter->spec().from_file()) expected.push_back({parameter->name(), parameter->spec().shape});
   }
-  directory.check_tensors(expected, ignored_tensors(model));
+  std::vector<std::string> ignored = architecture_of(model.config).ignored_tensors;
+  for (const TensorCopy& copy : possible_copies(model)) ignored.push_back(copy.name);
+  directory.check_tensors(expected, ignored);
 }
 
 void freeze_parameters(Model& model, std::span<const std::string> patterns) {
@@ -81,18 +68,17 @@ class TrainedModel {
  public:
   TrainedModel(const ModelDirectory& directory, const Model& model, const std::filesystem::path& output,
                std::optional<DType> save_dtype)
-      : directory_(directory),
-        writer_(directory, output, save_dtype),
-        table_(model.embedding->table().name()) {
-    has_copy_ = model.config.tied_embeddings && directory.find(kHeadName).tensor != nullptr;
+      : directory_(directory), writer_(directory, output, save_dtype), copies_(possible_copies(model)) {
+    std::erase_if(copies_,
+                  [&](const TensorCopy& copy) { return directory.find(copy.name).tensor == nullptr; });
   }
 
   void write(const std::string& name, std::int64_t offset, std::span<const float> values) {
     writer_.write(name, offset, values);
     written_.insert(name);
-    if (!has_copy_ || name != table_) return;
-    writer_.write(kHeadName, offset, values);
-    written_.insert(kHeadName);
+    for (const TensorCopy& copy : copies_) {
+      if (copy.of == name) write(copy.name, offset, values);
+    }
   }
 
   void commit() {
@@ -110,12 +96,9 @@ class TrainedModel {
   }
 
  private:
-  static constexpr const char* kHeadName = "lm_head.weight";
-
   const ModelDirectory& directory_;
   ModelWriter writer_;
-  std::string table_;
-  bool has_copy_ = false;
+  std::vector<TensorCopy> copies_;
   std::set<std::string> written_;
 };
 

@@ -37,7 +37,7 @@ ModelWork work_of(const MemoryQuestion& question) {
     work.layer_parameters += static_cast<double>(parameter.spec().num_elements());
   work.embedding_elements = matrices(*model.embedding);
   work.tied = config.tied_embeddings;
-  const ops::Head& head = model.head->head();
+  const ops::Head& head = model.head->head;
   work.head_elements = static_cast<double>(head.weight->spec().num_elements());
   if (head.projection != nullptr)
     work.head_elements += static_cast<double>(head.projection->spec().num_elements());

@@ -183,7 +183,7 @@ ops::HeadResult Engine::run_head(const at::Tensor& x, const MicroBatch& batch, f
                                  bool training) {
   const std::int64_t tokens = batch.num_tokens();
   const std::int64_t chunks = std::min(options_.strategy.head_chunks, tokens);
-  return ops::head_loss(x.view({tokens, x.size(-1)}), batch.targets, model_.head->head(),
+  return ops::head_loss(x.view({tokens, x.size(-1)}), batch.targets, model_.head->head,
                         (tokens + chunks - 1) / chunks, gradient_scale, training);
 }
 
@@ -200,7 +200,7 @@ void Engine::release_head() {
 // Tied embeddings: the matrix's gradient is reduced twice, the head's part first.
 void Engine::reduce_head() {
   if (tied()) {
-    if (!failed_) states_[0].check_gradient_written(*model_.head->head().weight);
+    if (!failed_) states_[0].check_gradient_written(*model_.head->head.weight);
     reducer().reduce(0);
   }
   reduce_block(head_index());
@@ -322,22 +322,27 @@ void Engine::optimizer_step(const AdamWSettings& settings, double learning_rate,
   end_phase(EnginePhase::optimizer);
 }
 
-at::Tensor Engine::logits(ForwardContext context, std::int64_t num_tokens) {
+at::Tensor Engine::logits(ForwardContext context, std::int64_t num_tokens,
+                          std::span<ops::KeyValueCache> caches) {
   const at::NoGradGuard no_grad;
   const CategoryScope scope(MemoryCategory::activations);
   context.rotary = &rotary_;
   at::Tensor x = anchor_;
-  const std::vector<Block*> blocks = model_.blocks();
-  for (std::size_t i = 0; i < head_index(); ++i) {
-    weights().acquire(i);
-    weights().prefetch(i + 1);
-    x = blocks[i]->forward(x, context);
-    weights().release(i);
+  const auto run = [&](StreamBlock& block, std::size_t index) {
+    weights().acquire(index);
+    weights().prefetch(index + 1);
+    x = block.forward(x, context);
+    weights().release(index);
+  };
+  run(*model_.embedding, 0);
+  for (std::size_t i = 0; i < model_.layers.size(); ++i) {
+    if (!caches.empty()) context.cache = &caches[i];
+    run(*model_.layers[i], i + 1);
   }
   const at::Tensor rows = x.view({x.size(0) * x.size(1), x.size(-1)});
   const at::Tensor last = rows.narrow(0, rows.size(0) - num_tokens, num_tokens).contiguous();
   acquire_head();
-  at::Tensor logits = ops::head_logits(last, model_.head->head());
+  at::Tensor logits = ops::head_logits(last, model_.head->head);
   release_head();
   return logits;
 }

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "sharding/communicator.h"
@@ -72,8 +73,9 @@ class Engine {
   void discard_gradients() { states_.reducer().discard(); }
 
   // Logits fp32 [tokens, V] of the last `num_tokens` tokens of a forward pass in `context`, on the device.
-  // Keys and values go to the context's caches, if it has any. Records nothing.
-  at::Tensor logits(ForwardContext context, std::int64_t num_tokens);
+  // Keys and values go to the layers' `caches`, if there are any. Records nothing.
+  at::Tensor logits(ForwardContext context, std::int64_t num_tokens,
+                    std::span<ops::KeyValueCache> caches = {});
 
   // Of all tokens of a micro-batch, [B * T, V].
   at::Tensor logits(const MicroBatch& batch);

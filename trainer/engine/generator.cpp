@@ -12,8 +12,7 @@ namespace autoglm {
 namespace {
 
 // The next tokens of an answer, `past` tokens after its beginning.
-ForwardContext context_for(std::span<const std::int32_t> ids, std::vector<ops::KeyValueCache>& caches,
-                           std::int64_t past, at::Device device) {
+ForwardContext context_for(std::span<const std::int32_t> ids, std::int64_t past, at::Device device) {
   const auto count = static_cast<std::int64_t>(ids.size());
   const at::TensorOptions host = at::TensorOptions().device(at::kCPU);
   at::Tensor id_row = at::empty({1, count}, host.dtype(at::kLong));
@@ -26,7 +25,6 @@ ForwardContext context_for(std::span<const std::int32_t> ids, std::vector<ops::K
   context.rows.length = count;
   context.ids = id_row.to(device);
   context.positions = positions.to(device);
-  context.caches = &caches;
   context.past = past;
   return context;
 }
@@ -52,7 +50,7 @@ std::vector<std::int32_t> generate(Engine& engine, std::span<const std::int32_t>
   std::vector<std::int32_t> input(prompt.begin(), prompt.end());
   std::int64_t past = 0;
   while (static_cast<std::int64_t>(answer.size()) < max_new_tokens) {
-    const at::Tensor logits = engine.logits(context_for(input, caches, past, engine.options().device), 1);
+    const at::Tensor logits = engine.logits(context_for(input, past, engine.options().device), 1, caches);
     past += static_cast<std::int64_t>(input.size());
     const auto next = static_cast<std::int32_t>(at::argmax(logits).item<std::int64_t>());
     if (std::find(stop_ids.begin(), stop_ids.end(), next) != stop_ids.end()) break;

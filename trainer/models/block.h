@@ -9,8 +9,12 @@
 #include <string>
 #include <vector>
 
+#include "trainer/models/config.h"
 #include "trainer/ops/attention.h"
+#include "trainer/ops/head.h"
+#include "trainer/ops/norm.h"
 #include "trainer/ops/parameter.h"
+#include "trainer/ops/projection.h"
 #include "trainer/ops/rotary.h"
 
 namespace autoglm {
@@ -24,42 +28,75 @@ struct ForwardContext {
   const ops::RotaryTable* rotary = nullptr;
   // Whether linear layers keep inputs that they could rebuild (false: recompute level "cheap").
   bool keep_inputs = true;
-  // Generating: one cache per layer, and how many tokens it holds.
-  std::vector<ops::KeyValueCache>* caches = nullptr;
+  // Generating: the layer's cache, and how many tokens it holds.
+  ops::KeyValueCache* cache = nullptr;
   std::int64_t past = 0;
 };
 
 class Block {
  public:
-  explicit Block(std::string name) : name_(std::move(name)) {}
+  // "embedding", "layer 3", "head". `prefix` stands before the names that the functions below are given.
+  explicit Block(std::string name, std::string prefix = "")
+      : name_(std::move(name)), prefix_(std::move(prefix)) {}
   virtual ~Block() = default;
   Block(const Block&) = delete;
   Block& operator=(const Block&) = delete;
 
-  // "embedding", "layer 3", "head".
   const std::string& name() const { return name_; }
+
+  // Whether it also reads the embedding's table: a head under tied embeddings.
+  virtual bool reads_table() const { return false; }
 
   // In the order in which they lie in the block's flat buffer. Addresses never change.
   std::deque<Parameter>& parameters() { return parameters_; }
   const std::deque<Parameter>& parameters() const { return parameters_; }
 
-  // Whether its backward reads weights: an embedding's does not where it only looks up rows.
-  virtual bool backward_reads_weights() const { return true; }
-
-  // Whether it also reads the embedding's table: a head under tied embeddings.
-  virtual bool reads_table() const { return false; }
-
-  // [B, T, H] to [B, T, H]. The embedding's input is an anchor instead: any tensor that requires a gradient.
-  virtual at::Tensor forward(const at::Tensor& x, const ForwardContext& context) = 0;
-
- protected:
-  Parameter* add_parameter(std::string name, std::vector<std::int64_t> shape, bool decays = true) {
-    return &parameters_.emplace_back(ParameterSpec{std::move(name), std::move(shape), decays});
-  }
+  // Declare parameters, for whoever builds the block.
+  Parameter* add_parameter(const std::string& name, std::vector<std::int64_t> shape, bool decays = true);
+  // NAME.weight [out, in], and NAME.bias [out] where there is one.
+  ops::Projection add_projection(const std::string& name, std::int64_t out, std::int64_t in, bool bias);
+  // NAME.weight [width], and NAME.bias [width] of a LayerNorm.
+  ops::Norm add_norm(ops::NormKind kind, const std::string& name, std::int64_t width, double epsilon);
 
  private:
-  std::string name_;
+  std::string name_, prefix_;
   std::deque<Parameter> parameters_;
+};
+
+// A block that makes the stream [B, T, H] or takes it further: every one but the head.
+class StreamBlock : public Block {
+ public:
+  using Block::Block;
+  // The new stream. What makes it from the context alone takes as x an anchor: any tensor that requires a
+  // gradient where one is wanted.
+  virtual at::Tensor forward(const at::Tensor& x, const ForwardContext& context) = 0;
+};
+
+// One of the layers between embedding and head.
+class LayerBlock : public StreamBlock {
+ public:
+  // PREFIX, the index and a dot stand before its parameters' names, as in "model.layers.3.".
+  LayerBlock(std::int64_t index, const std::string& prefix);
+};
+
+// Rows of the table by token id.
+class EmbeddingBlock : public StreamBlock {
+ public:
+  EmbeddingBlock(const std::string& table_name, std::int64_t vocabulary, std::int64_t width);
+  at::Tensor forward(const at::Tensor& anchor, const ForwardContext& context) override;
+  // Whether its backward reads weights: it does not where it only looks up rows.
+  virtual bool backward_reads_weights() const { return false; }
+  // The vocabulary matrix, the first of the parameters.
+  Parameter& table() { return parameters().front(); }
+};
+
+// What stands between the last layer and the logits, for ops::head_loss, which computes the loss in chunks.
+class HeadBlock : public Block {
+ public:
+  HeadBlock() : Block("head") {}
+  bool reads_table() const final;
+  // Whoever builds the block fills it.
+  ops::Head head;
 };
 
 }  // namespace autoglm

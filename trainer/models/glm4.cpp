@@ -1,71 +1,61 @@
-// The decoder layer of GLM-4-0414: norms before and after attention and MLP, interleaved partial rotary
-// embedding, gate and up in one matrix.
-#include "trainer/models/attention_core.h"
-#include "trainer/models/model.h"
+// GLM-4-0414: norms before and after attention and MLP, interleaved partial rotary embedding, gate and up in
+// one matrix.
+#include "trainer/models/architecture.h"
+#include "trainer/models/parts.h"
 #include "trainer/ops/linear.h"
 #include "trainer/ops/residual.h"
 
 namespace autoglm {
 namespace {
 
-class Glm4Layer final : public Block {
+class Glm4Layer final : public LayerBlock {
  public:
   Glm4Layer(const ModelConfig& config, std::int64_t index)
-      : Block(fmt::format("layer {}", index)), index_(index), shape_(config) {
-    const std::string prefix = fmt::format("model.layers.{}.", index);
-    const std::int64_t hidden = config.hidden_size;
-    const std::int64_t query = config.num_heads * config.head_dim,
-                       key = config.num_key_heads * config.head_dim;
-    const auto norm = [&](const char* name) {
-      return ops::Norm{add_parameter(prefix + name + ".weight", {hidden}, false), config.norm_epsilon};
-    };
-    const auto projection = [&](const std::string& name, std::int64_t out, std::int64_t in, bool bias) {
-      Parameter* weight = add_parameter(prefix + name + ".weight", {out, in});
-      return ops::Projection{weight, bias ? add_parameter(prefix + name + ".bias", {out}, false) : nullptr};
-    };
-    input_norm_ = norm("input_layernorm");
-    qkv_ = {projection("self_attn.q_proj", query, hidden, config.attention_bias),
-            projection("self_attn.k_proj", key, hidden, config.attention_bias),
-            projection("self_attn.v_proj", key, hidden, config.attention_bias)};
-    output_ = projection("self_attn.o_proj", hidden, query, false);
-    after_attention_norm_ = norm("post_self_attn_layernorm");
-    mlp_norm_ = norm("post_attention_layernorm");
-    gate_up_ = projection("mlp.gate_up_proj", 2 * config.intermediate_size, hidden, false);
-    down_ = projection("mlp.down_proj", hidden, config.intermediate_size, false);
-    after_mlp_norm_ = norm("post_mlp_layernorm");
-  }
+      : LayerBlock(index, config.tensor_prefix + "layers."),
+        input_norm_(norm("input_layernorm", config)),
+        attention_(*this, config, false),
+        after_attention_norm_(norm("post_self_attn_layernorm", config)),
+        mlp_norm_(norm("post_attention_layernorm", config)),
+        mlp_(*this, config, GatedMlp::Layout::together),
+        after_mlp_norm_(norm("post_mlp_layernorm", config)) {}
 
   at::Tensor forward(const at::Tensor& x, const ForwardContext& context) override {
     const auto [stream, attention_input] = ops::branch_off(x);
-    const auto [h, mlp_input] = ops::branch_off(at::add(
-        stream,
-        ops::normalize(ops::linear(attend_to(attention_input, context), output_), after_attention_norm_)));
-    return at::add(h, ops::normalize(mlp(mlp_input, context), after_mlp_norm_));
+    const auto [h, mlp_input] = ops::branch_off(
+        at::add(stream, ops::normalize(ops::linear(attention_.attend(attention_input, input_norm_, context),
+                                                   attention_.output()),
+                                       after_attention_norm_)));
+    return at::add(h, ops::normalize(mlp_.forward(mlp_input, mlp_norm_, context), after_mlp_norm_));
   }
 
  private:
-  // Functions of their own, so that what is not kept for the backward is gone before the next part begins.
-  at::Tensor attend_to(const at::Tensor& x, const ForwardContext& context) {
-    const std::vector<at::Tensor> qkv = ops::norm_linear(x, input_norm_, qkv_, context.keep_inputs);
-    return attend(qkv[0], qkv[1], qkv[2], shape_, index_, context);
-  }
-  at::Tensor mlp(const at::Tensor& h, const ForwardContext& context) {
-    const std::vector<at::Tensor> gate_up =
-        ops::norm_linear(h, mlp_norm_, {&gate_up_, 1}, context.keep_inputs);
-    return ops::swiglu_linear(gate_up, down_, context.keep_inputs);
+  ops::Norm norm(const char* name, const ModelConfig& config) {
+    return add_norm(ops::NormKind::rms, name, config.hidden_size, config.norm_epsilon);
   }
 
-  std::int64_t index_;
-  AttentionCore shape_;
-  ops::Norm input_norm_, after_attention_norm_, mlp_norm_, after_mlp_norm_;
-  std::vector<ops::Projection> qkv_;
-  ops::Projection output_, gate_up_, down_;
+  // In the order of the flat buffer.
+  ops::Norm input_norm_;
+  SelfAttention attention_;
+  ops::Norm after_attention_norm_, mlp_norm_;
+  GatedMlp mlp_;
+  ops::Norm after_mlp_norm_;
 };
+
+ModelConfig parse_glm4(const Fields& fields) {
+  ModelConfig config = read_llama_fields(fields, 1.5625e-07, 0.5);
+  if (!fields.has("num_key_value_heads")) config.num_key_heads = std::min<std::int64_t>(2, config.num_heads);
+  config.rotary.interleaved = true;
+  return config;
+}
 
 }  // namespace
 
-std::unique_ptr<Block> make_glm4_layer(const ModelConfig& config, std::int64_t index) {
-  return std::make_unique<Glm4Layer>(config, index);
+Architecture glm4() {
+  return {.model_type = "glm4",
+          .known_as = "GLM-4-0414",
+          .parse = parse_glm4,
+          .layer = make_layer<Glm4Layer>,
+          .ignored_tensors = {"*.rotary_emb.inv_freq"}};
 }
 
 }  // namespace autoglm

@@ -1,7 +1,7 @@
 // OPT (Zhang et al., 2022): LayerNorms and biases everywhere, ReLU, learned positions; one size has its norms
 // behind the sums and a narrower embedding.
-#include "trainer/models/attention_core.h"
-#include "trainer/models/model.h"
+#include "trainer/models/architecture.h"
+#include "trainer/models/parts.h"
 #include "trainer/ops/embedding.h"
 #include "trainer/ops/linear.h"
 #include "trainer/ops/residual.h"
@@ -30,8 +30,7 @@ class OptEmbedding final : public EmbeddingBlock {
     positions_ = add_parameter(prefix + "embed_positions.weight",
                                {config.max_positions + kPositionOffset, config.hidden_size});
     if (projects(config)) {
-      project_in_.weight =
-          add_parameter(prefix + "project_in.weight", {config.hidden_size, config.embedding_size});
+      project_in_ = add_projection(prefix + "project_in", config.hidden_size, config.embedding_size, false);
     }
   }
 
@@ -49,43 +48,37 @@ class OptEmbedding final : public EmbeddingBlock {
   ops::Projection project_in_;
 };
 
-class OptHead final : public HeadBlock {
- public:
-  OptHead(const ModelConfig& config, Parameter* tied) {
-    const std::string prefix = decoder_prefix(config);
-    if (config.norm_first) {
-      Parameter* weight = add_parameter(prefix + "final_layer_norm.weight", {config.hidden_size}, false);
-      Parameter* bias = add_parameter(prefix + "final_layer_norm.bias", {config.hidden_size}, false);
-      head_.norm = {weight, config.norm_epsilon, bias};
-    }
-    if (projects(config)) {
-      head_.projection =
-          add_parameter(prefix + "project_out.weight", {config.embedding_size, config.hidden_size});
-    }
-    head_.weight = tied != nullptr
-                       ? tied
-                       : add_parameter("lm_head.weight", {config.vocabulary_size, config.embedding_size});
-  }
-};
+std::unique_ptr<EmbeddingBlock> opt_embedding(const ModelConfig& config) {
+  return std::make_unique<OptEmbedding>(config);
+}
 
-class OptLayer final : public Block {
+std::unique_ptr<HeadBlock> opt_head(const ModelConfig& config, Parameter* tied) {
+  auto block = std::make_unique<HeadBlock>();
+  const std::string prefix = decoder_prefix(config);
+  if (config.norm_first) {
+    block->head.norm = block->add_norm(ops::NormKind::layer, prefix + "final_layer_norm", config.hidden_size,
+                                       config.norm_epsilon);
+  }
+  if (projects(config)) {
+    block->head.projection =
+        block->add_parameter(prefix + "project_out.weight", {config.embedding_size, config.hidden_size});
+  }
+  block->head.weight = tied != nullptr
+                           ? tied
+                           : block->add_parameter(kHeadName, {config.vocabulary_size, config.embedding_size});
+  return block;
+}
+
+class OptLayer final : public LayerBlock {
  public:
   OptLayer(const ModelConfig& config, std::int64_t index)
-      : Block(fmt::format("layer {}", index)),
-        index_(index),
-        shape_(config),
+      : LayerBlock(index, decoder_prefix(config) + "layers."),
         norm_first_(config.norm_first),
-        prefix_(fmt::format("{}layers.{}.", decoder_prefix(config), index)) {
-    const std::int64_t hidden = config.hidden_size, ffn = config.intermediate_size;
-    const ops::Projection query = projection("self_attn.q_proj", hidden, hidden);
-    const ops::Projection key = projection("self_attn.k_proj", hidden, hidden);
-    qkv_ = {query, key, projection("self_attn.v_proj", hidden, hidden)};
-    output_ = projection("self_attn.out_proj", hidden, hidden);
-    attention_norm_ = norm("self_attn_layer_norm", config);
-    up_ = projection("fc1", ffn, hidden);
-    down_ = projection("fc2", hidden, ffn);
-    mlp_norm_ = norm("final_layer_norm", config);
-  }
+        attention_(*this, config, true, "out_proj"),
+        attention_norm_(norm("self_attn_layer_norm", config)),
+        up_(add_projection("fc1", config.intermediate_size, config.hidden_size, true)),
+        down_(add_projection("fc2", config.hidden_size, config.intermediate_size, true)),
+        mlp_norm_(norm("final_layer_norm", config)) {}
 
   at::Tensor forward(const at::Tensor& x, const ForwardContext& context) override {
     // A norm stands either before a branch or behind its sum with the stream.
@@ -93,8 +86,9 @@ class OptLayer final : public Block {
     const ops::Norm& before_attention = norm_first_ ? attention_norm_ : none;
     const ops::Norm& before_mlp = norm_first_ ? mlp_norm_ : none;
     const auto [stream, attention_input] = ops::branch_off(x);
-    at::Tensor sum =
-        at::add(stream, ops::linear(attend_to(attention_input, before_attention, context), output_));
+    at::Tensor sum = at::add(
+        stream,
+        ops::linear(attention_.attend(attention_input, before_attention, context), attention_.output()));
     if (!norm_first_) sum = ops::normalize(sum, attention_norm_);
     const auto [h, mlp_input] = ops::branch_off(std::exchange(sum, at::Tensor()));
     const at::Tensor y = at::add(h, mlp(mlp_input, before_mlp, context));
@@ -102,46 +96,71 @@ class OptLayer final : public Block {
   }
 
  private:
-  ops::Projection projection(const std::string& name, std::int64_t out, std::int64_t in) {
-    Parameter* weight = add_parameter(prefix_ + name + ".weight", {out, in});
-    return {weight, add_parameter(prefix_ + name + ".bias", {out}, false)};
-  }
-  ops::Norm norm(const std::string& name, const ModelConfig& config) {
-    Parameter* weight = add_parameter(prefix_ + name + ".weight", {config.hidden_size}, false);
-    return {weight, config.norm_epsilon,
-            add_parameter(prefix_ + name + ".bias", {config.hidden_size}, false)};
+  ops::Norm norm(const char* name, const ModelConfig& config) {
+    return add_norm(ops::NormKind::layer, name, config.hidden_size, config.norm_epsilon);
   }
 
-  // Functions of their own, so that what is not kept for the backward is gone before the next part begins.
-  at::Tensor attend_to(const at::Tensor& x, const ops::Norm& norm, const ForwardContext& context) {
-    const std::vector<at::Tensor> qkv = ops::norm_linear(x, norm, qkv_, context.keep_inputs);
-    return attend(qkv[0], qkv[1], qkv[2], shape_, index_, context);
-  }
+  // A function of its own, so that what is not kept for the backward is gone before the sum.
   at::Tensor mlp(const at::Tensor& h, const ops::Norm& norm, const ForwardContext& context) {
     return ops::relu_linear(ops::norm_linear(h, norm, {&up_, 1}, context.keep_inputs)[0], down_);
   }
 
-  std::int64_t index_;
-  AttentionCore shape_;
   bool norm_first_;
-  std::string prefix_;
-  ops::Norm attention_norm_, mlp_norm_;
-  std::vector<ops::Projection> qkv_;
-  ops::Projection output_, up_, down_;
+  // In the order of the flat buffer.
+  SelfAttention attention_;
+  ops::Norm attention_norm_;
+  ops::Projection up_, down_;
+  ops::Norm mlp_norm_;
 };
+
+// Its fields have names of their own, and biases and the final norm are never left out.
+ModelConfig parse_opt(const Fields& fields) {
+  const std::string& where = fields.where();
+  const std::string activation = fields.text("activation_function", "relu");
+  if (activation != "relu") {
+    fail(ExitCode::bad_data, "{}: \"activation_function\" is \"{}\"; only \"relu\" is supported", where,
+         activation);
+  }
+  require_no_dropout(fields);
+  require_flag(fields, "enable_bias", true);
+  require_flag(fields, "layer_norm_elementwise_affine", true);
+  require_flag(fields, "_remove_final_layer_norm", false);
+  ModelConfig config = read_sizes(fields);
+  config.intermediate_size = fields.positive("ffn_dim");
+  config.max_positions = fields.positive("max_position_embeddings", 2048);
+  config.num_key_heads = config.num_heads;
+  config.head_dim = divided_head_dim(config, fields);
+  require_possible_size(config, fields);
+  config.attention_bias = config.mlp_bias = true;
+  config.norm_epsilon = 1e-5;
+  config.norm_first = fields.flag("do_layer_norm_before", true);
+  config.embedding_size = fields.positive("word_embed_proj_dim", config.hidden_size);
+  config.tied_embeddings = fields.flag("tie_word_embeddings", true);
+  config.dropout = fields.number("dropout", 0.1);
+  if (fields.number("layerdrop", 0) != 0) {
+    fail(ExitCode::bad_data, "{}: \"layerdrop\" is not 0; leaving out layers is not supported", where);
+  }
+  if (!config.norm_first && config.embedding_size == config.hidden_size && config.tied_embeddings) {
+    fail(ExitCode::bad_data,
+         "{}: \"do_layer_norm_before\" is false and \"word_embed_proj_dim\" is that of the layers; such a "
+         "model has no head of its own and is not supported",
+         where);
+  }
+  return config;
+}
 
 }  // namespace
 
-std::unique_ptr<Block> make_opt_layer(const ModelConfig& config, std::int64_t index) {
-  return std::make_unique<OptLayer>(config, index);
-}
-
-std::unique_ptr<EmbeddingBlock> make_opt_embedding(const ModelConfig& config) {
-  return std::make_unique<OptEmbedding>(config);
-}
-
-std::unique_ptr<HeadBlock> make_opt_head(const ModelConfig& config, Parameter* tied) {
-  return std::make_unique<OptHead>(config, tied);
+// Saved without its head, an OPT begins at its decoder.
+Architecture opt() {
+  return {.model_type = "opt",
+          .known_as = "OPT",
+          .parse = parse_opt,
+          .layer = make_layer<OptLayer>,
+          .embedding = opt_embedding,
+          .head = opt_head,
+          .ignored_tensors = {"*decoder.version"},
+          .tensor_prefixes = {"model.", ""}};
 }
 
 }  // namespace autoglm

@@ -26,20 +26,21 @@ struct NormNode final : Node {
 }  // namespace
 
 NormResult norm_forward(const at::Tensor& x, const Norm& norm) {
-  if (norm.weight == nullptr) return {x, {}};
-  return norm.bias == nullptr ? rms_norm_forward(x, norm) : layer_norm_forward(x, norm);
+  if (norm.kind == NormKind::none) return {x, {}};
+  return norm.kind == NormKind::rms ? rms_norm_forward(x, norm) : layer_norm_forward(x, norm);
 }
 
 at::Tensor norm_again(const at::Tensor& x, const at::Tensor& statistics, const Norm& norm) {
-  if (norm.weight == nullptr) return x;
-  return norm.bias == nullptr ? rms_norm_again(x, statistics, norm) : layer_norm_again(x, statistics, norm);
+  if (norm.kind == NormKind::none) return x;
+  return norm.kind == NormKind::rms ? rms_norm_again(x, statistics, norm)
+                                    : layer_norm_again(x, statistics, norm);
 }
 
 at::Tensor norm_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& statistics,
                          const Norm& norm) {
-  if (norm.weight == nullptr) return dy;
-  return norm.bias == nullptr ? rms_norm_backward(dy, x, statistics, norm)
-                              : layer_norm_backward(dy, x, statistics, norm);
+  if (norm.kind == NormKind::none) return dy;
+  return norm.kind == NormKind::rms ? rms_norm_backward(dy, x, statistics, norm)
+                                    : layer_norm_backward(dy, x, statistics, norm);
 }
 
 at::Tensor normalize(const at::Tensor& x, const Norm& norm) {

@@ -7,12 +7,14 @@
 
 namespace autoglm::ops {
 
-// The weight [H] and epsilon of one norm. With a bias [H] it is a LayerNorm, without one an RMSNorm; without
-// a weight it is none, and y is x.
+enum class NormKind { none, rms, layer };
+
+// One norm. The handles belong to the model's blocks.
 struct Norm {
-  Parameter* weight = nullptr;
+  NormKind kind = NormKind::none;  // none: y is x, and there is nothing below
+  Parameter* weight = nullptr;     // [H]
   double epsilon = 1e-5;
-  Parameter* bias = nullptr;
+  Parameter* bias = nullptr;  // [H], of a LayerNorm
 };
 
 // y [..., H] in x's dtype; arithmetic in fp32. Recorded by autograd.

@@ -29,11 +29,11 @@ MicroBatch random_batch(std::uint32_t seed, std::int64_t vocabulary, double supe
 }
 
 // A layer with one parameter that its function reads, and one that it may forget.
-class ForgetfulBlock final : public Block {
+class ForgetfulBlock final : public LayerBlock {
  public:
-  ForgetfulBlock(std::int64_t hidden, bool forgets) : Block("layer 1"), forgets_(forgets) {
-    used_ = {add_parameter("used.weight", {hidden, hidden}), nullptr};
-    other_ = {add_parameter("other.weight", {hidden, hidden}), nullptr};
+  ForgetfulBlock(std::int64_t hidden, bool forgets) : LayerBlock(1, ""), forgets_(forgets) {
+    used_ = add_projection("used", hidden, hidden, false);
+    other_ = add_projection("other", hidden, hidden, false);
   }
   at::Tensor forward(const at::Tensor& x, const ForwardContext&) override {
     const at::Tensor y = ops::linear(x, used_);

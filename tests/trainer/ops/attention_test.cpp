@@ -151,7 +151,7 @@ TEST_P(HeadTest, LossAndGradients) {
   for (const HeadCase& c : cases) {
     TestParameter norm_weight("norm", {c.hidden}, type(), 1),
         weight("head", {c.vocabulary, c.hidden}, type());
-    const ops::Norm norm{&norm_weight.handle, 1e-5};
+    const ops::Norm norm{ops::NormKind::rms, &norm_weight.handle, 1e-5};
     const at::Tensor x = random_tensor({c.tokens, c.hidden}, type());
     at::Tensor targets = targets_for(c.tokens, c.vocabulary);
     targets[0] = static_cast<int>(c.vocabulary - 1);
@@ -180,7 +180,7 @@ TEST_P(HeadTest, LossAndGradients) {
 
 TEST_P(HeadTest, NothingSupervised) {
   TestParameter norm_weight("norm", {12}, type(), 1), weight("head", {30, 12}, type());
-  const ops::Norm norm{&norm_weight.handle, 1e-5};
+  const ops::Norm norm{ops::NormKind::rms, &norm_weight.handle, 1e-5};
   const at::Tensor x = random_tensor({9, 12}, type());
   const at::Tensor targets = at::full({9}, ops::kIgnoredTarget, at::kInt);
   const ops::HeadResult result = ops::head_loss(x, targets, {norm, &weight.handle}, 4, 1, true);
@@ -197,7 +197,7 @@ TEST_P(HeadTest, NothingSupervised) {
 TEST_P(HeadTest, RefusesATargetOutsideTheVocabulary) {
   TestParameter norm_weight("norm", {12}, type(), 1), weight("head", {30, 12}, type());
   const at::Tensor x = random_tensor({2, 12}, type());
-  const ops::Norm norm{&norm_weight.handle, 1e-5};
+  const ops::Norm norm{ops::NormKind::rms, &norm_weight.handle, 1e-5};
   EXPECT_THROW(ops::head_loss(x, at::full({2}, 30, at::kInt), {norm, &weight.handle}, 4, 1, true), Error);
   EXPECT_THROW(ops::head_loss(x, at::full({2}, -1, at::kInt), {norm, &weight.handle}, 4, 1, true), Error);
 }

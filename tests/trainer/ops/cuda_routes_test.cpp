@@ -38,7 +38,7 @@ TEST_P(CudaRoutes, RmsNormAsOnTheCpu) {
     copy.handle.bind_weight(weight.handle.weight());
     copy.handle.bind_gradient(weight.gradient_before.clone());
     const at::Tensor x = random_tensor({150, width}, type()) * 3, dy = random_tensor({150, width}, type());
-    const ops::Norm norm{&weight.handle, 1e-5};
+    const ops::Norm norm{ops::NormKind::rms, &weight.handle, 1e-5};
     const ops::NormResult expected = ops::rms_norm_forward(x, norm);
     at::Tensor y = at::empty_like(x), again = at::empty_like(x), rstd = at::empty_like(expected.statistics);
     ops::rms_norm_forward_cuda(x, weight.handle.weight(), 1e-5, y, rstd);
@@ -58,7 +58,7 @@ TEST_P(CudaRoutes, RmsNormAsOnTheCpu) {
 TEST_P(CudaRoutes, LayerNormAsOnTheCpu) {
   for (const std::int64_t width : {3, 129, 700}) {
     TestParameter weight("w", {width}, type(), 1), bias("b", {width}, type());
-    const ops::Norm norm{&weight.handle, 1e-5, &bias.handle};
+    const ops::Norm norm{ops::NormKind::layer, &weight.handle, 1e-5, &bias.handle};
     const at::Tensor x = random_tensor({150, width}, type()) * 3 + 2,
                      dy = random_tensor({150, width}, type());
     const at::Tensor w = weight.handle.weight(), b = bias.handle.weight();
@@ -250,7 +250,7 @@ TEST_P(CudaRoutes, HeadAsOnTheCpu) {
       at::manual_seed(stride);
       TestParameter norm_weight("norm", {hidden}, type(), 1), weight("head", {vocabulary, hidden}, type());
       weight.handle.set_trainable(!frozen);
-      const ops::Norm norm{&norm_weight.handle, 1e-5};
+      const ops::Norm norm{ops::NormKind::rms, &norm_weight.handle, 1e-5};
       const at::Tensor x = random_tensor({rows, hidden}, type());
       at::Tensor targets = at::full({rows}, ops::kIgnoredTarget, at::kInt);
       if (stride < rows) {
@@ -285,7 +285,7 @@ TEST_P(CudaRoutes, ProjectingHeadAsOnTheCpu) {
         weight("head", {vocabulary, width}, type());
     const std::vector<TestParameter*> all{&projection, &weight, &norm_weight, &norm_bias};
     ops::Head head{{}, &weight.handle, &projection.handle};
-    if (has_norm) head.norm = {&norm_weight.handle, 1e-5, &norm_bias.handle};
+    if (has_norm) head.norm = {ops::NormKind::layer, &norm_weight.handle, 1e-5, &norm_bias.handle};
     const at::Tensor x = random_tensor({rows, hidden}, type());
     at::Tensor targets = at::full({rows}, ops::kIgnoredTarget, at::kInt);
     for (std::int64_t row = 1; row < rows; row += 2) targets[row] = (row * 977) % vocabulary;
@@ -335,7 +335,8 @@ std::int64_t largest_use(at::Device device) {
   const ops::AttentionForward forward = ops::attention_forward_cuda(q, k, k, rows, 0.25f);
   const ops::AttentionGradients gradients = ops::attention_backward_cuda(q, q, k, k, forward, rows, 0.25f);
   const at::Tensor targets = at::zeros({300}, at::TensorOptions().dtype(at::kInt).device(device));
-  const ops::HeadResult loss = ops::head_loss_cuda(x, targets, {{&norm_weight, 1e-5}, &head}, 100, 1, true);
+  const ops::HeadResult loss =
+      ops::head_loss_cuda(x, targets, {{ops::NormKind::rms, &norm_weight, 1e-5}, &head}, 100, 1, true);
   return device.is_meta() ? 0 : job_memory().device().statistics().peak.total;
 }
 

@@ -25,7 +25,7 @@ class OpsTest : public ::testing::TestWithParam<at::ScalarType> {
 TEST_P(OpsTest, RmsNorm) {
   for (const std::int64_t width : kWidths) {
     TestParameter weight("weight", {width}, type(), 1);
-    const ops::Norm norm{&weight.handle, 1e-5};
+    const ops::Norm norm{ops::NormKind::rms, &weight.handle, 1e-5};
     compare(
         {random_tensor({2, 9, width}, type())}, {&weight},
         [&](const Tensors& in) { return ops::normalize(in[0], norm); },
@@ -38,7 +38,7 @@ TEST_P(OpsTest, LayerNorm) {
     // A mean that is large beside the deviation.
     for (const double offset : {0.0, 8.0}) {
       TestParameter weight("weight", {width}, type(), 1), bias("bias", {width}, type());
-      const ops::Norm norm{&weight.handle, 1e-5, &bias.handle};
+      const ops::Norm norm{ops::NormKind::layer, &weight.handle, 1e-5, &bias.handle};
       compare(
           {random_tensor({2, 9, width}, type()) + offset}, {&weight, &bias},
           [&](const Tensors& in) { return ops::normalize(in[0], norm); },
@@ -53,7 +53,7 @@ TEST_P(OpsTest, LayerNormWithFrozenParts) {
     TestParameter& frozen = frozen_weight ? weight : bias;
     frozen.handle.set_trainable(false);
     frozen.handle.bind_gradient({});
-    const ops::Norm norm{&weight.handle, 1e-5, &bias.handle};
+    const ops::Norm norm{ops::NormKind::layer, &weight.handle, 1e-5, &bias.handle};
     const at::Tensor fixed = frozen.handle.weight().to(at::kDouble);
     compare(
         {random_tensor({5, 37}, type())}, {frozen_weight ? &bias : &weight},
@@ -119,7 +119,7 @@ TEST_P(OpsTest, NormLinear) {
       TestParameter norm_weight("norm", {width}, type(), 1);
       TestParameter a("a", {33, width}, type()), b("b", {16, width}, type()), c("c", {5, width}, type());
       TestParameter bias("bias", {16}, type());
-      const ops::Norm norm{&norm_weight.handle, 1e-6};
+      const ops::Norm norm{ops::NormKind::rms, &norm_weight.handle, 1e-6};
       const std::vector<ops::Projection> projections{
           {&a.handle, nullptr}, {&b.handle, &bias.handle}, {&c.handle, nullptr}};
       Tensors results = compare(
@@ -146,7 +146,7 @@ TEST_P(OpsTest, LayerNormLinear) {
       at::manual_seed(width);
       TestParameter norm_weight("norm", {width}, type(), 1), norm_bias("norm bias", {width}, type());
       TestParameter a("a", {33, width}, type()), bias("bias", {33}, type());
-      const ops::Norm norm{&norm_weight.handle, 1e-5, &norm_bias.handle};
+      const ops::Norm norm{ops::NormKind::layer, &norm_weight.handle, 1e-5, &norm_bias.handle};
       const ops::Projection projection{&a.handle, &bias.handle};
       Tensors results = compare(
           {random_tensor({2, 7, width}, type())}, {&norm_weight, &norm_bias, &a, &bias},
@@ -218,7 +218,7 @@ TEST_P(OpsTest, FrozenWeightsGetNothingAndTheInputStillItsGradient) {
   norm_weight.handle.bind_gradient({});
   weight.handle.bind_gradient({});
   const std::vector<ops::Projection> projections{{&weight.handle, nullptr}};
-  const ops::Norm norm{&norm_weight.handle, 1e-6};
+  const ops::Norm norm{ops::NormKind::rms, &norm_weight.handle, 1e-6};
   const at::Tensor norm64 = norm_weight.handle.weight().to(at::kDouble),
                    weight64 = weight.handle.weight().to(at::kDouble);
   compare(

@@ -1,0 +1,49 @@
+#include "trainer/models/architecture.h"
+
+#include <algorithm>
+
+namespace autoglm {
+
+// Each in its own file.
+Architecture llama(), glm4(), opt();
+
+std::span<const Architecture> architectures() {
+  static const std::vector<Architecture> table = {llama(), glm4(), opt()};
+  return table;
+}
+
+const Architecture& architecture_of(const ModelConfig& config) {
+  const auto table = architectures();
+  const auto found = std::find_if(table.begin(), table.end(), [&](const Architecture& one) {
+    return one.model_type == config.model_type;
+  });
+  AUTOGLM_CHECK(found != table.end(), "there is no architecture \"{}\"", config.model_type);
+  return *found;
+}
+
+std::unique_ptr<EmbeddingBlock> token_embedding(const ModelConfig& config) {
+  return std::make_unique<EmbeddingBlock>(config.tensor_prefix + "embed_tokens.weight",
+                                          config.vocabulary_size, config.hidden_size);
+}
+
+std::unique_ptr<HeadBlock> rms_norm_head(const ModelConfig& config, Parameter* tied) {
+  auto block = std::make_unique<HeadBlock>();
+  block->head.norm = block->add_norm(ops::NormKind::rms, config.tensor_prefix + "norm", config.hidden_size,
+                                     config.norm_epsilon);
+  block->head.weight =
+      tied != nullptr ? tied : block->add_parameter(kHeadName, {config.vocabulary_size, config.hidden_size});
+  return block;
+}
+
+void choose_tensor_prefix(ModelConfig& config, const std::function<bool(const std::string&)>& exists) {
+  const Architecture& architecture = architecture_of(config);
+  for (const std::string& prefix : architecture.tensor_prefixes) {
+    ModelConfig candidate = config;
+    candidate.tensor_prefix = prefix;
+    if (!exists(architecture.embedding(candidate)->table().name())) continue;
+    config.tensor_prefix = prefix;
+    return;
+  }
+}
+
+}  // namespace autoglm

@@ -1,0 +1,60 @@
+#include "trainer/models/parts.h"
+
+#include <cmath>
+
+#include "trainer/ops/linear.h"
+
+namespace autoglm {
+
+SelfAttention::SelfAttention(Block& block, const ModelConfig& config, bool output_bias,
+                             const char* output_name)
+    : num_heads_(config.num_heads),
+      num_key_heads_(config.num_key_heads),
+      head_dim_(config.head_dim),
+      rotates_(!config.rotary.inverse_frequencies.empty()) {
+  const std::int64_t hidden = config.hidden_size, query = num_heads_ * head_dim_,
+                     key = num_key_heads_ * head_dim_;
+  qkv_.push_back(block.add_projection("self_attn.q_proj", query, hidden, config.attention_bias));
+  qkv_.push_back(block.add_projection("self_attn.k_proj", key, hidden, config.attention_bias));
+  qkv_.push_back(block.add_projection("self_attn.v_proj", key, hidden, config.attention_bias));
+  output_ = block.add_projection(std::string("self_attn.") + output_name, hidden, query, output_bias);
+}
+
+at::Tensor SelfAttention::attend(const at::Tensor& x, const ops::Norm& norm,
+                                 const ForwardContext& context) const {
+  const std::vector<at::Tensor> qkv = ops::norm_linear(x, norm, qkv_, context.keep_inputs);
+  const std::int64_t batch = x.size(0), length = x.size(1);
+  const float scale = 1.0f / std::sqrt(static_cast<float>(head_dim_));
+  const auto heads = [&](const at::Tensor& one, std::int64_t count) {
+    return one.view({batch, length, count, head_dim_});
+  };
+  const auto rotated = [&](const at::Tensor& one) {
+    return rotates_ ? ops::rotary(one, context.positions, *context.rotary) : one;
+  };
+  const at::Tensor q = rotated(heads(qkv[0], num_heads_));
+  const at::Tensor k = rotated(heads(qkv[1], num_key_heads_));
+  const at::Tensor v = heads(qkv[2], num_key_heads_);
+  const at::Tensor out = context.cache == nullptr
+                             ? ops::attention(q, k, v, context.rows, scale)
+                             : ops::attention_with_cache(q, k, v, *context.cache, context.past, scale);
+  return out.view({batch, length, num_heads_ * head_dim_});
+}
+
+GatedMlp::GatedMlp(Block& block, const ModelConfig& config, Layout layout) {
+  const std::int64_t hidden = config.hidden_size, ffn = config.intermediate_size;
+  if (layout == Layout::together) {
+    gate_up_ = {block.add_projection("mlp.gate_up_proj", 2 * ffn, hidden, config.mlp_bias)};
+  } else {
+    gate_up_.push_back(block.add_projection("mlp.gate_proj", ffn, hidden, config.mlp_bias));
+    gate_up_.push_back(block.add_projection("mlp.up_proj", ffn, hidden, config.mlp_bias));
+  }
+  down_ = block.add_projection("mlp.down_proj", hidden, ffn, config.mlp_bias);
+}
+
+at::Tensor GatedMlp::forward(const at::Tensor& x, const ops::Norm& norm,
+                             const ForwardContext& context) const {
+  const std::vector<at::Tensor> gate_up = ops::norm_linear(x, norm, gate_up_, context.keep_inputs);
+  return ops::swiglu_linear(gate_up, down_, context.keep_inputs);
+}
+
+}  // namespace autoglm
