@@ -17,6 +17,9 @@ class JsonFields {
   // `object` is one.
   JsonFields(const nlohmann::json& object, std::string where, std::string prefix = "");
 
+  const nlohmann::json& value() const { return object_; }
+  const std::string& where() const { return where_; }
+
   // There, and not null.
   bool has(const std::string& key) const;
   bool is_null(const std::string& key) const;  // of a field that must be there

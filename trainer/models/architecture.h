@@ -31,7 +31,7 @@ struct Architecture {
   std::string model_type;  // as config.json spells it
   std::string known_as;    // what people call its models
   // Reads config.json; throws Error(bad_data) that names the field.
-  ModelConfig (*parse)(const Fields& fields);
+  ModelConfig (*parse)(const JsonFields& fields);
 
   // The blocks. Layers are numbered from 0.
   std::unique_ptr<LayerBlock> (*layer)(const ModelConfig& config, std::int64_t index);

@@ -34,14 +34,13 @@ void check_positions(const ModelConfig& config, const char* option, std::int64_t
 }
 
 ModelConfig parse_model_config(const nlohmann::json& object, const std::string& where) {
-  if (!object.is_object()) fail(ExitCode::bad_data, "{} does not hold a JSON object", where);
-  if (object.contains("quantization_config") && !object.at("quantization_config").is_null()) {
+  const JsonFields fields(object, where);
+  if (fields.has("quantization_config")) {
     fail(ExitCode::bad_data,
          "{}: the model is quantized (\"quantization_config\"); full fine-tuning needs the original "
          "weights",
          where);
   }
-  const Fields fields(object, where);
   const std::string type = fields.text("model_type", "");
   for (const Architecture& architecture : architectures()) {
     if (architecture.model_type != type) continue;

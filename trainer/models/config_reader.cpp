@@ -1,12 +1,16 @@
 #include "trainer/models/config_reader.h"
 
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+
 namespace autoglm {
 namespace {
 
 constexpr std::int64_t kMostLayers = 4096;
 constexpr double kMostParameters = 1e13;
 
-void require_silu(const Fields& fields) {
+void require_silu(const JsonFields& fields) {
   const std::string activation = fields.text("hidden_act", "silu");
   if (activation != "silu" && activation != "swish") {
     fail(ExitCode::bad_data, "{}: \"hidden_act\" is \"{}\"; only \"silu\" is supported", fields.where(),
@@ -14,7 +18,7 @@ void require_silu(const Fields& fields) {
   }
 }
 
-void require_dense(const Fields& fields) {
+void require_dense(const JsonFields& fields) {
   for (const char* key : {"num_local_experts", "num_experts", "n_routed_experts"}) {
     if (fields.number(key, 0) > 1)
       fail(ExitCode::bad_data, "{}: \"{}\" is more than 1; mixtures of experts are not supported",
@@ -22,7 +26,7 @@ void require_dense(const Fields& fields) {
   }
 }
 
-double read_norm_epsilon(const Fields& fields, double otherwise) {
+double read_norm_epsilon(const JsonFields& fields, double otherwise) {
   const double epsilon = fields.number("rms_norm_eps", otherwise);
   if (!(epsilon > 0))
     fail(ExitCode::bad_data, "{}: \"rms_norm_eps\" is {}, not above 0", fields.where(), epsilon);
@@ -31,11 +35,11 @@ double read_norm_epsilon(const Fields& fields, double otherwise) {
 
 // "partial_rotary_factor" stands beside the rope parameters in one spelling and among them, where it counts
 // more, in the other.
-double rotated_share(const Fields& fields, double otherwise) {
+double rotated_share(const JsonFields& fields, double otherwise) {
   otherwise = fields.number("partial_rotary_factor", otherwise);
-  const nlohmann::json& object = fields.object();
+  const nlohmann::json& object = fields.value();
   if (!object.contains("rope_parameters") || !object.at("rope_parameters").is_object()) return otherwise;
-  return Fields(object.at("rope_parameters"), fields.where()).number("partial_rotary_factor", otherwise);
+  return JsonFields(object.at("rope_parameters"), fields.where()).number("partial_rotary_factor", otherwise);
 }
 
 std::int64_t rotated_dimensions(double factor, std::int64_t head_dim, const std::string& where) {
@@ -50,19 +54,19 @@ std::int64_t rotated_dimensions(double factor, std::int64_t head_dim, const std:
 
 }  // namespace
 
-void require_flag(const Fields& fields, const char* key, bool supported) {
+void require_flag(const JsonFields& fields, const char* key, bool supported) {
   if (fields.flag(key, supported) == supported) return;
   fail(ExitCode::bad_data, "{}: \"{}\" is {}, which is not supported", fields.where(), key, !supported);
 }
 
-void require_no_dropout(const Fields& fields) {
+void require_no_dropout(const JsonFields& fields) {
   if (fields.number("attention_dropout", 0) != 0) {
     fail(ExitCode::bad_data, "{}: \"attention_dropout\" is not 0; training with dropout is not supported",
          fields.where());
   }
 }
 
-ModelConfig read_sizes(const Fields& fields) {
+ModelConfig read_sizes(const JsonFields& fields) {
   ModelConfig config;
   config.hidden_size = fields.positive("hidden_size");
   config.embedding_size = config.hidden_size;
@@ -75,7 +79,7 @@ ModelConfig read_sizes(const Fields& fields) {
   return config;
 }
 
-std::int64_t divided_head_dim(const ModelConfig& config, const Fields& fields) {
+std::int64_t divided_head_dim(const ModelConfig& config, const JsonFields& fields) {
   if (config.hidden_size % config.num_heads != 0) {
     fail(ExitCode::bad_data, "{}: \"hidden_size\" {} is not a multiple of \"num_attention_heads\" {}",
          fields.where(), config.hidden_size, config.num_heads);
@@ -83,7 +87,7 @@ std::int64_t divided_head_dim(const ModelConfig& config, const Fields& fields) {
   return config.hidden_size / config.num_heads;
 }
 
-void require_possible_size(const ModelConfig& config, const Fields& fields) {
+void require_possible_size(const ModelConfig& config, const JsonFields& fields) {
   const auto hidden = static_cast<double>(config.hidden_size);
   const double attended = static_cast<double>(config.num_heads) * static_cast<double>(config.head_dim);
   const double layer = hidden * (4 * attended + 3 * static_cast<double>(config.intermediate_size));
@@ -97,7 +101,7 @@ void require_possible_size(const ModelConfig& config, const Fields& fields) {
   }
 }
 
-ModelConfig read_llama_fields(const Fields& fields, double norm_epsilon, double rotated) {
+ModelConfig read_llama_fields(const JsonFields& fields, double norm_epsilon, double rotated) {
   require_silu(fields);
   require_no_dropout(fields);
   require_dense(fields);
@@ -116,7 +120,7 @@ ModelConfig read_llama_fields(const Fields& fields, double norm_epsilon, double 
   config.norm_epsilon = read_norm_epsilon(fields, norm_epsilon);
   const std::int64_t dimensions =
       rotated_dimensions(rotated_share(fields, rotated), config.head_dim, fields.where());
-  config.rotary = make_rotary_spec(fields.object(), dimensions, 1e4, fields.where());
+  config.rotary = make_rotary_spec(fields.value(), dimensions, 1e4, fields.where());
   return config;
 }
 

@@ -41,7 +41,7 @@ class Glm4Layer final : public LayerBlock {
   ops::Norm after_mlp_norm_;
 };
 
-ModelConfig parse_glm4(const Fields& fields) {
+ModelConfig parse_glm4(const JsonFields& fields) {
   ModelConfig config = read_llama_fields(fields, 1.5625e-07, 0.5);
   if (!fields.has("num_key_value_heads")) config.num_key_heads = std::min<std::int64_t>(2, config.num_heads);
   config.rotary.interleaved = true;

@@ -32,7 +32,7 @@ class LlamaLayer final : public LayerBlock {
   GatedMlp mlp_;
 };
 
-ModelConfig parse_llama(const Fields& fields) {
+ModelConfig parse_llama(const JsonFields& fields) {
   ModelConfig config = read_llama_fields(fields, 1e-6, 1.0);
   config.mlp_bias = fields.flag("mlp_bias", false);
   return config;

@@ -114,7 +114,7 @@ class OptLayer final : public LayerBlock {
 };
 
 // Its fields have names of their own, and biases and the final norm are never left out.
-ModelConfig parse_opt(const Fields& fields) {
+ModelConfig parse_opt(const JsonFields& fields) {
   const std::string& where = fields.where();
   const std::string activation = fields.text("activation_function", "relu");
   if (activation != "relu") {
