@@ -1,4 +1,4 @@
-// Causal attention confined to documents, in the memory of its inputs (Dao et al., 2022: softmax by its
+// Attention confined to documents, in the memory of its inputs (Dao et al., 2022: softmax by its
 // log-sum, probabilities rebuilt in the backward).
 #pragma once
 
@@ -15,10 +15,12 @@ struct PackedRows {
   std::int64_t length = 0;
   // Where documents begin, ascending; the first token of every row is among them.
   std::vector<std::int32_t> document_starts;
+  // Whether a token sees the earlier tokens of its document and itself alone, or all of them.
+  bool causal = true;
 };
 
 // query [B, T, N, D], key and value [B, T, M, D] with M dividing N (head n reads key head n / (N / M)):
-// softmax(query key^T * scale) value, [B, T, N, D], each token seeing the earlier tokens of its document.
+// softmax(query key^T * scale) value, [B, T, N, D], each token seeing what `rows` says.
 // The scratch space depends on B, T, D, and the number of threads alone. Recorded by autograd.
 at::Tensor attention(const at::Tensor& query_BTND, const at::Tensor& key_BTMD, const at::Tensor& value_BTMD,
                      const PackedRows& rows, float scale);

@@ -95,11 +95,11 @@ void forward_group(const T* q, const T* k, const T* v, const PackedRows& rows, c
     for_each_document(rows, row, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t tile = begin; tile < end; tile += kTile) {
         const std::int64_t count = std::min(kTile, end - tile);
-        const std::int64_t seen = tile + count - begin;
+        const std::int64_t seen = rows.causal ? tile + count - begin : end - begin;
         gather_head(q + at.q_row + tile * at.q_stride + head * D, at.q_stride, D, count, queries);
         gemm(false, true, count, seen, D, 1, queries, D, keys + begin * D, D, 0, scores, seen);
         for (std::int64_t i = 0; i < count; ++i) {
-          const std::int64_t visible = tile - begin + i + 1;
+          const std::int64_t visible = rows.causal ? tile - begin + i + 1 : seen;
           float* line = scores + i * seen;
           const float shift = math.maximum(line, visible) * s.scale;
           const float sum = math.exp_and_sum(line, visible, s.scale, shift);
@@ -142,14 +142,14 @@ void backward_group(const T* dout, const T* q, const T* k, const T* v, Statistic
     for_each_document(rows, row, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t tile = begin; tile < end; tile += kTile) {
         const std::int64_t count = std::min(kTile, end - tile);
-        const std::int64_t seen = tile + count - begin;
+        const std::int64_t seen = rows.causal ? tile + count - begin : end - begin;
         const std::int64_t place = at.q_row + tile * at.q_stride + head * D;
         gather_head(q + place, at.q_stride, D, count, queries);
         gather_head(dout + place, at.q_stride, D, count, doutputs);
         gemm(false, true, count, seen, D, 1, queries, D, keys + begin * D, D, 0, scores, seen);
         gemm(false, true, count, seen, D, 1, doutputs, D, values + begin * D, D, 0, dscores, seen);
         for (std::int64_t i = 0; i < count; ++i) {
-          const std::int64_t visible = tile - begin + i + 1;
+          const std::int64_t visible = rows.causal ? tile - begin + i + 1 : seen;
           math.attention_backward(scores + i * seen, dscores + i * seen, visible, s.scale,
                                   mine.shift[tile + i], mine.inverse_sum[tile + i]);
           std::fill(scores + i * seen + visible, scores + (i + 1) * seen, 0.0f);

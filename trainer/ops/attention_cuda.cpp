@@ -89,20 +89,20 @@ class DeterministicScope {
 };
 
 AttentionForward flash_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                               const Call& call, const at::Tensor& offsets, float scale) {
+                               const Call& call, const at::Tensor& offsets, bool causal, float scale) {
   auto [out, log_sum, random_state, unused, mask] =
       at::_flash_attention_forward(call.part(q), call.part(k), call.part(v), offsets, offsets, call.longest,
-                                   call.longest, 0.0, true, false, static_cast<double>(scale));
+                                   call.longest, 0.0, causal, false, static_cast<double>(scale));
   return {out, log_sum};
 }
 
 AttentionGradients flash_backward(const at::Tensor& dout, const at::Tensor& q, const at::Tensor& k,
                                   const at::Tensor& v, const at::Tensor& out, const at::Tensor& log_sum,
-                                  const Call& call, const at::Tensor& offsets, float scale) {
+                                  const Call& call, const at::Tensor& offsets, bool causal, float scale) {
   const DeterministicScope deterministic;
   auto [dq, dk, dv] = at::_flash_attention_backward(
       call.part(dout), call.part(q), call.part(k), call.part(v), call.part(out), log_sum, offsets, offsets,
-      call.longest, call.longest, 0.0, true, log_sum, log_sum, static_cast<double>(scale));
+      call.longest, call.longest, 0.0, causal, log_sum, log_sum, static_cast<double>(scale));
   return {dq, dk, dv};
 }
 
@@ -151,13 +151,13 @@ AttentionForward attention_forward_cuda(const at::Tensor& q, const at::Tensor& k
   if (!computes(q)) return rehearse_forward(q);
   std::vector<Call> calls = calls_for(rows, max_documents(q));
   if (calls.size() == 1) {
-    AttentionForward whole = flash_forward(q, k, v, calls[0], calls[0].upload(offsets), scale);
+    AttentionForward whole = flash_forward(q, k, v, calls[0], calls[0].upload(offsets), rows.causal, scale);
     return {whole.out.view(q.sizes()), whole.log_sum};
   }
   AttentionForward result{at::empty_like(q),
                           at::empty({q.size(2), q.size(0) * q.size(1)}, q.options().dtype(at::kFloat))};
   for (Call& call : calls) {
-    const AttentionForward part = flash_forward(q, k, v, call, call.upload(offsets), scale);
+    const AttentionForward part = flash_forward(q, k, v, call, call.upload(offsets), rows.causal, scale);
     call.part(result.out).copy_(part.out);
     result.log_sum.narrow(1, call.begin, call.end - call.begin).copy_(part.log_sum);
   }
@@ -173,14 +173,14 @@ AttentionGradients attention_backward_cuda(const at::Tensor& dout, const at::Ten
   std::vector<Call> calls = calls_for(rows, max_documents(q));
   if (calls.size() == 1) {
     AttentionGradients whole = flash_backward(dout, q, k, v, forward.out, forward.log_sum, calls[0],
-                                              calls[0].upload(offsets), scale);
+                                              calls[0].upload(offsets), rows.causal, scale);
     return {whole.dq.view(q.sizes()), whole.dk.view(k.sizes()), whole.dv.view(v.sizes())};
   }
   AttentionGradients result{at::empty_like(q), at::empty_like(k), at::empty_like(v)};
   for (Call& call : calls) {
     const at::Tensor log_sum = forward.log_sum.narrow(1, call.begin, call.end - call.begin).contiguous();
     const AttentionGradients part =
-        flash_backward(dout, q, k, v, forward.out, log_sum, call, call.upload(offsets), scale);
+        flash_backward(dout, q, k, v, forward.out, log_sum, call, call.upload(offsets), rows.causal, scale);
     call.part(result.dq).copy_(part.dq);
     call.part(result.dk).copy_(part.dk);
     call.part(result.dv).copy_(part.dv);

@@ -78,17 +78,19 @@ void for_each_document(const PackedRows& rows, std::int64_t row, Visit visit) {
 }
 
 // Queries [begin, end) of a row, tile by tile, against keys from `first_key` on: query `begin` sees the keys
-// up to and with first_key + past, the next one more.
+// up to and with first_key + past, the next one more; or all see as many as the last one.
 struct Span {
   std::int64_t begin, end, first_key, past;
+  bool causal = true;
 };
 
 template <typename Visit>
 void for_each_tile(const Span& span, const Extents& s, Visit visit) {
   for (std::int64_t tile = span.begin; tile < span.end; tile += s.tile) {
     const std::int64_t count = std::min(s.tile, span.end - tile);
-    const std::int64_t first_visible = span.past + tile - span.begin + 1;
-    visit(tile, count, first_visible, first_visible + count - 1);
+    const std::int64_t all = span.past + span.end - span.begin;
+    const std::int64_t first_visible = span.causal ? span.past + tile - span.begin + 1 : all;
+    visit(tile, count, first_visible, std::min(first_visible + count - 1, all));
   }
 }
 
@@ -185,7 +187,7 @@ AttentionForward attention_forward_tiled(const at::Tensor& q, const at::Tensor& 
   for (std::int64_t row = 0; row < q.size(0); ++row) {
     const at::Tensor keys = gather_heads(k[row], pieces.keys), values = gather_heads(v[row], pieces.values);
     for_each_document(rows, row, [&](std::int64_t begin, std::int64_t end) {
-      forward_span(q[row], keys, values, {begin, end, begin, 0}, s, scale, pieces, result.out[row],
+      forward_span(q[row], keys, values, {begin, end, begin, 0, rows.causal}, s, scale, pieces, result.out[row],
                    result.log_sum[row]);
     });
   }
@@ -208,7 +210,7 @@ AttentionGradients attention_backward_tiled(const at::Tensor& dout, const at::Te
     dkeys.zero_();
     dvalues.zero_();
     for_each_document(rows, row, [&](std::int64_t begin, std::int64_t end) {
-      backward_span(dout[row], q[row], log_sum[row], {begin, end, begin, 0}, s, scale, pieces,
+      backward_span(dout[row], q[row], log_sum[row], {begin, end, begin, 0, rows.causal}, s, scale, pieces,
                     result.dq[row]);
     });
     result.dk[row].copy_(dkeys.transpose(0, 1));

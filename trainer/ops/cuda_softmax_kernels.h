@@ -63,7 +63,7 @@ struct CrossEntropy {
 };
 
 // Block: a query's row of scores [heads * count, seen], query i of each head seeing the first first_visible +
-// i keys. Scores become probabilities; log_sum, unless null, takes the logarithm of the sum of exponentials
+// i keys, at most all. Scores become probabilities; log_sum, unless null, takes the logarithm of the sum of exponentials
 // at [head * log_sum_stride + i].
 struct AttentionSoftmax {
   float* scores;
@@ -76,7 +76,7 @@ struct AttentionSoftmax {
 
   template <typename Group>
   AUTOGLM_HOST_DEVICE void operator()(const Group& group, std::int64_t row) const {
-    const std::int64_t i = row % count, visible = first_visible + i;
+    const std::int64_t i = row % count, visible = first_visible + i < seen ? first_visible + i : seen;
     float* line = scores + row * seen;
     float mine = -INFINITY;
     each(group, 0, visible, [&](std::int64_t k) { mine = line[k] * scale > mine ? line[k] * scale : mine; });
@@ -107,7 +107,7 @@ struct AttentionSoftmaxBackward {
 
   template <typename Group>
   AUTOGLM_HOST_DEVICE void operator()(const Group& group, std::int64_t row) const {
-    const std::int64_t i = row % count, visible = first_visible + i;
+    const std::int64_t i = row % count, visible = first_visible + i < seen ? first_visible + i : seen;
     float* line = scores + row * seen;
     float* gradient = dprobabilities + row * seen;
     const float shift = log_sum[row / count * log_sum_stride + i];

@@ -26,7 +26,10 @@ at::Tensor mask_of(const ops::PackedRows& rows) {
       for (const std::int32_t start : rows.document_starts) {
         if (start == row * rows.length + i) document = i;
       }
-      for (std::int64_t j = document; j <= i; ++j) mask[row][0][i][j] = 0.0;
+      for (std::int64_t j = document; j <= i; ++j) {
+        mask[row][0][i][j] = 0.0;
+        if (!rows.causal) mask[row][0][j][i] = 0.0;
+      }
     }
   }
   return mask;
@@ -42,7 +45,7 @@ at::Tensor formula(const Tensors& in, const at::Tensor& mask, float scale) {
   return at::matmul(p, v).transpose(1, 2);
 }
 
-TEST_P(AttentionTest, SeesTheEarlierTokensOfItsDocument) {
+TEST_P(AttentionTest, SeesTheEarlierTokensOfItsDocumentOrAll) {
   struct Shape {
     std::int64_t heads, key_heads, head_dim;
     ops::PackedRows rows;
@@ -53,6 +56,8 @@ TEST_P(AttentionTest, SeesTheEarlierTokensOfItsDocument) {
       {3, 1, 5, {3, 70, {0, 69, 70, 71, 140}}},
       {2, 1, 16, {1, 200, {0, 130}}},   // longer than a tile of queries
       {2, 2, 3, {1, 4, {0, 1, 2, 3}}},  // every token for itself
+      {6, 2, 10, {2, 37, {0, 1, 12, 37, 60}, false}},
+      {2, 1, 16, {1, 200, {0, 130}, false}},
   };
   for (const Shape& shape : shapes) {
     const auto tensor = [&](std::int64_t heads) {

@@ -203,7 +203,9 @@ TEST_P(CudaRoutes, AttentionAsOnTheCpu) {
   const Shape shapes[] = {{6, 2, 10, {2, 37, {0, 1, 12, 37, 60}}},
                           {2, 1, 16, {1, 300, {0, 20}}},  // longer than a tile of queries
                           {3, 3, 5, {3, 70, {0, 69, 70, 71, 140}}},
-                          {2, 2, 3, {1, 4, {0, 1, 2, 3}}}};
+                          {2, 2, 3, {1, 4, {0, 1, 2, 3}}},
+                          {6, 2, 10, {2, 37, {0, 1, 12, 37, 60}, false}},
+                          {2, 1, 16, {1, 300, {0, 20}, false}}};
   for (const Shape& s : shapes) {
     const auto tensor = [&](std::int64_t heads) {
       return random_tensor({s.rows.batch, s.rows.length, heads, s.head_dim}, type()) * 1.5;
