@@ -38,7 +38,7 @@ void freeze_parameters(Model& model, std::span<const std::string> patterns) {
     }
     if (!matched) {
       fail(ExitCode::usage, "--freeze \"{}\" matches no parameter; names look like {}", pattern,
-           model.layers.front()->parameters().front().name());
+           model.layers().front()->parameters().front().name());
     }
   }
   for (const Parameter* parameter : model.parameters()) {

@@ -210,7 +210,7 @@ void evaluate_last(const Job& job, Engine& engine, TrainingLoop& loop) {
   const std::int64_t last = job.decisions.batches.num_steps();
   const auto dtypes = saved_dtypes(job.inputs.directory, job.options.saving.save_dtype);
   const bool rounds = engine.options().precision == Precision::fp32 &&
-                      dtypes(job.inputs.model.embedding->table().name()) == DType::bfloat16;
+                      dtypes(job.inputs.model.embedding().table().name()) == DType::bfloat16;
   const std::optional<double> exact = loop.evaluate(last);
   if (!rounds) return;
   engine.state_access().round_to_saved(dtypes);

@@ -24,7 +24,7 @@ Sizes sizes_of(const ModelConfig& config) {
   const Model model = make_model(config);
   Sizes sizes;
   sizes.everything = static_cast<double>(model.num_parameters());
-  for (const auto& layer : model.layers) {
+  for (const LayerBlock* layer : model.layers()) {
     double matrices = 0;
     for (const Parameter& parameter : layer->parameters()) {
       const std::vector<std::int64_t>& shape = parameter.spec().shape;

@@ -1,5 +1,7 @@
 #include "launcher/planner/memory_model.h"
 
+#include <c10/util/accumulate.h>
+
 #include <algorithm>
 #include <cmath>
 #include <utility>
@@ -10,8 +12,6 @@
 namespace autoglm {
 namespace {
 
-// Layers of one kind in a shallow rehearsal: the first has nothing before it, the last keeps what all keep.
-constexpr std::int64_t kShallowLayers = 2;
 // Shares of the optimizer on the host between which all others are found.
 constexpr double kLittleOffload = 0.25, kMuchOffload = 0.75;
 
@@ -32,25 +32,6 @@ MemoryUse between(const MemoryUse& low, const MemoryUse& high, double share) {
   MemoryUse result = low;
   add(result, difference(high, low), share);
   return result;
-}
-
-// Whether the list names the parameter.
-bool belongs_to(const Parameter& parameter, const std::vector<std::string>& names) {
-  return std::find(names.begin(), names.end(), parameter.name()) != names.end();
-}
-
-// The first layer that a backward pass reaches.
-std::int64_t first_trained_layer(const MemoryQuestion& question) {
-  if (question.frozen.empty()) return 0;
-  const Model model = make_model(question.model);
-  const auto trains = [&](const Block& block) {
-    return std::any_of(block.parameters().begin(), block.parameters().end(),
-                       [&](const Parameter& one) { return !belongs_to(one, question.frozen); });
-  };
-  if (trains(*model.embedding)) return 0;
-  const auto first = std::find_if(model.layers.begin(), model.layers.end(),
-                                  [&](const auto& layer) { return trains(*layer); });
-  return first - model.layers.begin();
 }
 
 // The strategy without what the states do not depend on.
@@ -92,9 +73,16 @@ const PhaseMemory& find(const std::vector<PhaseMemory>& phases, EnginePhase phas
 
 }  // namespace
 
-MemoryModel::MemoryModel(MemoryQuestion question)
-    : question_(std::move(question)), first_trained_layer_(first_trained_layer(question_)) {
+MemoryModel::MemoryModel(MemoryQuestion question) : question_(std::move(question)) {
   question_.max_positions = std::max(question_.max_positions, question_.row_length);
+  const Model model = make_model(request_for({}));
+  kinds_ = layer_kinds(model);
+  classes_ = layer_classes(model);
+  first_reached_ = first_reached_layer(model);
+  for (const LayerBlock* layer : model.layers()) {
+    input_elements_.push_back(
+        static_cast<double>(c10::multiply_integers(layer->stream_shape(1, question_.row_length))));
+  }
 }
 
 RehearsalRequest MemoryModel::request_for(const Strategy& strategy) const {
@@ -143,104 +131,117 @@ MemoryModel::States MemoryModel::states_of(const Strategy& strategy) {
   return {between(low.device, high.device, share), between(low.host, high.host, share)};
 }
 
-MemoryModel::Activations MemoryModel::rehearse_activations(const Shallow& shallow) const {
-  RehearsalRequest request = request_for(shallow.strategy);
-  request.frozen.clear();
-  request.world_size = 1;
-  request.model.num_layers = shallow.num_layers;
-  request.micro_batches = 2;
-  const std::int64_t num_recomputing = std::max<std::int64_t>(0, shallow.strategy.recompute_layers);
-  const std::int64_t num_others = shallow.num_layers - num_recomputing;
-  const std::vector<PhaseMemory> phases = rehearse_phases(request);
-  const MemoryUse states = find(phases, EnginePhase::construction, 0).device_peak;
+const ShallowModel& MemoryModel::shallow_model(std::int64_t num_recomputing) {
+  return shallow_models_.try_emplace(num_recomputing, classes_, num_recomputing).first->second;
+}
 
+MemoryModel::Activations MemoryModel::rehearse_activations(const RehearsalRequest& request,
+                                                           const KeptLayers& layers) const {
+  const std::vector<PhaseMemory> phases = rehearse_phases(request);
+  const PhaseMemory& built = find(phases, EnginePhase::construction, 0);
+  const std::vector<std::size_t> places = make_model(request).places(BlockRole::layer);
   Activations result;
-  result.num_recomputing = num_recomputing;
-  result.num_others = num_others;
-  const auto after = [&](std::int64_t layer) {
-    return find(phases, EnginePhase::forward, static_cast<std::size_t>(layer)).device_after;
-  };
-  if (num_recomputing > 1) result.saved_recomputing = difference(after(2), after(1));
-  if (num_others > 1)
-    result.saved_other = difference(after(shallow.num_layers), after(shallow.num_layers - 1));
-  if (shallow.strategy.offload_activations > 0) {
-    MemoryUse on_host = find(phases, EnginePhase::construction, 0).host_peak;
-    add(result.host_recomputing, on_host, 1.0 / static_cast<double>(num_recomputing));
+  result.host = built.host_peak;
+  // The later layers of a group have others before them, beside which they can be seen.
+  for (std::size_t i = 0; i < places.size(); ++i) {
+    MemoryUse& saved = result.saved[layers.groups[i]];
+    if (i == 0) continue;
+    saved = difference(find(phases, EnginePhase::forward, places[i]).device_after,
+                       find(phases, EnginePhase::forward, places[i - 1]).device_after);
   }
   for (const PhaseMemory& one : phases) {
-    Phase phase{one.phase, difference(one.device_peak, states)};
-    const auto layer = static_cast<std::int64_t>(one.block);
-    const bool in_layer = layer >= 1 && layer <= shallow.num_layers;
-    const bool trains = one.phase == EnginePhase::forward || one.phase == EnginePhase::backward;
-    const bool is_head = one.phase == EnginePhase::head;
-    phase.sees_recomputing = is_head || (trains && in_layer);
-    phase.sees_others = is_head || (trains && in_layer && layer > num_recomputing);
+    Phase phase{one.phase, difference(one.device_peak, built.device_peak), {}};
+    const auto place = std::find(places.begin(), places.end(), one.block);
+    const bool passes = one.phase == EnginePhase::forward || one.phase == EnginePhase::backward;
+    if (passes && place != places.end())
+      phase.group = layers.groups[static_cast<std::size_t>(place - places.begin())];
     result.phases.push_back(phase);
   }
   return result;
 }
 
-const MemoryModel::Activations& MemoryModel::activations(const Strategy& strategy,
-                                                         std::int64_t num_recomputing,
-                                                         std::int64_t num_others, bool offloads) {
-  const Shallow key{of_activations(strategy, num_recomputing, offloads), num_recomputing + num_others};
+const MemoryModel::Activations& MemoryModel::activations(const Strategy& strategy, const KeptLayers& layers,
+                                                         bool offloads, bool all_trained) {
+  const auto num_recomputing =
+      std::count_if(layers.groups.begin(), layers.groups.end(), ShallowModel::recomputes);
+  const Shallow key{of_activations(strategy, num_recomputing, offloads), all_trained, layers.groups};
   const auto seen = activations_.find(key);
   if (seen != activations_.end()) return seen->second;
-  return activations_.emplace(key, rehearse_activations(key)).first->second;
+  RehearsalRequest request = request_for(key.strategy);
+  if (all_trained) request.frozen.clear();
+  request.world_size = 1;
+  request.layers = layers.numbers;
+  request.micro_batches = 2;
+  return activations_.emplace(key, rehearse_activations(request, layers)).first->second;
+}
+
+// The inputs of the first offloaded layers beside those of all kept layers that recompute.
+double MemoryModel::offloaded_share(const KeptLayers& layers, std::int64_t num_offloaded) const {
+  double offloaded = 0, kept = 0;
+  for (std::int64_t i = 0; i < num_offloaded; ++i)
+    offloaded += input_elements_[static_cast<std::size_t>(first_reached_ + i)];
+  for (std::size_t i = 0; i < layers.numbers.size(); ++i) {
+    if (layers.numbers[i] >= first_reached_ && ShallowModel::recomputes(layers.groups[i]))
+      kept += input_elements_[static_cast<std::size_t>(layers.numbers[i])];
+  }
+  return offloaded / kept;
 }
 
 MemoryPrice MemoryModel::price(const Strategy& strategy) {
-  const std::int64_t layers = num_trained_layers();
-  const bool recomputes = strategy.recompute != Recompute::none;
-  const std::int64_t wanted =
-      strategy.recompute_layers < 0 ? question_.model.num_layers : strategy.recompute_layers;
-  const std::int64_t recomputing =
-      recomputes ? std::clamp<std::int64_t>(wanted - first_trained_layer_, 0, layers) : 0;
-  const std::int64_t others = layers - recomputing;
-  const States states = states_of(strategy);
-  const std::int64_t offloaded =
-      std::llround(strategy.offload_activations * static_cast<double>(recomputing));
-  const std::int64_t shallow_recomputing = std::min(recomputing, kShallowLayers);
-  const std::int64_t shallow_others =
-      std::max<std::int64_t>(std::min(others, kShallowLayers), recomputing == 0 ? 1 : 0);
-  const Activations& shown = activations(strategy, shallow_recomputing, shallow_others, offloaded > 0);
+  const std::int64_t layers = question_.model.num_layers;
+  std::int64_t recomputing = strategy.recompute == Recompute::none ? 0
+                             : strategy.recompute_layers < 0       ? layers
+                                                             : std::min(strategy.recompute_layers, layers);
+  if (recomputing <= first_reached_) recomputing = 0;  // nothing is recomputed without a backward pass
+  const std::int64_t saving = std::max<std::int64_t>(0, recomputing - first_reached_);
+  const std::int64_t offloaded = std::llround(strategy.offload_activations * static_cast<double>(saving));
+  const ShallowModel& shallow = shallow_model(recomputing);
+  const Activations& shown = activations(strategy, shallow.kept(), offloaded > 0);
   // Layers whose input stays on the device though some go to the host are priced as without offloading.
-  const MemoryUse kept =
-      offloaded > 0 && offloaded < recomputing
-          ? activations(strategy, shallow_recomputing, shallow_others, false).saved_recomputing
-          : shown.saved_recomputing;
+  const auto& staying =
+      offloaded > 0 && offloaded < saving ? activations(strategy, shallow.kept(), false).saved : shown.saved;
+  // What the layers left out before one keep.
+  const auto unseen = [&](std::int64_t end) {
+    MemoryUse use;
+    for (const std::size_t group : shallow.groups()) {
+      const std::int64_t count = shallow.left_out(group, end);
+      const std::int64_t on_device =
+          ShallowModel::recomputes(group)
+              ? std::min(count, shallow.count(group, first_reached_ + offloaded, end))
+              : 0;
+      add(use, shown.saved.at(group), static_cast<double>(count - on_device));
+      add(use, staying.at(group), static_cast<double>(on_device));
+    }
+    return use;
+  };
+  std::map<std::size_t, MemoryUse> unseen_in;
+  for (const std::size_t group : shallow.groups()) unseen_in[group] = unseen(shallow.end_of(group));
 
-  MemoryPrice price;
-  price.device_phase = EnginePhase::construction;
-  price.device = states.device;
+  const States states = states_of(strategy);
+  MemoryPrice price{states.device, states.host};
   for (const Phase& phase : shown.phases) {
     MemoryUse use = states.device;
     add(use, phase.device);
-    if (phase.sees_recomputing) {
-      const std::int64_t unseen = recomputing - shown.num_recomputing;
-      const std::int64_t on_device = std::min(unseen, recomputing - offloaded);
-      if (unseen > 0) add(use, shown.saved_recomputing, static_cast<double>(unseen - on_device));
-      if (unseen > 0) add(use, kept, static_cast<double>(on_device));
-    }
-    if (phase.sees_others) add(use, shown.saved_other, static_cast<double>(others - shown.num_others));
+    if (phase.group) add(use, unseen_in.at(*phase.group));
+    if (phase.phase == EnginePhase::head) add(use, unseen(layers));
     if (use.total > price.device.total) {
       price.device = use;
       price.device_phase = phase.phase;
     }
   }
-  price.host = states.host;
-  add(price.host, shown.host_recomputing, static_cast<double>(offloaded));
+  if (offloaded > 0) add(price.host, shown.host, offloaded_share(shallow.kept(), offloaded));
   return price;
 }
 
-std::int64_t MemoryModel::saved_bytes(std::int64_t micro_batch, Recompute level) {
+std::int64_t MemoryModel::saved_bytes(std::int64_t layer, std::int64_t micro_batch, Recompute level) {
   Strategy strategy;
   strategy.micro_batch = micro_batch;
   strategy.recompute = level;
-  const bool recomputes = level != Recompute::none;
-  const Activations& shown =
-      activations(strategy, recomputes ? kShallowLayers : 0, recomputes ? 0 : kShallowLayers, false);
-  return recomputes ? shown.saved_recomputing.total : shown.saved_other.total;
+  const std::size_t group =
+      ShallowModel::group(kinds_[static_cast<std::size_t>(layer)], level != Recompute::none);
+  return activations(strategy, {{layer, layer}, {group, group}}, false, !question_.frozen.empty())
+      .saved.at(group)
+      .total;
 }
 
 }  // namespace autoglm

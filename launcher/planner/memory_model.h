@@ -1,16 +1,18 @@
 // What a strategy needs on one rank, priced from rehearsals of a few layers.
 //
 // States, slots and staging are rehearsed by constructing the engine. What a step holds besides is rehearsed
-// with at most four layers, two that recompute and two that do not; the peak of every phase of a deeper model
-// is that of the shallow one plus what the layers left out keep alive in it. The plan that is chosen is
-// rehearsed whole.
+// with the first and the last layer of every group of layers that are alike (ShallowModel); the peak of every
+// phase of the whole model is that of the shallow one plus what the layers left out keep alive in it. The plan
+// that is chosen is rehearsed whole.
 #pragma once
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "launcher/planner/shallow_model.h"
 #include "sharding/memory/statistics.h"
 #include "trainer/engine/rehearsal.h"
 
@@ -41,15 +43,14 @@ class MemoryModel {
   // the strategy have been seen.
   MemoryPrice price(const Strategy& strategy);
 
-  // Bytes that one layer keeps from forward to backward, for elementwise work in the time model.
-  std::int64_t saved_bytes(std::int64_t micro_batch, Recompute level);
+  // Bytes that a layer like this one keeps from forward to backward where all is trained, for elementwise work
+  // in the time model.
+  std::int64_t saved_bytes(std::int64_t layer, std::int64_t micro_batch, Recompute level);
 
   // Rehearses a step of `micro_batches` from end to end.
   MemoryStatistics rehearse(const Strategy& strategy, std::int64_t micro_batches = 2) const;
 
   const MemoryQuestion& question() const { return question_; }
-  // How many layers a backward pass reaches.
-  std::int64_t num_trained_layers() const { return question_.model.num_layers - first_trained_layer_; }
 
  private:
   struct States {
@@ -59,31 +60,36 @@ class MemoryModel {
   struct Phase {
     EnginePhase phase;
     MemoryUse device;
-    bool sees_recomputing = false;  // whether the layers left out keep their share alive in it
-    bool sees_others = false;
+    std::optional<std::size_t> group;  // of the layer that is passed
   };
   struct Activations {
     std::vector<Phase> phases;
-    MemoryUse saved_recomputing, saved_other;          // by one layer
-    MemoryUse host_recomputing;                        // by one offloaded layer
-    std::int64_t num_recomputing = 0, num_others = 0;  // in the shallow model
+    std::map<std::size_t, MemoryUse> saved;  // by group: by one layer
+    MemoryUse host;                          // by all recomputing layers together
   };
-  // What a step of a shallow model is rehearsed with.
+  // What a step of a few layers is rehearsed with.
   struct Shallow {
     Strategy strategy;
-    std::int64_t num_layers = 0;
+    bool all_trained = false;
+    std::vector<std::size_t> groups;  // of the layers
     auto operator<=>(const Shallow&) const = default;
   };
 
   RehearsalRequest request_for(const Strategy& strategy) const;
   const States& states(const Strategy& strategy, double offload_optimizer);
   States states_of(const Strategy& strategy);
-  const Activations& activations(const Strategy& strategy, std::int64_t num_recomputing,
-                                 std::int64_t num_others, bool offloads);
-  Activations rehearse_activations(const Shallow& shallow) const;
+  const ShallowModel& shallow_model(std::int64_t num_recomputing);
+  // With `offloads` all recomputing layers' inputs are; with `all_trained` nothing is frozen.
+  const Activations& activations(const Strategy& strategy, const KeptLayers& layers, bool offloads,
+                                 bool all_trained = false);
+  Activations rehearse_activations(const RehearsalRequest& request, const KeptLayers& layers) const;
+  double offloaded_share(const KeptLayers& layers, std::int64_t num_offloaded) const;
 
   MemoryQuestion question_;
-  std::int64_t first_trained_layer_ = 0;
+  LayerNumbering kinds_, classes_;
+  std::int64_t first_reached_ = 0;
+  std::vector<double> input_elements_;  // by layer, of one row
+  std::map<std::int64_t, ShallowModel> shallow_models_;
   std::map<Strategy, States> states_;
   std::map<Shallow, Activations> activations_;
 };

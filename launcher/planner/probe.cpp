@@ -29,10 +29,9 @@ constexpr std::int64_t kMessageElements = std::int64_t{2} << 20;
 constexpr int kMessages = 4;
 
 // One layer behind a vocabulary that weighs nothing.
-ModelConfig one_layer(ModelConfig config) {
-  config.num_layers = 1;
+Model one_layer(ModelConfig config, std::int64_t number) {
   config.vocabulary_size = std::min(config.vocabulary_size, kProbeVocabulary);
-  return config;
+  return make_model(config, {&number, 1});
 }
 
 struct Times {
@@ -41,15 +40,17 @@ struct Times {
   bool out_of_memory = false;
 };
 
-std::int64_t probe_tokens(const ModelWork& work, std::int64_t row_length) {
-  const auto tokens = static_cast<std::int64_t>(kProbeFlops / (6 * work.layer_elements));
+std::int64_t probe_tokens(const LayerWork& layer, std::int64_t row_length) {
+  const auto tokens = static_cast<std::int64_t>(kProbeFlops / (6 * layer.elements));
   return std::clamp<std::int64_t>(tokens, std::min<std::int64_t>(row_length, 16),
                                   std::min(row_length, kMostProbeTokens));
 }
 
 // The first micro-batch touches memory and fills caches; the second one counts.
-Times time_layer(const MemoryQuestion& question, at::Device device, std::int64_t tokens) {
-  Model model = make_model(one_layer(question.model));
+Times time_layer(const MemoryQuestion& question, std::int64_t number, at::Device device,
+                 std::int64_t tokens) {
+  Model model = one_layer(question.model, number);
+  const std::size_t place = model.place(BlockRole::layer);
   const auto alone = make_self_communicator();
   Times times;
   Clock::time_point last = Clock::now();
@@ -60,8 +61,8 @@ Times time_layer(const MemoryQuestion& question, at::Device device, std::int64_t
   options.row_length = tokens;
   options.on_phase = [&](EnginePhase phase, std::size_t block) {
     const double seconds = since(last);
-    if (phase == EnginePhase::forward && block == 1) times.forward = seconds;
-    if (phase == EnginePhase::backward && block == 1) times.backward = seconds;
+    if (phase == EnginePhase::forward && block == place) times.forward = seconds;
+    if (phase == EnginePhase::backward && block == place) times.backward = seconds;
     if (phase == EnginePhase::optimizer) times.optimizer = seconds;
     last = Clock::now();
   };
@@ -119,10 +120,11 @@ ProbeResult probe_rates(const MemoryQuestion& question, at::Device device, const
   ProbeResult result;
   result.rates = guess;
   const ModelWork work = work_of(question);
-  const std::int64_t tokens = probe_tokens(work, question.row_length);
+  const LayerWork& layer = work.commonest_layer();
+  const std::int64_t tokens = probe_tokens(layer, question.row_length);
   Times times;
   try {
-    times = time_layer(question, device, tokens);
+    times = time_layer(question, layer.number, device, tokens);
   } catch (const OutOfMemory&) {
     times.out_of_memory = true;
   }
@@ -134,14 +136,14 @@ ProbeResult probe_rates(const MemoryQuestion& question, at::Device device, const
     return result;
   }
   // One rank's work of one layer with a short row and no head to speak of.
-  const auto parameters = work.layer_parameters;
+  const auto parameters = layer.parameters;
   const double optimizer_bytes = 28 * parameters;
   result.rates.memory_bandwidth = optimizer_bytes / std::max(slowest.optimizer, 1e-9);
   result.rates.host_memory_bandwidth =
       device.is_cpu() ? result.rates.memory_bandwidth : guess.host_memory_bandwidth;
   const double shorter = static_cast<double>(tokens) / static_cast<double>(question.row_length);
   const double flops =
-      3 * static_cast<double>(tokens) * (2 * work.layer_elements + shorter * work.attention_flops_per_token);
+      3 * static_cast<double>(tokens) * (2 * layer.elements + shorter * layer.attention_flops_per_token);
   result.rates.matrix_flops = flops / std::max(slowest.forward + slowest.backward, 1e-9);
   if (times.ring > 0) {
     const double bytes =

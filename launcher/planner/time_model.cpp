@@ -31,52 +31,63 @@ ModelWork work_of(const MemoryQuestion& question) {
     return elements;
   };
   const ModelConfig& config = question.model;
-  work.num_layers = config.num_layers;
-  work.layer_elements = matrices(*model.layers.front());
-  for (const Parameter& parameter : model.layers.front()->parameters())
-    work.layer_parameters += static_cast<double>(parameter.spec().num_elements());
-  work.embedding_elements = matrices(*model.embedding);
+  const std::vector<LayerBlock*> layers = model.layers();
+  work.kinds = layer_kinds(model);
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    if (work.kinds[i] < work.layers.size()) continue;
+    LayerWork& layer = work.layers.emplace_back();
+    layer.number = static_cast<std::int64_t>(i);
+    layer.count = static_cast<double>(std::count(work.kinds.begin(), work.kinds.end(), work.kinds[i]));
+    layer.elements = matrices(*layers[i]);
+    for (const Parameter& parameter : layers[i]->parameters())
+      layer.parameters += static_cast<double>(parameter.spec().num_elements());
+    // Scores and their product with the values, each 2 operations, over half a row on average.
+    layer.attention_flops_per_token = 2.0 * static_cast<double>(question.row_length) *
+                                      static_cast<double>(config.num_heads) *
+                                      static_cast<double>(config.head_dim);
+  }
+  work.embedding_elements = matrices(model.embedding());
   work.tied = config.tied_embeddings;
-  const ops::Head& head = model.head->head;
+  const ops::Head& head = model.head().head;
   work.head_elements = static_cast<double>(head.weight->spec().num_elements());
   if (head.projection != nullptr)
     work.head_elements += static_cast<double>(head.projection->spec().num_elements());
-  // Scores and their product with the values, each 2 operations, over half a row on average.
-  work.attention_flops_per_token = 2.0 * static_cast<double>(question.row_length) *
-                                   static_cast<double>(config.num_heads) *
-                                   static_cast<double>(config.head_dim);
   work.num_parameters = static_cast<double>(model.num_parameters());
   return work;
 }
 
+const LayerWork& ModelWork::commonest_layer() const {
+  return *std::max_element(layers.begin(), layers.end(),
+                           [](const LayerWork& a, const LayerWork& b) { return a.count < b.count; });
+}
+
 double ModelWork::flops_per_token() const {
-  const auto layers = static_cast<double>(num_layers);
-  return 6 * (layers * layer_elements + head_elements) + 3 * layers * attention_flops_per_token;
+  double matrices = 0, attention = 0;
+  for (const LayerWork& layer : layers) {
+    matrices += layer.count * layer.elements;
+    attention += 3 * layer.count * layer.attention_flops_per_token;
+  }
+  return 6 * (matrices + head_elements) + attention;
 }
 
 TimeModel::TimeModel(MemoryModel& memory, const Rates& rates)
     : memory_(memory), rates_(rates), work_(work_of(memory.question())) {}
 
-TimeModel::Pass TimeModel::layer_pass(std::int64_t micro_batch) {
+TimeModel::Pass TimeModel::layer_pass(const LayerWork& layer, std::int64_t micro_batch) {
   const auto tokens = static_cast<double>(micro_batch * memory_.question().row_length);
-  const double flops = tokens * (2 * work_.layer_elements + work_.attention_flops_per_token);
+  const double flops = tokens * (2 * layer.elements + layer.attention_flops_per_token);
   const double speed = rates_.matrix_flops * tokens / (tokens + rates_.matrix_half_tokens);
   const double products = flops / speed;
-  const auto saved = static_cast<double>(memory_.saved_bytes(micro_batch, Recompute::none));
+  const auto saved = static_cast<double>(memory_.saved_bytes(layer.number, micro_batch, Recompute::none));
   const auto width = static_cast<double>(working_bytes(memory_.question().precision));
-  const double weights = work_.layer_parameters * width / rates_.memory_bandwidth;
-  const double gradients = work_.layer_parameters * 8 / rates_.memory_bandwidth;
+  const double weights = layer.parameters * width / rates_.memory_bandwidth;
+  const double gradients = layer.parameters * 8 / rates_.memory_bandwidth;
   Pass pass;
   pass.forward =
       products + kForwardPasses * saved / rates_.memory_bandwidth + weights + rates_.block_overhead;
   pass.backward = 2 * products + kBackwardPasses * saved / rates_.memory_bandwidth + weights + gradients +
                   rates_.block_overhead;
   return pass;
-}
-
-double TimeModel::layer_seconds(std::int64_t micro_batch) {
-  const Pass pass = layer_pass(micro_batch);
-  return pass.forward + pass.backward;
 }
 
 double TimeModel::head_seconds(std::int64_t micro_batch) {
@@ -87,16 +98,26 @@ double TimeModel::head_seconds(std::int64_t micro_batch) {
          (kHeadBytesPerLogit * logits + 10 * work_.head_elements) / rates_.memory_bandwidth;
 }
 
-double TimeModel::recompute_seconds(const Strategy& strategy, const Pass& layer) {
+double TimeModel::recompute_seconds(const Strategy& strategy, std::span<const Pass> passes) {
   if (strategy.recompute == Recompute::none) return 0;
-  const std::int64_t layers = strategy.recompute_layers < 0
-                                  ? work_.num_layers
-                                  : std::min(strategy.recompute_layers, work_.num_layers);
-  if (strategy.recompute == Recompute::full) return static_cast<double>(layers) * layer.forward;
-  // What is not kept is read for and written again, one elementwise pass.
-  const auto dropped = static_cast<double>(memory_.saved_bytes(strategy.micro_batch, Recompute::none) -
-                                           memory_.saved_bytes(strategy.micro_batch, Recompute::cheap));
-  return static_cast<double>(layers) * 3 * dropped / rates_.memory_bandwidth;
+  const auto all = static_cast<std::int64_t>(work_.kinds.size());
+  const std::int64_t first = strategy.recompute_layers < 0 ? all : std::min(strategy.recompute_layers, all);
+  double seconds = 0;
+  for (std::size_t kind = 0; kind < work_.layers.size(); ++kind) {
+    const std::int64_t number = work_.layers[kind].number;
+    const auto layers =
+        static_cast<double>(std::count(work_.kinds.begin(), work_.kinds.begin() + first, kind));
+    if (strategy.recompute == Recompute::full) {
+      seconds += layers * passes[kind].forward;
+      continue;
+    }
+    // What is not kept is read for and written again, one elementwise pass.
+    const auto dropped =
+        static_cast<double>(memory_.saved_bytes(number, strategy.micro_batch, Recompute::none) -
+                            memory_.saved_bytes(number, strategy.micro_batch, Recompute::cheap));
+    seconds += layers * 3 * dropped / rates_.memory_bandwidth;
+  }
+  return seconds;
 }
 
 double TimeModel::ring_seconds(double bytes) const {
@@ -112,9 +133,8 @@ double TimeModel::hidden(double moved, double compute) const {
 
 // Block by block: what a layer moves hides behind the layer beside it. The first gather and the last
 // reduction have nothing to hide behind.
-double TimeModel::exposed_per_micro_batch(const Strategy& strategy, const Pass& layer, double head) {
+double TimeModel::exposed_seconds(const Strategy& strategy, std::span<const Pass> passes, double head) {
   const auto width = static_cast<double>(working_bytes(memory_.question().precision));
-  const auto layers = static_cast<double>(work_.num_layers);
   const bool uploads = strategy.weights == WeightSourceKind::host;
   const double share = strategy.shards_weights() ? 1.0 / memory_.question().world_size : 1.0;
   const auto fetch = [&](double elements) {
@@ -128,12 +148,18 @@ double TimeModel::exposed_per_micro_batch(const Strategy& strategy, const Pass& 
     return ring_seconds(4 * elements) + host_share * 4 * elements / rates_.host_link_bandwidth;
   };
   const double outer = work_.embedding_elements + (work_.tied ? 0 : work_.head_elements);
-  const auto activations = static_cast<double>(memory_.saved_bytes(strategy.micro_batch, Recompute::full)) *
-                           strategy.offload_activations / rates_.host_link_bandwidth;
-  const double again = strategy.recompute == Recompute::full ? layer.forward : 0;
-  double seconds = layers * hidden(fetch(work_.layer_parameters) + activations, layer.forward);
-  seconds += layers * hidden(fetch(work_.layer_parameters) + reduce(work_.layer_parameters) + activations,
-                             layer.backward + again);
+  double seconds = 0;
+  for (std::size_t kind = 0; kind < work_.layers.size(); ++kind) {
+    const LayerWork& layer = work_.layers[kind];
+    const Pass& pass = passes[kind];
+    const auto saved =
+        static_cast<double>(memory_.saved_bytes(layer.number, strategy.micro_batch, Recompute::full));
+    const double activations = saved * strategy.offload_activations / rates_.host_link_bandwidth;
+    const double again = strategy.recompute == Recompute::full ? pass.forward : 0;
+    seconds += layer.count * hidden(fetch(layer.parameters) + activations, pass.forward);
+    seconds += layer.count * hidden(fetch(layer.parameters) + reduce(layer.parameters) + activations,
+                                    pass.backward + again);
+  }
   const double head_moves = fetch(outer) * (work_.tied ? 2 : 1) + reduce(work_.head_elements);
   seconds += hidden(head_moves, head) + reduce(work_.embedding_elements);
   return seconds;
@@ -159,13 +185,18 @@ double TimeModel::optimizer_seconds(const Strategy& strategy) const {
 }
 
 StepTime TimeModel::step(const Strategy& strategy, std::int64_t num_micro_batches) {
-  const Pass layer = layer_pass(strategy.micro_batch);
+  std::vector<Pass> passes;
+  double compute = 0;
+  for (const LayerWork& layer : work_.layers) {
+    passes.push_back(layer_pass(layer, strategy.micro_batch));
+    compute += layer.count * (passes.back().forward + passes.back().backward);
+  }
   const double head = head_seconds(strategy.micro_batch);
   const auto count = static_cast<double>(num_micro_batches);
   StepTime time;
-  time.compute = count * (static_cast<double>(work_.num_layers) * (layer.forward + layer.backward) + head);
-  time.recompute = count * recompute_seconds(strategy, layer);
-  time.exposed = count * exposed_per_micro_batch(strategy, layer, head);
+  time.compute = count * (compute + head);
+  time.recompute = count * recompute_seconds(strategy, passes);
+  time.exposed = count * exposed_seconds(strategy, passes, head);
   time.optimizer = optimizer_seconds(strategy);
   return time;
 }

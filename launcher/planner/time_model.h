@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
+#include <vector>
 
 #include "launcher/planner/memory_model.h"
 #include "sharding/strategy.h"
@@ -31,16 +33,26 @@ struct StepTime {
   double total() const { return compute + recompute + exposed + optimizer; }
 };
 
+// What the arithmetic of the layers of one kind consists of, by layer.
+struct LayerWork {
+  std::int64_t number = 0;               // of the first of them in the model
+  double count = 0;                      // how many there are
+  double elements = 0;                   // of matrices
+  double parameters = 0;                 // all of them
+  double attention_flops_per_token = 0;  // of the forward pass in rows of full length
+};
+
 // What the arithmetic of a model consists of.
 struct ModelWork {
-  double layer_elements = 0;    // of matrices in one decoder layer
-  double layer_parameters = 0;  // all of them
+  LayerNumbering kinds;           // by layer: which of those that follow
+  std::vector<LayerWork> layers;  // by kind
   double head_elements = 0;
   double embedding_elements = 0;
-  double attention_flops_per_token = 0;  // of one layer's forward pass in rows of full length
-  std::int64_t num_layers = 0;
   double num_parameters = 0;  // trained
   bool tied = false;
+
+  // Of the kind of which there are most layers.
+  const LayerWork& commonest_layer() const;
 
   // Operations of forward and backward per token without recompute: 6 per matrix element, and attention's.
   double flops_per_token() const;
@@ -56,10 +68,6 @@ class TimeModel {
   // `num_micro_batches` on every rank.
   StepTime step(const Strategy& strategy, std::int64_t num_micro_batches);
 
-  // Seconds of a decoder layer's forward and backward pass together, without recompute, and of the head's.
-  double layer_seconds(std::int64_t micro_batch);
-  double head_seconds(std::int64_t micro_batch);
-
   // Share of peak_flops that a step's arithmetic without recompute makes up.
   double model_flops_utilization(double tokens_per_second_per_rank) const;
 
@@ -69,9 +77,11 @@ class TimeModel {
   struct Pass {
     double forward = 0, backward = 0;
   };
-  Pass layer_pass(std::int64_t micro_batch);
-  double recompute_seconds(const Strategy& strategy, const Pass& layer);
-  double exposed_per_micro_batch(const Strategy& strategy, const Pass& layer, double head);
+  // Seconds of one micro-batch; `passes` are those of a layer of each kind.
+  Pass layer_pass(const LayerWork& layer, std::int64_t micro_batch);
+  double head_seconds(std::int64_t micro_batch);
+  double recompute_seconds(const Strategy& strategy, std::span<const Pass> passes);
+  double exposed_seconds(const Strategy& strategy, std::span<const Pass> passes, double head);
   double optimizer_seconds(const Strategy& strategy) const;
   double ring_seconds(double bytes) const;
   double hidden(double moved, double compute) const;

@@ -47,10 +47,12 @@ ModelConfig config_of(const Setting& setting) {
   config.tied_embeddings = true;
   const bool glm4 = std::string(setting.family) == "glm4";
   const std::int64_t pairs = glm4 ? config.head_dim / 4 : config.head_dim / 2;
+  ops::RotarySpec rotary;
   for (std::int64_t i = 0; i < pairs; ++i)
-    config.rotary.inverse_frequencies.push_back(
+    rotary.inverse_frequencies.push_back(
         static_cast<float>(std::pow(1e4, -static_cast<double>(i) / static_cast<double>(pairs))));
-  config.rotary.interleaved = glm4;
+  rotary.interleaved = glm4;
+  config.rotary = {rotary};
   return config;
 }
 

@@ -2,6 +2,7 @@
 
 #include <ATen/ops/zeros.h>
 #include <c10/core/AutogradState.h>
+#include <c10/util/accumulate.h>
 #include <torch/csrc/autograd/engine.h>
 
 #include <cmath>
@@ -47,6 +48,13 @@ EngineOptions checked(EngineOptions options) {
   return options;
 }
 
+std::vector<ops::RotaryTable> make_rotary_tables(const ModelConfig& config, const EngineOptions& options) {
+  std::vector<ops::RotaryTable> tables;
+  for (const ops::RotarySpec& spec : config.rotary)
+    tables.push_back(ops::make_rotary_table(spec, options.max_positions, options.device));
+  return tables;
+}
+
 StatePlacement placement_of(const EngineOptions& options, const Communicator& communicator) {
   return {communicator.rank(), communicator.size(), options.strategy, options.precision, options.device};
 }
@@ -59,16 +67,19 @@ Engine::Engine(Model& model, const EngineOptions& options, Communicator& communi
       communicator_(communicator),
       streams_(options.device),
       workspace_(start_products(options.device)),
-      rotary_(ops::make_rotary_table(model.config.rotary, options_.max_positions, options.device)),
+      rotary_tables_(make_rotary_tables(model.config, options_)),
       states_(model, placement_of(options_, communicator), {communicator, communicator}, streams_,
-              options.seed) {
+              options.seed),
+      embedding_(model.place(BlockRole::embedding)),
+      head_(model.place(BlockRole::head)),
+      layers_(model.places(BlockRole::layer)) {
   while (lowest_trainable_ < states_.size() && !states_[lowest_trainable_].trainable()) ++lowest_trainable_;
   AUTOGLM_CHECK(lowest_trainable_ < states_.size(), "nothing is trainable");
   offload_activations();
   anchor_ =
       at::empty({0}, at::TensorOptions().dtype(scalar_type(options_.precision)).device(options_.device));
   anchor_.requires_grad_(true);
-  saved_.resize(model.layers.size());
+  saved_.resize(layers_.size());
   end_phase(EnginePhase::construction);
 }
 
@@ -88,18 +99,20 @@ void Engine::change_strategy(const Strategy& strategy) {
 void Engine::offload_activations() {
   const Strategy& strategy = options_.strategy;
   if (strategy.offload_activations == 0) return;
-  std::int64_t first = -1, count = 0;
-  for (std::size_t i = 0; i < model_.layers.size(); ++i) {
+  std::int64_t first = -1;
+  std::vector<std::int64_t> elements;
+  const std::vector<LayerBlock*> layers = model_.layers();
+  for (std::size_t i = 0; i < layers.size(); ++i) {
     const auto layer = static_cast<std::int64_t>(i);
-    if (strategy.level_of(layer) != Recompute::full || !needs_backward(i + 1)) continue;
+    if (strategy.level_of(layer) != Recompute::full || !needs_backward(layers_[i])) continue;
     if (first < 0) first = layer;
-    ++count;
+    elements.push_back(
+        c10::multiply_integers(layers[i]->stream_shape(strategy.micro_batch, options_.row_length)));
   }
-  const auto offloaded = std::llround(strategy.offload_activations * static_cast<double>(count));
-  if (offloaded == 0) return;
-  activations_.emplace(first, offloaded,
-                       strategy.micro_batch * options_.row_length * model_.config.hidden_size,
-                       scalar_type(options_.precision), options_.device, streams_);
+  elements.resize(static_cast<std::size_t>(
+      std::llround(strategy.offload_activations * static_cast<double>(elements.size()))));
+  if (elements.empty()) return;
+  activations_.emplace(first, elements, scalar_type(options_.precision), options_.device, streams_);
 }
 
 template <typename Piece>
@@ -126,7 +139,7 @@ ForwardContext Engine::context_for(const MicroBatch& batch, std::int64_t layer) 
   context.rows = batch.rows;
   context.ids = batch.ids;
   context.positions = batch.positions;
-  context.rotary = &rotary_;
+  context.rotary_tables = rotary_tables_;
   context.keep_inputs = options_.strategy.level_of(layer) != Recompute::cheap;
   return context;
 }
@@ -137,20 +150,21 @@ at::Tensor Engine::embed(const MicroBatch& batch) {
     AUTOGLM_CHECK(id < model_.config.vocabulary_size, "token id {} of a vocabulary of {}", id,
                   model_.config.vocabulary_size);
   }
-  weights().acquire(0);
-  weights().prefetch(1);
+  weights().acquire(embedding_);
+  weights().prefetch(embedding_ + 1);
   at::Tensor x;
-  attempt([&] { x = model_.embedding->forward(anchor_, context_for(batch, 0)); });
-  weights().release(0);
+  attempt([&] { x = run_block(embedding_, anchor_, context_for(batch, 0)); });
+  weights().release(embedding_);
   return x;
 }
 
 at::Tensor Engine::forward_layers(at::Tensor x, const MicroBatch& batch, bool training) {
-  for (std::size_t i = 0; i < model_.layers.size(); ++i) {
+  for (std::size_t i = 0; i < layers_.size(); ++i) {
     const auto layer = static_cast<std::int64_t>(i);
-    weights().acquire(i + 1);
-    weights().prefetch(i + 2);
-    const bool saves = training && needs_backward(i + 1);
+    const std::size_t index = layers_[i];
+    weights().acquire(index);
+    weights().prefetch(index + 1);
+    const bool saves = training && needs_backward(index);
     const bool records = saves && options_.strategy.level_of(layer) != Recompute::full;
     const bool offloads = saves && activations_ && activations_->holds(layer);
     SavedLayer saved;
@@ -160,9 +174,9 @@ at::Tensor Engine::forward_layers(at::Tensor x, const MicroBatch& batch, bool tr
       const at::AutoGradMode mode(records);
       saved.input = x.detach().requires_grad_(records);
       if (offloads) activations_->save(layer, saved.input);
-      y = model_.layers[i]->forward(saved.input, context);
+      y = run_block(index, saved.input, context);
     });
-    weights().release(i + 1);
+    weights().release(index);
     if (failed_) {
       x.reset();
       continue;
@@ -174,7 +188,7 @@ at::Tensor Engine::forward_layers(at::Tensor x, const MicroBatch& batch, bool tr
     if (saves) saved_[i] = std::move(saved);
     y.reset();
     saved = {};
-    end_phase(training ? EnginePhase::forward : EnginePhase::evaluation, i + 1);
+    end_phase(training ? EnginePhase::forward : EnginePhase::evaluation, index);
   }
   return x;
 }
@@ -183,40 +197,40 @@ ops::HeadResult Engine::run_head(const at::Tensor& x, const MicroBatch& batch, f
                                  bool training) {
   const std::int64_t tokens = batch.num_tokens();
   const std::int64_t chunks = std::min(options_.strategy.head_chunks, tokens);
-  return ops::head_loss(x.view({tokens, x.size(-1)}), batch.targets, model_.head->head,
+  return ops::head_loss(x.view({tokens, x.size(-1)}), batch.targets, model_.head().head,
                         (tokens + chunks - 1) / chunks, gradient_scale, training);
 }
 
 void Engine::acquire_head() {
-  if (tied()) weights().acquire(0);
-  weights().acquire(head_index());
+  if (tied()) weights().acquire(embedding_);
+  weights().acquire(head_);
 }
 
 void Engine::release_head() {
-  if (tied()) weights().release(0);
-  weights().release(head_index());
+  if (tied()) weights().release(embedding_);
+  weights().release(head_);
 }
 
 // Tied embeddings: the matrix's gradient is reduced twice, the head's part first.
 void Engine::reduce_head() {
   if (tied()) {
-    if (!failed_) states_[0].check_gradient_written(*model_.head->head.weight);
-    reducer().reduce(0);
+    if (!failed_) states_[embedding_].check_gradient_written(*model_.head().head.weight);
+    reducer().reduce(embedding_);
   }
-  reduce_block(head_index());
+  reduce_block(head_);
 }
 
 void Engine::backward_layer(std::size_t layer, const MicroBatch& batch, at::Tensor& gradient) {
   SavedLayer saved = std::exchange(saved_[layer], {});
   const auto number = static_cast<std::int64_t>(layer);
-  const std::size_t index = layer + 1;
-  const bool continues = layer > 0 && needs_backward(index - 1);
+  const std::size_t index = layers_[layer];
+  const bool continues = layer > 0 && needs_backward(layers_[layer - 1]);
   attempt([&] {
     if (activations_ && activations_->holds(number)) saved.input = activations_->take(number);
   });
   weights().acquire(index);
   if (continues) {
-    weights().prefetch(index - 1);
+    weights().prefetch(layers_[layer - 1]);
     attempt([&] {
       if (activations_ && activations_->holds(number - 1)) activations_->prefetch(number - 1);
     });
@@ -227,7 +241,7 @@ void Engine::backward_layer(std::size_t layer, const MicroBatch& batch, at::Tens
       const at::AutoGradMode mode(true);
       saved.input.requires_grad_(true);
       const ForwardContext context = context_for(batch, number);
-      saved.root = gradient_edge(model_.layers[layer]->forward(saved.input, context));
+      saved.root = gradient_edge(run_block(index, saved.input, context));
     }
     gradient = backward(std::move(saved.root), std::move(gradient), saved.input);
   });
@@ -250,40 +264,40 @@ double Engine::train_micro_batch(const MicroBatch& batch, float gradient_scale) 
   torch::autograd::Edge embedding_root;
   at::Tensor x;
   {
-    const at::AutoGradMode mode(needs_backward(0));
+    const at::AutoGradMode mode(needs_backward(embedding_));
     const at::Tensor embedded = embed(batch);
     attempt([&] {
-      if (needs_backward(0)) embedding_root = gradient_edge(embedded);
+      if (needs_backward(embedding_)) embedding_root = gradient_edge(embedded);
       x = embedded.detach();
     });
   }
   x = forward_layers(std::move(x), batch, true);
 
   phase_ = EnginePhase::head;
-  if (tied()) reducer().acquire(0);
-  reducer().acquire(head_index());
+  if (tied()) reducer().acquire(embedding_);
+  reducer().acquire(head_);
   acquire_head();
   ops::HeadResult head;
   attempt([&] { head = run_head(x, batch, gradient_scale, true); });
   release_head();
   x.reset();
   reduce_head();
-  end_phase(EnginePhase::head, head_index());
+  end_phase(EnginePhase::head, head_);
 
   phase_ = EnginePhase::backward;
   at::Tensor gradient;
   attempt([&] { gradient = head.dx.view({batch.rows.batch, batch.rows.length, head.dx.size(1)}); });
   head.dx.reset();
-  for (std::size_t i = model_.layers.size(); i-- > 0 && needs_backward(i + 1);)
+  for (std::size_t i = layers_.size(); i-- > 0 && needs_backward(layers_[i]);)
     backward_layer(i, batch, gradient);
-  if (needs_backward(0)) {
-    const bool reads_weights = model_.embedding->backward_reads_weights();
-    if (reads_weights) weights().acquire(0);
-    reducer().acquire(0);
+  if (needs_backward(embedding_)) {
+    const bool reads_weights = model_.embedding().backward_reads_weights();
+    if (reads_weights) weights().acquire(embedding_);
+    reducer().acquire(embedding_);
     attempt([&] { backward(std::move(embedding_root), std::move(gradient), anchor_); });
-    if (reads_weights) weights().release(0);
-    reduce_block(0);
-    end_phase(EnginePhase::backward, 0);
+    if (reads_weights) weights().release(embedding_);
+    reduce_block(embedding_);
+    end_phase(EnginePhase::backward, embedding_);
   }
   return failed_ ? 0 : head.loss_sum;
 }
@@ -297,7 +311,7 @@ double Engine::evaluate_micro_batch(const MicroBatch& batch) {
   double loss_sum = 0;
   attempt([&] { loss_sum = run_head(x, batch, 1, false).loss_sum; });
   release_head();
-  end_phase(EnginePhase::evaluation, head_index());
+  end_phase(EnginePhase::evaluation, head_);
   return loss_sum;
 }
 
@@ -326,23 +340,23 @@ at::Tensor Engine::logits(ForwardContext context, std::int64_t num_tokens,
                           std::span<ops::KeyValueCache> caches) {
   const at::NoGradGuard no_grad;
   const CategoryScope scope(MemoryCategory::activations);
-  context.rotary = &rotary_;
+  context.rotary_tables = rotary_tables_;
   at::Tensor x = anchor_;
-  const auto run = [&](StreamBlock& block, std::size_t index) {
+  const auto run = [&](std::size_t index) {
     weights().acquire(index);
     weights().prefetch(index + 1);
-    x = block.forward(x, context);
+    x = run_block(index, x, context);
     weights().release(index);
   };
-  run(*model_.embedding, 0);
-  for (std::size_t i = 0; i < model_.layers.size(); ++i) {
+  run(embedding_);
+  for (std::size_t i = 0; i < layers_.size(); ++i) {
     if (!caches.empty()) context.cache = &caches[i];
-    run(*model_.layers[i], i + 1);
+    run(layers_[i]);
   }
   const at::Tensor rows = x.view({x.size(0) * x.size(1), x.size(-1)});
   const at::Tensor last = rows.narrow(0, rows.size(0) - num_tokens, num_tokens).contiguous();
   acquire_head();
-  at::Tensor logits = ops::head_logits(last, model_.head->head);
+  at::Tensor logits = ops::head_logits(last, model_.head().head);
   release_head();
   return logits;
 }

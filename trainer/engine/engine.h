@@ -116,8 +116,11 @@ class Engine {
   void run_out_of_memory(const OutOfMemory& error);
   WeightSource& weights() { return states_.weights(); }
   GradientReducer& reducer() { return states_.reducer(); }
-  std::size_t head_index() const { return states_.size() - 1; }
-  bool tied() const { return model_.config.tied_embeddings; }
+  // The block that stands there makes the stream or takes it further.
+  at::Tensor run_block(std::size_t index, const at::Tensor& x, const ForwardContext& context) const {
+    return static_cast<StreamBlock&>(*model_.blocks[index]).forward(x, context);
+  }
+  bool tied() const { return model_.head().reads_table(); }
   // Whether a backward pass reaches block `index`: it is trainable, or one below it is.
   bool needs_backward(std::size_t index) const { return index >= lowest_trainable_; }
 
@@ -126,8 +129,11 @@ class Engine {
   Communicator& communicator_;
   EngineStreams streams_;
   at::Tensor workspace_;
-  ops::RotaryTable rotary_;
+  std::vector<ops::RotaryTable> rotary_tables_;
   TrainingStates states_;
+  // Where they stand in the list of blocks; layers by number.
+  std::size_t embedding_, head_;
+  std::vector<std::size_t> layers_;
   std::size_t lowest_trainable_ = 0;
   std::optional<ActivationStore> activations_;
   at::Tensor anchor_;

@@ -1,6 +1,8 @@
 #include "trainer/engine/rehearsal.h"
 
 #include <algorithm>
+#include <string_view>
+#include <unordered_set>
 
 #include "sharding/memory/rehearsal_arena.h"
 #include "trainer/engine/engine.h"
@@ -25,16 +27,6 @@ class TargetScope {
   ops::Target before_;
 };
 
-Model make_frozen_model(const RehearsalRequest& request) {
-  Model model = make_model(request.model);
-  for (Parameter* parameter : model.parameters()) {
-    const bool is_frozen =
-        std::find(request.frozen.begin(), request.frozen.end(), parameter->name()) != request.frozen.end();
-    parameter->set_trainable(!is_frozen);
-  }
-  return model;
-}
-
 void run_step(Engine& engine, const RehearsalRequest& request) {
   const MicroBatch batch(engine.options().strategy.micro_batch, engine.options().row_length,
                          engine.options().device);
@@ -46,7 +38,7 @@ void run_step(Engine& engine, const RehearsalRequest& request) {
 }
 
 void rehearse_engine(const RehearsalRequest& request, EngineOptions options, bool only_construction) {
-  Model model = make_frozen_model(request);
+  Model model = make_model(request);
   options.device = at::Device(at::kMeta);
   const auto communicator = make_rehearsal_communicator(request.rank, request.world_size);
   Engine engine(model, options, *communicator);
@@ -58,6 +50,15 @@ void keep_larger(MemoryUse& largest, const MemoryUse& use) {
 }
 
 }  // namespace
+
+Model make_model(const RehearsalRequest& request) {
+  Model model =
+      request.layers.empty() ? make_model(request.model) : make_model(request.model, request.layers);
+  const std::unordered_set<std::string_view> frozen(request.frozen.begin(), request.frozen.end());
+  for (Parameter* parameter : model.parameters())
+    parameter->set_trainable(!frozen.contains(parameter->name()));
+  return model;
+}
 
 MemoryStatistics rehearse(const RehearsalRequest& request) {
   const TargetScope target(request.target);

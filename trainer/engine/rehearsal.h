@@ -18,10 +18,14 @@ struct RehearsalRequest {
   int rank = 0;
   int world_size = 1;
   std::int64_t micro_batches = 1;                     // of one step
+  std::vector<std::int64_t> layers;                   // of the model, by number; none: all of them
   std::vector<std::string> frozen;                    // names of parameters that are not trained
   std::int64_t device_limit = std::int64_t{1} << 50;  // bytes; OutOfMemory beyond
   ops::Target target = ops::Target::cpu;              // whose allocations are rehearsed
 };
+
+// The model of the request, with what is not trained marked.
+Model make_model(const RehearsalRequest& request);
 
 // What the arenas held in one phase of one block, the largest over all its occurrences.
 struct PhaseMemory {

@@ -7,17 +7,28 @@ namespace autoglm {
 // Each in its own file.
 Architecture llama(), glm4(), opt();
 
+namespace {
+
+std::vector<Architecture>& table() {
+  static std::vector<Architecture> all = {llama(), glm4(), opt()};
+  return all;
+}
+
+}  // namespace
+
 std::span<const Architecture> architectures() {
-  static const std::vector<Architecture> table = {llama(), glm4(), opt()};
-  return table;
+  return table();
+}
+
+void add_architecture(Architecture architecture) {
+  table().push_back(std::move(architecture));
 }
 
 const Architecture& architecture_of(const ModelConfig& config) {
-  const auto table = architectures();
-  const auto found = std::find_if(table.begin(), table.end(), [&](const Architecture& one) {
-    return one.model_type == config.model_type;
-  });
-  AUTOGLM_CHECK(found != table.end(), "there is no architecture \"{}\"", config.model_type);
+  const auto all = architectures();
+  const auto found = std::find_if(
+      all.begin(), all.end(), [&](const Architecture& one) { return one.model_type == config.model_type; });
+  AUTOGLM_CHECK(found != all.end(), "there is no architecture \"{}\"", config.model_type);
   return *found;
 }
 

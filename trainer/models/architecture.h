@@ -46,6 +46,8 @@ struct Architecture {
 
 // All that are supported.
 std::span<const Architecture> architectures();
+// Adds one, before it is looked for: for tests.
+void add_architecture(Architecture architecture);
 // The one of a configuration. Throws Error(bug) when there is none.
 const Architecture& architecture_of(const ModelConfig& config);
 

@@ -6,6 +6,12 @@
 
 namespace autoglm {
 
+BlockKind Block::kind() const {
+  BlockKind kind{typeid(*this), {}, variant()};
+  for (const Parameter& parameter : parameters_) kind.shapes.push_back(parameter.spec().shape);
+  return kind;
+}
+
 Parameter* Block::add_parameter(const std::string& name, std::vector<std::int64_t> shape, bool decays) {
   return &parameters_.emplace_back(ParameterSpec{prefix_ + name, std::move(shape), decays});
 }
@@ -21,11 +27,13 @@ ops::Norm Block::add_norm(ops::NormKind kind, const std::string& name, std::int6
   return {kind, weight, epsilon, bias ? add_parameter(name + ".bias", {width}, false) : nullptr};
 }
 
-LayerBlock::LayerBlock(std::int64_t index, const std::string& prefix)
-    : StreamBlock(fmt::format("layer {}", index), fmt::format("{}{}.", prefix, index)) {}
+LayerBlock::LayerBlock(const ModelConfig& config, std::int64_t index, const std::string& prefix)
+    : StreamBlock(BlockRole::layer, fmt::format("layer {}", index), fmt::format("{}{}.", prefix, index)),
+      width_(config.hidden_size),
+      epsilon_(config.norm_epsilon) {}
 
 EmbeddingBlock::EmbeddingBlock(const std::string& table_name, std::int64_t vocabulary, std::int64_t width)
-    : StreamBlock("embedding") {
+    : StreamBlock(BlockRole::embedding, "embedding") {
   add_parameter(table_name, {vocabulary, width});
 }
 

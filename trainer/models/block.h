@@ -6,7 +6,9 @@
 #include <ATen/core/Tensor.h>
 
 #include <deque>
+#include <span>
 #include <string>
+#include <typeindex>
 #include <vector>
 
 #include "trainer/models/config.h"
@@ -23,9 +25,9 @@ namespace autoglm {
 // of an answer that is being generated.
 struct ForwardContext {
   ops::PackedRows rows;
-  at::Tensor ids;        // int64 [B, T], on the device
-  at::Tensor positions;  // int32 [B * T], on the device
-  const ops::RotaryTable* rotary = nullptr;
+  at::Tensor ids;                                   // int64 [B, T], on the device
+  at::Tensor positions;                             // int32 [B * T], on the device
+  std::span<const ops::RotaryTable> rotary_tables;  // of the model, in its order
   // Whether linear layers keep inputs that they could rebuild (false: recompute level "cheap").
   bool keep_inputs = true;
   // Generating: the layer's cache, and how many tokens it holds.
@@ -33,16 +35,30 @@ struct ForwardContext {
   std::int64_t past = 0;
 };
 
+enum class BlockRole { embedding, layer, head };
+
+// Blocks of one kind declare the same shapes and compute the same function of them: one stands for all where
+// bytes and seconds are counted.
+struct BlockKind {
+  std::type_index function;
+  std::vector<std::vector<std::int64_t>> shapes;
+  std::string variant;
+
+  bool operator==(const BlockKind&) const = default;
+};
+
 class Block {
  public:
-  // "embedding", "layer 3", "head". `prefix` stands before the names that the functions below are given.
-  explicit Block(std::string name, std::string prefix = "")
-      : name_(std::move(name)), prefix_(std::move(prefix)) {}
+  // Named "embedding", "layer 3", "head". `prefix` stands before the names that the functions below are given.
+  Block(BlockRole role, std::string name, std::string prefix = "")
+      : role_(role), name_(std::move(name)), prefix_(std::move(prefix)) {}
   virtual ~Block() = default;
   Block(const Block&) = delete;
   Block& operator=(const Block&) = delete;
 
+  BlockRole role() const { return role_; }
   const std::string& name() const { return name_; }
+  BlockKind kind() const;
 
   // Whether it also reads the embedding's table: a head under tied embeddings.
   virtual bool reads_table() const { return false; }
@@ -58,7 +74,12 @@ class Block {
   // NAME.weight [width], and NAME.bias [width] of a LayerNorm.
   ops::Norm add_norm(ops::NormKind kind, const std::string& name, std::int64_t width, double epsilon);
 
+ protected:
+  // What neither the class nor the shapes tell of the function.
+  virtual std::string variant() const { return {}; }
+
  private:
+  BlockRole role_;
   std::string name_, prefix_;
   std::deque<Parameter> parameters_;
 };
@@ -76,7 +97,22 @@ class StreamBlock : public Block {
 class LayerBlock : public StreamBlock {
  public:
   // PREFIX, the index and a dot stand before its parameters' names, as in "model.layers.3.".
-  LayerBlock(std::int64_t index, const std::string& prefix);
+  LayerBlock(const ModelConfig& config, std::int64_t index, const std::string& prefix);
+  // Of what it is given and hands on for rows of `length` tokens: all that is kept of it where it is
+  // recomputed.
+  std::vector<std::int64_t> stream_shape(std::int64_t num_rows, std::int64_t length) const {
+    return {num_rows, length, width_};
+  }
+
+ protected:
+  // Declares a norm of the stream.
+  ops::Norm add_stream_norm(ops::NormKind kind, const std::string& name) {
+    return add_norm(kind, name, width_, epsilon_);
+  }
+
+ private:
+  std::int64_t width_;
+  double epsilon_;
 };
 
 // Rows of the table by token id.
@@ -93,7 +129,7 @@ class EmbeddingBlock : public StreamBlock {
 // What stands between the last layer and the logits, for ops::head_loss, which computes the loss in chunks.
 class HeadBlock : public Block {
  public:
-  HeadBlock() : Block("head") {}
+  HeadBlock() : Block(BlockRole::head, "head") {}
   bool reads_table() const final;
   // Whoever builds the block fills it.
   ops::Head head;

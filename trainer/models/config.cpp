@@ -22,7 +22,7 @@ std::string supported_architectures() {
 }  // namespace
 
 std::optional<std::int64_t> ModelConfig::position_limit() const {
-  if (!rotary.inverse_frequencies.empty()) return std::nullopt;
+  if (!rotary.empty()) return std::nullopt;
   return max_positions;
 }
 

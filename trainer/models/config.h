@@ -33,7 +33,8 @@ struct ModelConfig {
   double dropout = 0;
   // What stands before the names of tensors in the model's files; opt alone has both "model." and nothing.
   std::string tensor_prefix = "model.";
-  ops::RotarySpec rotary;  // no frequencies: the model has learned positions
+  // Rotary embeddings, by the number by which layers name theirs; none: the model has learned positions.
+  std::vector<ops::RotarySpec> rotary;
   std::vector<std::int32_t> eos_ids;
   std::optional<std::int32_t> pad_id;
 

@@ -120,7 +120,7 @@ ModelConfig read_llama_fields(const JsonFields& fields, double norm_epsilon, dou
   config.norm_epsilon = read_norm_epsilon(fields, norm_epsilon);
   const std::int64_t dimensions =
       rotated_dimensions(rotated_share(fields, rotated), config.head_dim, fields.where());
-  config.rotary = make_rotary_spec(fields.value(), dimensions, 1e4, fields.where());
+  config.rotary = {make_rotary_spec(fields.value(), dimensions, 1e4, fields.where())};
   return config;
 }
 

@@ -11,13 +11,13 @@ namespace {
 class Glm4Layer final : public LayerBlock {
  public:
   Glm4Layer(const ModelConfig& config, std::int64_t index)
-      : LayerBlock(index, config.tensor_prefix + "layers."),
-        input_norm_(norm("input_layernorm", config)),
-        attention_(*this, config, false),
-        after_attention_norm_(norm("post_self_attn_layernorm", config)),
-        mlp_norm_(norm("post_attention_layernorm", config)),
+      : LayerBlock(config, index, config.tensor_prefix + "layers."),
+        input_norm_(add_stream_norm(ops::NormKind::rms, "input_layernorm")),
+        attention_(*this, config, {}),
+        after_attention_norm_(add_stream_norm(ops::NormKind::rms, "post_self_attn_layernorm")),
+        mlp_norm_(add_stream_norm(ops::NormKind::rms, "post_attention_layernorm")),
         mlp_(*this, config, GatedMlp::Layout::together),
-        after_mlp_norm_(norm("post_mlp_layernorm", config)) {}
+        after_mlp_norm_(add_stream_norm(ops::NormKind::rms, "post_mlp_layernorm")) {}
 
   at::Tensor forward(const at::Tensor& x, const ForwardContext& context) override {
     const auto [stream, attention_input] = ops::branch_off(x);
@@ -29,10 +29,6 @@ class Glm4Layer final : public LayerBlock {
   }
 
  private:
-  ops::Norm norm(const char* name, const ModelConfig& config) {
-    return add_norm(ops::NormKind::rms, name, config.hidden_size, config.norm_epsilon);
-  }
-
   // In the order of the flat buffer.
   ops::Norm input_norm_;
   SelfAttention attention_;
@@ -44,7 +40,7 @@ class Glm4Layer final : public LayerBlock {
 ModelConfig parse_glm4(const JsonFields& fields) {
   ModelConfig config = read_llama_fields(fields, 1.5625e-07, 0.5);
   if (!fields.has("num_key_value_heads")) config.num_key_heads = std::min<std::int64_t>(2, config.num_heads);
-  config.rotary.interleaved = true;
+  config.rotary.front().interleaved = true;
   return config;
 }
 

@@ -10,11 +10,10 @@ namespace {
 class LlamaLayer final : public LayerBlock {
  public:
   LlamaLayer(const ModelConfig& config, std::int64_t index)
-      : LayerBlock(index, config.tensor_prefix + "layers."),
-        input_norm_(add_norm(ops::NormKind::rms, "input_layernorm", config.hidden_size, config.norm_epsilon)),
-        attention_(*this, config, config.attention_bias),
-        mlp_norm_(add_norm(ops::NormKind::rms, "post_attention_layernorm", config.hidden_size,
-                           config.norm_epsilon)),
+      : LayerBlock(config, index, config.tensor_prefix + "layers."),
+        input_norm_(add_stream_norm(ops::NormKind::rms, "input_layernorm")),
+        attention_(*this, config, {.output_bias = config.attention_bias}),
+        mlp_norm_(add_stream_norm(ops::NormKind::rms, "post_attention_layernorm")),
         mlp_(*this, config, GatedMlp::Layout::apart) {}
 
   at::Tensor forward(const at::Tensor& x, const ForwardContext& context) override {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -12,12 +13,17 @@ namespace autoglm {
 
 struct Model {
   ModelConfig config;
-  std::unique_ptr<EmbeddingBlock> embedding;
-  std::vector<std::unique_ptr<LayerBlock>> layers;
-  std::unique_ptr<HeadBlock> head;
+  // In the order of the forward pass: the embedding, the layers, the head.
+  std::vector<std::unique_ptr<Block>> blocks;
 
-  // Every block in the order of the forward pass.
-  std::vector<Block*> blocks() const;
+  // Where blocks of a role stand in the list, in its order; where the first of them does.
+  std::vector<std::size_t> places(BlockRole role) const;
+  std::size_t place(BlockRole role) const;
+
+  EmbeddingBlock& embedding() const;
+  std::vector<LayerBlock*> layers() const;
+  HeadBlock& head() const;
+
   // Every parameter that the model owns; a tied matrix once.
   std::vector<Parameter*> parameters() const;
   std::int64_t num_parameters() const;
@@ -26,6 +32,8 @@ struct Model {
 // Builds the blocks of a configuration; no tensor is allocated. Throws Error(bug) for an unknown
 // architecture.
 Model make_model(const ModelConfig& config);
+// The same with these of its layers alone, by number. One may be there twice.
+Model make_model(const ModelConfig& config, std::span<const std::int64_t> layers);
 
 // A tensor of a model's files that repeats one of its parameters.
 struct TensorCopy {

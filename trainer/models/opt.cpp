@@ -72,13 +72,13 @@ std::unique_ptr<HeadBlock> opt_head(const ModelConfig& config, Parameter* tied) 
 class OptLayer final : public LayerBlock {
  public:
   OptLayer(const ModelConfig& config, std::int64_t index)
-      : LayerBlock(index, decoder_prefix(config) + "layers."),
+      : LayerBlock(config, index, decoder_prefix(config) + "layers."),
         norm_first_(config.norm_first),
-        attention_(*this, config, true, "out_proj"),
-        attention_norm_(norm("self_attn_layer_norm", config)),
+        attention_(*this, config, {.output_name = "out_proj", .output_bias = true}),
+        attention_norm_(add_stream_norm(ops::NormKind::layer, "self_attn_layer_norm")),
         up_(add_projection("fc1", config.intermediate_size, config.hidden_size, true)),
         down_(add_projection("fc2", config.hidden_size, config.intermediate_size, true)),
-        mlp_norm_(norm("final_layer_norm", config)) {}
+        mlp_norm_(add_stream_norm(ops::NormKind::layer, "final_layer_norm")) {}
 
   at::Tensor forward(const at::Tensor& x, const ForwardContext& context) override {
     // A norm stands either before a branch or behind its sum with the stream.
@@ -96,10 +96,6 @@ class OptLayer final : public LayerBlock {
   }
 
  private:
-  ops::Norm norm(const char* name, const ModelConfig& config) {
-    return add_norm(ops::NormKind::layer, name, config.hidden_size, config.norm_epsilon);
-  }
-
   // A function of its own, so that what is not kept for the backward is gone before the sum.
   at::Tensor mlp(const at::Tensor& h, const ops::Norm& norm, const ForwardContext& context) {
     return ops::relu_linear(ops::norm_linear(h, norm, {&up_, 1}, context.keep_inputs)[0], down_);

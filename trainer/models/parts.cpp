@@ -6,18 +6,16 @@
 
 namespace autoglm {
 
-SelfAttention::SelfAttention(Block& block, const ModelConfig& config, bool output_bias,
-                             const char* output_name)
-    : num_heads_(config.num_heads),
-      num_key_heads_(config.num_key_heads),
-      head_dim_(config.head_dim),
-      rotates_(!config.rotary.inverse_frequencies.empty()) {
+SelfAttention::SelfAttention(Block& block, const ModelConfig& config, const Options& options)
+    : num_heads_(config.num_heads), num_key_heads_(config.num_key_heads), head_dim_(config.head_dim) {
+  if (!config.rotary.empty()) rotary_ = options.rotary;
   const std::int64_t hidden = config.hidden_size, query = num_heads_ * head_dim_,
                      key = num_key_heads_ * head_dim_;
   qkv_.push_back(block.add_projection("self_attn.q_proj", query, hidden, config.attention_bias));
   qkv_.push_back(block.add_projection("self_attn.k_proj", key, hidden, config.attention_bias));
   qkv_.push_back(block.add_projection("self_attn.v_proj", key, hidden, config.attention_bias));
-  output_ = block.add_projection(std::string("self_attn.") + output_name, hidden, query, output_bias);
+  output_ = block.add_projection(std::string("self_attn.") + options.output_name, hidden, query,
+                                 options.output_bias);
 }
 
 at::Tensor SelfAttention::attend(const at::Tensor& x, const ops::Norm& norm,
@@ -29,7 +27,7 @@ at::Tensor SelfAttention::attend(const at::Tensor& x, const ops::Norm& norm,
     return one.view({batch, length, count, head_dim_});
   };
   const auto rotated = [&](const at::Tensor& one) {
-    return rotates_ ? ops::rotary(one, context.positions, *context.rotary) : one;
+    return rotary_ ? ops::rotary(one, context.positions, context.rotary_tables[*rotary_]) : one;
   };
   const at::Tensor q = rotated(heads(qkv[0], num_heads_));
   const at::Tensor k = rotated(heads(qkv[1], num_key_heads_));

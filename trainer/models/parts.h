@@ -1,6 +1,7 @@
 // Parts that the layers of several architectures have.
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "trainer/models/block.h"
@@ -10,10 +11,15 @@ namespace autoglm {
 // Scaled dot-product attention by heads, with grouped keys and rotation where the model has it.
 class SelfAttention {
  public:
+  struct Options {
+    const char* output_name = "o_proj";
+    bool output_bias = false;
+    std::size_t rotary = 0;  // which of the model's, if it has any
+  };
+
   // Declares the projections self_attn.q_proj, k_proj and v_proj, with biases where the configuration says
   // so, and the one that follows, self_attn.OUTPUT_NAME.
-  SelfAttention(Block& block, const ModelConfig& config, bool output_bias,
-                const char* output_name = "o_proj");
+  SelfAttention(Block& block, const ModelConfig& config, const Options& options);
 
   // What the output projection reads, [B, T, heads * D]: attention over the norm of x [B, T, H]. That
   // projection is left to the layer's own function, so that what is not kept for the backward is gone before
@@ -24,7 +30,7 @@ class SelfAttention {
 
  private:
   std::int64_t num_heads_, num_key_heads_, head_dim_;
-  bool rotates_;
+  std::optional<std::size_t> rotary_;
   std::vector<ops::Projection> qkv_;
   ops::Projection output_;
 };

@@ -9,11 +9,12 @@
 
 namespace autoglm {
 
-ActivationStore::ActivationStore(std::int64_t first, std::int64_t count, std::int64_t elements,
+ActivationStore::ActivationStore(std::int64_t first, std::span<const std::int64_t> elements,
                                  at::ScalarType type, at::Device device, EngineStreams& streams)
-    : first_(first), device_(device), streams_(streams), entries_(static_cast<std::size_t>(count)) {
-  for (Entry& entry : entries_) {
-    entry.on_host = allocate_flat(elements, type, device, MemoryCategory::activations, MemoryPool::host);
+    : first_(first), device_(device), streams_(streams), entries_(elements.size()) {
+  for (std::size_t i = 0; i < elements.size(); ++i) {
+    entries_[i].on_host =
+        allocate_flat(elements[i], type, device, MemoryCategory::activations, MemoryPool::host);
   }
 }
 

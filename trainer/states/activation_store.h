@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "trainer/states/streams.h"
@@ -12,8 +13,8 @@ namespace autoglm {
 
 class ActivationStore {
  public:
-  // Host buffers for the inputs of layers [first, first + count), each of `elements` of `type`.
-  ActivationStore(std::int64_t first, std::int64_t count, std::int64_t elements, at::ScalarType type,
+  // Host buffers for the inputs of the layers from `first` on, of so many `elements` of `type` each.
+  ActivationStore(std::int64_t first, std::span<const std::int64_t> elements, at::ScalarType type,
                   at::Device device, EngineStreams& streams);
 
   // Waits until nothing touches the buffers any more.

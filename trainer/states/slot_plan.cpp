@@ -14,17 +14,16 @@ constexpr std::size_t kTiedHeadSlot = 3;
 
 SlotPlan share_slots(std::span<const BlockState> states, std::span<const std::int64_t> elements,
                      TiedHeadSlot tied_head) {
-  const std::size_t last = states.size() - 1;
-  const bool tied = states.back().block->reads_table();
   SlotPlan plan;
-  for (std::size_t i = 0; i <= last; ++i) {
-    const bool outer = i == 0 || (i == last && !tied);
-    const bool apart = i == last && tied && tied_head == TiedHeadSlot::own;
+  for (std::size_t i = 0; i < states.size(); ++i) {
+    const Block& block = *states[i].block;
+    const bool outer = block.role() != BlockRole::layer && !block.reads_table();
+    const bool apart = block.reads_table() && tied_head == TiedHeadSlot::own;
     plan.slot_of.push_back(outer ? kOuterSlot : apart ? kTiedHeadSlot : i % kNumLayerSlots);
   }
   plan.elements.assign(std::max(kOuterSlot, *std::max_element(plan.slot_of.begin(), plan.slot_of.end())) + 1,
                        0);
-  for (std::size_t i = 0; i <= last; ++i) {
+  for (std::size_t i = 0; i < states.size(); ++i) {
     std::int64_t& slot = plan.elements[plan.slot_of[i]];
     slot = std::max(slot, elements[i]);
   }

@@ -5,7 +5,7 @@ namespace autoglm {
 TrainingStates::TrainingStates(const Model& model, const StatePlacement& placement, const StateGroups& groups,
                                EngineStreams& streams, std::uint64_t seed)
     : model_(model), placement_(placement), groups_(groups), streams_(streams), seed_(seed) {
-  for (Block* block : model.blocks()) blocks_.emplace_back(*block, placement);
+  for (const auto& block : model.blocks) blocks_.emplace_back(*block, placement);
   const std::vector<std::int64_t> on_host = host_elements(blocks_, placement.strategy.offload_optimizer);
   for (std::size_t i = 0; i < blocks_.size(); ++i) blocks_[i].allocate(on_host[i]);
   allocate_buffers();
@@ -28,7 +28,7 @@ void TrainingStates::change_strategy(const Strategy& strategy) {
   norm_.reset();
   placement_.strategy = strategy;
   std::vector<BlockState> layouts;
-  for (Block* block : model_.blocks()) layouts.emplace_back(*block, placement_);
+  for (const auto& block : model_.blocks) layouts.emplace_back(*block, placement_);
   const std::vector<std::int64_t> on_host = host_elements(layouts, strategy.offload_optimizer);
   // Gradients mean nothing any more; what they held makes room for what moves.
   for (std::size_t i = 0; i < blocks_.size(); ++i) blocks_[i].relocate(strategy, on_host[i]);

@@ -31,7 +31,8 @@ MicroBatch random_batch(std::uint32_t seed, std::int64_t vocabulary, double supe
 // A layer with one parameter that its function reads, and one that it may forget.
 class ForgetfulBlock final : public LayerBlock {
  public:
-  ForgetfulBlock(std::int64_t hidden, bool forgets) : LayerBlock(1, ""), forgets_(forgets) {
+  ForgetfulBlock(const ModelConfig& config, bool forgets) : LayerBlock(config, 1, ""), forgets_(forgets) {
+    const std::int64_t hidden = config.hidden_size;
     used_ = add_projection("used", hidden, hidden, false);
     other_ = add_projection("other", hidden, hidden, false);
   }
@@ -45,10 +46,12 @@ class ForgetfulBlock final : public LayerBlock {
   ops::Projection used_, other_;
 };
 
+constexpr std::size_t kForgetful = 2;  // the second layer
+
 class ForgetfulModel {
  public:
   explicit ForgetfulModel(bool forgets) : model(make_model(tiny::config_of({}))) {
-    model.layers[1] = std::make_unique<ForgetfulBlock>(model.config.hidden_size, forgets);
+    model.blocks[kForgetful] = std::make_unique<ForgetfulBlock>(model.config, forgets);
   }
   void train() {
     const auto communicator = make_self_communicator();
@@ -73,7 +76,7 @@ TEST(EngineTest, NamesAParameterThatGotNoGradient) {
 
 TEST(EngineTest, AForgottenParameterMayBeFrozen) {
   ForgetfulModel forgetful(true);
-  forgetful.model.layers[1]->parameters()[1].set_trainable(false);
+  forgetful.model.blocks[kForgetful]->parameters()[1].set_trainable(false);
   EXPECT_NO_THROW(forgetful.train());
 }
 

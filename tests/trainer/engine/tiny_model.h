@@ -59,11 +59,13 @@ inline ModelConfig config_of(const Shape& shape) {
   if (shape.family == "opt") return opt_config_of(shape, config);
   const bool glm4 = shape.family == "glm4";
   const std::int64_t pairs = glm4 ? shape.head_dim / 4 : shape.head_dim / 2;
+  ops::RotarySpec rotary;
   for (std::int64_t i = 0; i < pairs; ++i) {
-    config.rotary.inverse_frequencies.push_back(
+    rotary.inverse_frequencies.push_back(
         static_cast<float>(std::pow(1e4, -static_cast<double>(i) / static_cast<double>(pairs))));
   }
-  config.rotary.interleaved = glm4;
+  rotary.interleaved = glm4;
+  config.rotary = {rotary};
   return config;
 }
 
