@@ -5,12 +5,12 @@
 namespace autoglm {
 
 // Each in its own file.
-Architecture llama(), glm4(), opt();
+Architecture llama(), glm4(), opt(), qwen2();
 
 namespace {
 
 std::vector<Architecture>& table() {
-  static std::vector<Architecture> all = {llama(), glm4(), opt()};
+  static std::vector<Architecture> all = {llama(), glm4(), opt(), qwen2()};
   return all;
 }
 

@@ -2,7 +2,7 @@
 
 parity.py ENGINE_DUMP CASE [MODEL_DIR | --variants NAME,...]
 
-CASE: llama, glm4, opt (random tiny models in all variants, or in those named) or a model directory's name. The engine computes
+CASE: llama, glm4, opt, qwen2 (random tiny models in all variants, or in those named) or a model directory's name. The engine computes
 on the CPU, or on what AUTOGLM_PARITY_DEVICE says ("cuda").
 """
 
@@ -16,7 +16,7 @@ import tempfile
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, Glm4Config, LlamaConfig, OPTConfig
+from transformers import AutoModelForCausalLM, Glm4Config, LlamaConfig, OPTConfig, Qwen2Config
 from transformers.utils import logging
 
 logging.disable_progress_bar()
@@ -61,8 +61,13 @@ OPT_VARIANTS = {
     "norms_last_projections": dict(word_embed_proj_dim=40, do_layer_norm_before=False),
     "norms_last_untied": dict(do_layer_norm_before=False, tie_word_embeddings=False),
 }
+QWEN2_VARIANTS = {
+    "gqa": {},
+    "tied": dict(num_key_value_heads=1, tie_word_embeddings=True),
+    "theta": dict(rope_parameters=dict(rope_type="default", rope_theta=1e6)),
+}
 FAMILIES = dict(llama=(LLAMA_VARIANTS, LLAMA, LlamaConfig), glm4=(GLM4_VARIANTS, GLM4, Glm4Config),
-                opt=(OPT_VARIANTS, OPT, OPTConfig))
+                opt=(OPT_VARIANTS, OPT, OPTConfig), qwen2=(QWEN2_VARIANTS, LLAMA, Qwen2Config))
 
 
 def make_documents(rng, vocabulary, length, count):
