@@ -1,5 +1,5 @@
-// bf16 weights and moments of one element: the same functions on the CPU and on CUDA, so that both give the
-// same bits.
+// bf16 of one element: the same functions for files, on the CPU and on CUDA, so that all give the same bits.
+// A NaN becomes the quiet one of its sign, however a number would be rounded.
 #pragma once
 
 #include <cstdint>
@@ -29,18 +29,22 @@ AUTOGLM_HOST_DEVICE inline float widen_bf16(std::uint16_t value) {
   return float_of_bits(static_cast<std::uint32_t>(value) << 16);
 }
 
-// To nearest, halves to even: how activations and gradients are rounded.
+// The bf16 of a float's `bits`, which are `rounded` in the upper half unless they are a NaN's.
+AUTOGLM_HOST_DEVICE inline std::uint16_t bf16_or_nan(std::uint32_t bits, std::uint32_t rounded) {
+  const bool is_nan = (bits & 0x7FFFFFFFu) > 0x7F800000u;
+  return static_cast<std::uint16_t>((is_nan ? (bits & 0x80000000u) | 0x7FC00000u : rounded) >> 16);
+}
+
+// To nearest, halves to even: how activations, gradients and files are rounded.
 AUTOGLM_HOST_DEVICE inline std::uint16_t round_bf16(float value) {
   const std::uint32_t bits = bits_of_float(value);
-  const bool is_nan = (bits & 0x7FFFFFFFu) > 0x7F800000u;
-  return static_cast<std::uint16_t>(is_nan ? 0x7FC0u : (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16);
+  return bf16_or_nan(bits, bits + 0x7FFFu + ((bits >> 16) & 1u));
 }
 
 // To nearest, halves away from zero: how master weights become working weights.
 AUTOGLM_HOST_DEVICE inline std::uint16_t round_weight(float master) {
   const std::uint32_t bits = bits_of_float(master);
-  const bool is_nan = (bits & 0x7FFFFFFFu) > 0x7F800000u;
-  return static_cast<std::uint16_t>(is_nan ? 0x7FC0u : (bits + 0x8000u) >> 16);
+  return bf16_or_nan(bits, bits + 0x8000u);
 }
 
 // What round_weight leaves over. Together they are the master's bits, but for NaNs, which stay some NaN.
@@ -72,7 +76,7 @@ AUTOGLM_HOST_DEVICE inline std::uint16_t round_stochastically(float value, std::
       mix_bits(static_cast<std::uint32_t>(place) ^ mix_bits(key + static_cast<std::uint32_t>(place >> 32)));
   const std::uint32_t bits = bits_of_float(value);
   const bool is_finite = (bits & 0x7F800000u) != 0x7F800000u;
-  return static_cast<std::uint16_t>((is_finite ? bits + (noise & 0xFFFFu) : bits) >> 16);
+  return bf16_or_nan(bits, is_finite ? bits + (noise & 0xFFFFu) : bits);
 }
 
 }  // namespace autoglm

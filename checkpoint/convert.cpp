@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "base/bf16.h"
 #include "base/error.h"
 
 namespace autoglm {
@@ -36,8 +37,7 @@ void convert_to_float(DType from, std::span<const std::byte> source, std::span<f
       if (!source.empty()) std::memcpy(destination.data(), source.data(), source.size());
       return;
     case DType::bfloat16:
-      return widen<std::uint16_t>(source, destination,
-                                  [](std::uint16_t bits) { return bf16_to_float(bits); });
+      return widen<std::uint16_t>(source, destination, [](std::uint16_t bits) { return widen_bf16(bits); });
     case DType::float16:
       return widen<std::uint16_t>(source, destination,
                                   [](std::uint16_t bits) { return fp16_to_float(bits); });
@@ -56,7 +56,7 @@ void convert_from_float(std::span<const float> source, DType to, std::span<std::
       if (!source.empty()) std::memcpy(destination.data(), source.data(), destination.size());
       return;
     case DType::bfloat16:
-      return narrow<std::uint16_t>(source, destination, [](float value) { return float_to_bf16(value); });
+      return narrow<std::uint16_t>(source, destination, [](float value) { return round_bf16(value); });
     case DType::float16:
       return narrow<std::uint16_t>(source, destination, [](float value) { return float_to_fp16(value); });
     case DType::float64:

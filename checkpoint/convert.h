@@ -16,18 +16,6 @@ constexpr bool is_floating(DType dtype) {
          dtype == DType::float16;
 }
 
-inline float bf16_to_float(std::uint16_t bits) {
-  return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
-}
-
-// Rounds to nearest, halves to even, as files are written everywhere; a NaN stays a NaN.
-inline std::uint16_t float_to_bf16(float value) {
-  const auto bits = std::bit_cast<std::uint32_t>(value);
-  const std::uint32_t rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16;
-  const std::uint32_t nan = (bits >> 16) | 0x40;
-  return static_cast<std::uint16_t>((bits & 0x7FFFFFFF) > 0x7F800000 ? nan : rounded);
-}
-
 // Exact. Subnormals take no subnormal fp32 on the way, so it also holds where those are flushed to zero.
 inline float fp16_to_float(std::uint16_t half) {
   const std::uint32_t sign = static_cast<std::uint32_t>(half & 0x8000) << 16;

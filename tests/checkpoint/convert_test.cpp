@@ -8,6 +8,7 @@
 #include <random>
 #include <vector>
 
+#include "base/bf16.h"
 #include "base/error.h"
 
 namespace autoglm {
@@ -54,7 +55,7 @@ TEST(Convert, WidensEveryBf16AndFp16Exactly) {
   for (int bits = 0; bits < 65536; ++bits) {
     const auto half = static_cast<std::uint16_t>(bits);
     for (const auto& [value, expected] : {std::pair(fp16_to_float(half), value_of(half, 10)),
-                                          std::pair(bf16_to_float(half), value_of(half, 7))}) {
+                                          std::pair(widen_bf16(half), value_of(half, 7))}) {
       if (std::isnan(expected)) {
         ASSERT_TRUE(std::isnan(value)) << bits;
       } else {
@@ -73,10 +74,10 @@ TEST(Convert, EverySixteenBitValueComesBack) {
     } else {
       ASSERT_TRUE(std::isnan(fp16_to_float(float_to_fp16(fp16_to_float(half)))));
     }
-    if (!std::isnan(bf16_to_float(half))) {
-      ASSERT_EQ(float_to_bf16(bf16_to_float(half)), half);
+    if (!std::isnan(widen_bf16(half))) {
+      ASSERT_EQ(round_bf16(widen_bf16(half)), half);
     } else {
-      ASSERT_TRUE(std::isnan(bf16_to_float(float_to_bf16(bf16_to_float(half)))));
+      ASSERT_TRUE(std::isnan(widen_bf16(round_bf16(widen_bf16(half)))));
     }
   }
 }
@@ -96,10 +97,11 @@ TEST(Convert, RoundsToNearestHalvesToEven) {
   for (const std::uint32_t pattern : patterns) {
     const auto value = std::bit_cast<float>(pattern);
     if (std::isnan(value)) {
-      ASSERT_TRUE(std::isnan(bf16_to_float(float_to_bf16(value)))) << pattern;
+      ASSERT_TRUE(std::isnan(widen_bf16(round_bf16(value)))) << pattern;
+      ASSERT_EQ(std::signbit(widen_bf16(round_bf16(value))), std::signbit(value)) << pattern;
       ASSERT_TRUE(std::isnan(fp16_to_float(float_to_fp16(value)))) << pattern;
     } else {
-      ASSERT_EQ(float_to_bf16(value), rounded(value, 7)) << value;
+      ASSERT_EQ(round_bf16(value), rounded(value, 7)) << value;
       ASSERT_EQ(float_to_fp16(value), rounded(value, 10)) << value;
     }
   }
@@ -118,7 +120,7 @@ TEST(Convert, ArraysEqualElements) {
     std::vector<float> back(values.size());
     convert_to_float(dtype, misaligned, back);
     for (std::size_t i = 0; i < values.size(); ++i) {
-      const float expected = dtype == DType::bfloat16  ? bf16_to_float(float_to_bf16(values[i]))
+      const float expected = dtype == DType::bfloat16  ? widen_bf16(round_bf16(values[i]))
                              : dtype == DType::float16 ? fp16_to_float(float_to_fp16(values[i]))
                                                        : values[i];
       ASSERT_EQ(back[i], expected) << dtype_name(dtype) << i;

@@ -8,7 +8,7 @@
 #include <cstring>
 #include <stdexcept>
 
-#include "trainer/simd/adamw_element.h"
+#include "base/bf16.h"
 
 namespace autoglm::ops::cuda {
 
@@ -27,24 +27,14 @@ AUTOGLM_HOST_DEVICE inline float load(const float* x, std::int64_t i) {
   return x[i];
 }
 AUTOGLM_HOST_DEVICE inline float load(const bf16_bits* x, std::int64_t i) {
-  const std::uint32_t bits = static_cast<std::uint32_t>(x[i]) << 16;
-  float value;
-  memcpy(&value, &bits, sizeof(value));
-  return value;
+  return widen_bf16(x[i]);
 }
 
-// To nearest, halves to even; every NaN becomes the quiet one.
-AUTOGLM_HOST_DEVICE inline bf16_bits narrow(float value) {
-  std::uint32_t bits;
-  memcpy(&bits, &value, sizeof(bits));
-  const bool is_nan = (bits & 0x7FFFFFFFu) > 0x7F800000u;
-  return static_cast<bf16_bits>(is_nan ? 0x7FC0u : (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16);
-}
 AUTOGLM_HOST_DEVICE inline void store(float* x, std::int64_t i, float value) {
   x[i] = value;
 }
 AUTOGLM_HOST_DEVICE inline void store(bf16_bits* x, std::int64_t i, float value) {
-  x[i] = narrow(value);
+  x[i] = round_bf16(value);
 }
 
 // Stores where elements of another type lie, which compilers would take for different memory.
