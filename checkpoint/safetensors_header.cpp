@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "base/math.h"
 
 namespace autoglm {
 namespace {
@@ -168,7 +169,7 @@ SafetensorsHeader make_safetensors_header(const std::vector<SafetensorsSpec>& te
     header.data_bytes = end;
   }
   header.text = entries.dump();
-  header.text.resize((header.text.size() + 7) / 8 * 8, ' ');
+  header.text.resize(round_up(header.text.size(), 8U), ' ');
   AUTOGLM_CHECK(header.text.size() <= kSafetensorsMaxHeader);
   return header;
 }

@@ -1,12 +1,11 @@
 #include "sharding/flat_layout.h"
 
+#include "base/math.h"
+
 namespace autoglm {
 
 FlatLayout::FlatLayout(std::span<const std::int64_t> parameter_elements, int num_shards, std::int64_t grain)
     : num_shards_(num_shards) {
-  const auto round_up = [](std::int64_t value, std::int64_t unit) {
-    return (value + unit - 1) / unit * unit;
-  };
   std::int64_t cursor = 0;
   for (const std::int64_t elements : parameter_elements) {
     offsets_.push_back(cursor);

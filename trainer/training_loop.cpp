@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "base/math.h"
 #include "sharding/agree.h"
 
 namespace autoglm {
@@ -20,7 +21,7 @@ std::vector<std::int64_t> count_rows(const Dataset& dataset, const LoopOptions& 
     const auto count = static_cast<std::int64_t>(dataset.training_rows(rows.size()).num_rows());
     AUTOGLM_CHECK(count > 0, "an epoch without rows");
     rows.push_back(count);
-    steps += (count + options.global_batch - 1) / options.global_batch;
+    steps += divide_up(count, options.global_batch);
   }
   return rows;
 }

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "base/math.h"
 #include "base/units.h"
 #include "launcher/planner/configs_folder.h"
 #include "launcher/planner/probe.h"
@@ -117,7 +118,7 @@ std::int64_t JobDevice::fixed_bytes() const {
 
 std::int64_t JobDevice::backed_bytes_for(std::int64_t extent) const {
   if (!is_cuda()) return extent;
-  return (extent + kCudaMemoryPiece - 1) / kCudaMemoryPiece * kCudaMemoryPiece;
+  return round_up(extent, kCudaMemoryPiece);
 }
 
 Rates JobDevice::guessed_rates(int world_size, Precision precision) const {
@@ -127,7 +128,7 @@ Rates JobDevice::guessed_rates(int world_size, Precision precision) const {
   const HardwareProfile* profile = find_hardware_or_null(profiles, model_);
   if (profile == nullptr) return unknown_cuda_rates();
   const std::vector<LinkProfile> links = load_links(folder / "links.json");
-  const ClusterShape shape{world_size, (world_size + ranks_per_node_ - 1) / ranks_per_node_};
+  const ClusterShape shape{world_size, divide_up(world_size, ranks_per_node_)};
   return rates_of(*profile, shape, find_link(links, profile->node_link), precision);
 }
 

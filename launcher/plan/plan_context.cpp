@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "base/math.h"
 #include "launcher/options/strategy_options.h"
 #include "launcher/planner/model_catalog.h"
 
@@ -20,7 +21,7 @@ ClusterShape shape_of(const PlanContext& context, int ranks) {
   wider.ranks = ranks;
   const int per_node = static_cast<int>(
       std::max<std::int64_t>(context.hardware.gpus_per_node, context.shape.ranks_per_node()));
-  if (ranks != context.shape.ranks) wider.nodes = (ranks + per_node - 1) / per_node;
+  if (ranks != context.shape.ranks) wider.nodes = divide_up(ranks, per_node);
   return wider;
 }
 
@@ -102,8 +103,7 @@ PlanContext plan_context(const PlanOptions& options, const std::filesystem::path
       std::min(kInferenceContext, context.model.position_limit().value_or(kInferenceContext)));
   check_recompute_layers(options.pins, context.model.num_layers);
   context.shape.ranks = static_cast<int>(options.ranks);
-  const std::int64_t fewest =
-      (options.ranks + context.hardware.gpus_per_node - 1) / context.hardware.gpus_per_node;
+  const std::int64_t fewest = divide_up(options.ranks, context.hardware.gpus_per_node);
   context.shape.nodes = static_cast<int>(options.nodes.value_or(fewest));
   context.host_memory = options.host_memory ? options.host_memory : context.hardware.host_memory_bytes;
   return context;

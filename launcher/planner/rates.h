@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "base/math.h"
 #include "launcher/planner/hardware.h"
 #include "launcher/planner/search.h"
 
@@ -13,7 +14,7 @@ namespace autoglm {
 struct ClusterShape {
   int ranks = 1;
   int nodes = 1;
-  int ranks_per_node() const { return (ranks + nodes - 1) / nodes; }
+  int ranks_per_node() const { return divide_up(ranks, nodes); }
 };
 
 // `between_nodes` counts where there are several. A ring passes every link once, so the slowest sets the

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <tuple>
 
+#include "base/math.h"
 #include "base/units.h"
 
 namespace autoglm {
@@ -87,7 +88,7 @@ Search::Search(MemoryModel& memory, const Rates& rates, const StrategyPins& pins
   space_.world_size = question.world_size;
   space_.num_layers = question.model.num_layers;
   space_.row_length = question.row_length;
-  space_.rows_per_rank = (global_batch + question.world_size - 1) / question.world_size;
+  space_.rows_per_rank = divide_up(global_batch, question.world_size);
   space_.may_offload = !budget.shared;
 }
 
@@ -96,7 +97,7 @@ Candidate Search::judge(const Strategy& strategy) {
   candidate.strategy = strategy;
   candidate.price = memory_.price(strategy);
   const std::int64_t rows = strategy.micro_batch * space_.world_size;
-  candidate.num_micro_batches = (global_batch_ + rows - 1) / rows;
+  candidate.num_micro_batches = divide_up(global_batch_, rows);
   candidate.time = times_.step(strategy, candidate.num_micro_batches);
   const std::int64_t device =
       candidate.price.device.total + (budget_.shared ? candidate.price.host.total : 0);

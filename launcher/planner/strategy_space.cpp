@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/math.h"
+
 namespace autoglm {
 namespace {
 
@@ -48,7 +50,7 @@ std::vector<RecomputeChoice> recompute_choices(const StrategySpace& space) {
     }
     choices.push_back({level, -1});
     if (space.pins.recompute) continue;
-    const std::int64_t stride = (space.num_layers + kMostLayerChoices - 1) / kMostLayerChoices;
+    const std::int64_t stride = divide_up(space.num_layers, kMostLayerChoices);
     for (std::int64_t layers = stride; layers < space.num_layers; layers += stride)
       choices.push_back({level, layers});
   }

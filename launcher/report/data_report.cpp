@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <numeric>
 
+#include "base/math.h"
+
 namespace autoglm {
 namespace {
 
@@ -170,7 +172,7 @@ std::string format_length_histogram(std::span<const std::uint32_t> lengths, std:
                                    : fmt::format("{}-{}", grouped(first), grouped(first + width - 1));
     const bool cut = static_cast<std::int64_t>(first) > row_length;
     std::string bar;
-    const std::uint64_t size = (bars[i] * most_columns + highest - 1) / highest;
+    const std::uint64_t size = divide_up(bars[i] * most_columns, highest);
     for (std::uint64_t j = 0; j < size; ++j) bar += cut ? "░" : "█";
     text += fmt::format("  {:>15} {:>9} {}\n", range, grouped(bars[i]), bar);
   }

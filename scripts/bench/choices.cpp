@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "base/math.h"
 #include "launcher/planner/probe.h"
 #include "launcher/planner/search.h"
 #include "sharding/memory/job_memory.h"
@@ -185,7 +186,7 @@ bool judge_choice(const Setting& setting, Communicator& communicator, int rounds
   const ProbeResult probe = probe_rates(question, at::kCPU, guessed_cpu_rates(), communicator);
   Strategy plainest;
   plainest.master = MasterLayout::split;
-  plainest.micro_batch = (setting.global_batch + communicator.size() - 1) / communicator.size();
+  plainest.micro_batch = divide_up(setting.global_batch, communicator.size());
   MemoryBudget budget;
   budget.shared = true;
   budget.device =

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 
+#include "base/math.h"
 #include "base/units.h"
 #include "launcher/options/strategy_options.h"
 #include "launcher/planner/probe.h"
@@ -181,7 +182,7 @@ json run_training(const RunRequest& original, JobDevice& device) {
   const double loaded = since(start);
 
   const std::int64_t per_batch = foreseen.strategy.micro_batch * communicator.size();
-  const std::int64_t num_batches = (request.rows + per_batch - 1) / per_batch;
+  const std::int64_t num_batches = divide_up(request.rows, per_batch);
   const std::int64_t supervised =
       count_supervised(num_batches * per_batch, request.row_length, question.model.vocabulary_size);
   MicroBatch batch(foreseen.strategy.micro_batch, request.row_length, device.device());

@@ -8,6 +8,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/math.h"
 #include "base/units.h"
 #include "sharding/cuda/cuda_check.h"
 
@@ -77,7 +78,7 @@ class VirtualMemory final : public Backing {
 
  private:
   VirtualMemory(int device, std::int64_t capacity)
-      : Backing(nullptr, (capacity + kPiece - 1) / kPiece * kPiece), reserved_(capacity_) {
+      : Backing(nullptr, round_up(capacity, kPiece)), reserved_(capacity_) {
     location_.type = CU_MEM_LOCATION_TYPE_DEVICE;
     location_.id = device;
   }

@@ -3,15 +3,9 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/math.h"
 
 namespace autoglm {
-namespace {
-
-std::int64_t divide_up(std::int64_t value, std::int64_t by) {
-  return (value + by - 1) / by;
-}
-
-}  // namespace
 
 BatchPlan::BatchPlan(std::vector<std::int64_t> rows_per_epoch, std::int64_t global_batch,
                      std::int64_t world_size, std::int64_t micro_batch, std::optional<std::int64_t> max_steps)

@@ -1,6 +1,7 @@
 // The optimizer's kernels: one thread an element, and a sum whose order does not depend on the device.
 #include <cuda_runtime.h>
 
+#include "base/math.h"
 #include "trainer/optim/adamw_cuda.h"
 
 namespace autoglm {
@@ -50,7 +51,7 @@ __global__ void squares_kernel(const void* values, bool bf16, std::int64_t count
 namespace {
 
 unsigned blocks_for(std::int64_t count) {
-  return static_cast<unsigned>((count + kThreads - 1) / kThreads);
+  return static_cast<unsigned>(divide_up(count, kThreads));
 }
 
 }  // namespace
@@ -70,7 +71,7 @@ void accumulate_cuda(const float* values, void* sum, bool bf16, std::int64_t cou
 void squares_cuda(const void* values, bool bf16, std::int64_t count, std::int64_t piece, double* sums,
                   void* stream) {
   if (count == 0) return;
-  const auto blocks = static_cast<unsigned>((count + piece - 1) / piece);
+  const auto blocks = static_cast<unsigned>(divide_up(count, piece));
   squares_kernel<<<blocks, kThreads, 0, static_cast<cudaStream_t>(stream)>>>(values, bf16, count, piece,
                                                                              sums);
 }
