@@ -1,20 +1,30 @@
 #include "checkpoint/directory_listing.h"
 
+#include <fmt/ranges.h>
 #include <fnmatch.h>
 
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <system_error>
+#include <utility>
 
 #include "base/error.h"
-#include "checkpoint/file.h"
 
 namespace autoglm {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::array kSkippedFiles = {
+constexpr std::pair<SkipReason, std::string_view> kReasons[] = {
+    {SkipReason::other_weights, "weights in another form"},
+    {SkipReason::of_a_run, "left by a training run"},
+    {SkipReason::hidden_folder, "hidden folder"},
+    {SkipReason::folder_link, "link to a folder"},
+    {SkipReason::no_file, "no regular file"},
+};
+
+constexpr std::array kOtherWeights = {
     "*.safetensors",
     "*.safetensors.index.json",
     "pytorch_model*.bin",
@@ -27,18 +37,28 @@ constexpr std::array kSkippedFiles = {
     "*.gguf",
     "*.onnx",
     "*.onnx_data",
-    "run.json",
-    "metrics.jsonl",
-    "optimizer.bin",
-    "scheduler.bin",
-    "rng_state*",
 };
-constexpr std::array kSkippedFolders = {".*", "checkpoint-*"};
+constexpr std::array kFilesOfARun = {"run.json", "metrics.jsonl", "optimizer.bin", "scheduler.bin",
+                                     "rng_state*"};
 
 template <std::size_t N>
 bool matches_any(const std::string& name, const std::array<const char*, N>& patterns) {
   return std::any_of(patterns.begin(), patterns.end(),
                      [&](const char* pattern) { return ::fnmatch(pattern, name.c_str(), 0) == 0; });
+}
+
+std::optional<SkipReason> reason_to_skip(const fs::directory_entry& entry, const std::string& name) {
+  std::error_code ignored;  // what cannot be looked at is no regular file
+  if (entry.is_directory(ignored)) {
+    if (entry.is_symlink(ignored)) return SkipReason::folder_link;
+    if (name.starts_with('.')) return SkipReason::hidden_folder;
+    if (name.starts_with("checkpoint-")) return SkipReason::of_a_run;
+    return std::nullopt;
+  }
+  if (!entry.is_regular_file(ignored)) return SkipReason::no_file;
+  if (matches_any(name, kOtherWeights)) return SkipReason::other_weights;
+  if (matches_any(name, kFilesOfARun)) return SkipReason::of_a_run;
+  return std::nullopt;
 }
 
 class Lister {
@@ -64,23 +84,22 @@ class Lister {
   FilesBeside take() {
     std::sort(found_.copied.begin(), found_.copied.end(),
               [](const OtherFile& left, const OtherFile& right) { return left.name < right.name; });
-    std::sort(found_.skipped.begin(), found_.skipped.end());
+    std::sort(found_.skipped.begin(), found_.skipped.end(),
+              [](const SkippedFile& left, const SkippedFile& right) { return left.name < right.name; });
     return std::move(found_);
   }
 
  private:
   void sort_entry(const fs::directory_entry& entry, const std::string& prefix, const std::string& name) {
-    std::error_code ignored;  // what cannot be looked at is no regular file
-    if (entry.is_directory(ignored)) {
-      if (entry.is_symlink(ignored) || matches_any(name, kSkippedFolders)) {
-        found_.skipped.push_back(prefix + name + '/');
-      } else {
-        list(prefix + name + '/');
-      }
-    } else if (entry.is_regular_file(ignored) && !matches_any(name, kSkippedFiles)) {
-      found_.copied.push_back({prefix + name, entry.file_size(ignored)});
+    std::error_code ignored;
+    const bool is_folder = entry.is_directory(ignored);
+    const std::string path = prefix + name + (is_folder ? "/" : "");
+    if (const auto reason = reason_to_skip(entry, name)) {
+      found_.skipped.push_back({path, *reason});
+    } else if (is_folder) {
+      list(path);
     } else {
-      found_.skipped.push_back(prefix + name);
+      found_.copied.push_back({path, entry.file_size(ignored)});
     }
   }
 
@@ -91,19 +110,29 @@ class Lister {
 
 }  // namespace
 
-std::vector<std::string> model_file_names(const ModelDirectory& model) {
-  std::vector<std::string> names;
-  for (const SafetensorsFile& file : model.weight_files()) names.push_back(file.path().filename().string());
-  if (model.index()) names.emplace_back(kIndexName);
-  for (const OtherFile& file : model.other_files()) names.push_back(file.name);
-  names.emplace_back(kConfigName);
-  return names;
-}
-
 FilesBeside list_files_beside(const fs::path& directory, const std::set<std::string>& handled) {
   Lister lister(directory, handled);
   lister.list("");
   return lister.take();
+}
+
+std::string describe_skipped(std::span<const SkippedFile> files) {
+  std::string text;
+  for (const auto& [reason, words] : kReasons) {
+    std::vector<std::string> names;
+    for (const SkippedFile& file : files) {
+      if (file.reason == reason) names.push_back(file.name);
+    }
+    if (names.empty()) continue;
+    text += fmt::format("{}{} ({})", text.empty() ? "" : "; ", few_names(names), words);
+  }
+  return text;
+}
+
+std::string few_names(std::span<const std::string> names) {
+  constexpr std::size_t kFew = 3;
+  const std::string first = fmt::format("{}", fmt::join(names.first(std::min(names.size(), kFew)), ", "));
+  return names.size() > kFew ? fmt::format("{} and {} more", first, names.size() - kFew) : first;
 }
 
 }  // namespace autoglm

@@ -1,39 +1,55 @@
 // Which files of a model directory go along to the trained model.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <set>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
-
-#include "checkpoint/model_directory.h"
 
 namespace autoglm {
 
 inline constexpr std::string_view kRunRecordName = "run.json";
 inline constexpr std::string_view kMetricsName = "metrics.jsonl";
 
-struct FilesBeside {
-  std::vector<OtherFile> copied;     // sorted by name
-  std::vector<std::string> skipped;  // sorted; a folder is named once, with a '/' at its end
+// A file that is no weight file of the model.
+struct OtherFile {
+  std::string name;  // relative to the directory, with '/'
+  std::uint64_t bytes = 0;
 };
 
-// Sorts every file of `directory` and its subfolders, `handled` (names in the directory itself) excepted.
-//
-// Copied is every regular file, symbolic links to one included, but
-// - weights in another form, which training would leave stale: other *.safetensors, pytorch_model*.bin and
-// its index,
-//   and *.pt, *.pth, *.ckpt, *.h5, *.msgpack, *.gguf, *.onnx, *.onnx_data;
-// - what a training run leaves beside its model: run.json, metrics.jsonl, folders checkpoint-* and a
-// Trainer's
-//   optimizer.bin, scheduler.bin, rng_state*;
-// - folders whose name starts with a dot (.git, .cache), and symbolic links to folders;
-// - everything that is no regular file (pipes, sockets, devices, dangling links).
-// Throws Error(missing_input) when a folder cannot be listed.
+// Why a file stays behind:
+enum class SkipReason {
+  other_weights,  // weights in another form, which training would leave stale: other *.safetensors,
+  // pytorch_model*.bin and its index, and *.pt, *.pth, *.ckpt, *.h5, *.msgpack, *.gguf, *.onnx,
+  // *.onnx_data
+  of_a_run,  // what a training run leaves beside its model: run.json, metrics.jsonl, folders checkpoint-*
+             // and a Trainer's optimizer.bin, scheduler.bin, rng_state*
+  hidden_folder,  // a folder whose name starts with a dot (.git, .cache)
+  folder_link,    // a symbolic link to a folder
+  no_file,        // neither a folder nor a regular file (a pipe, a socket, a device, a dangling link)
+};
+
+struct SkippedFile {
+  std::string name;  // relative to the directory; a folder is named once, with a '/' at its end
+  SkipReason reason;
+};
+
+struct FilesBeside {
+  std::vector<OtherFile> copied;  // every regular file else, symbolic links to one included
+  std::vector<SkippedFile> skipped;
+};
+
+// Sorts every file of `directory` and its subfolders, `handled` (names in the directory itself) excepted; both
+// lists are in the order of names. Throws Error(missing_input) when a folder cannot be listed.
 FilesBeside list_files_beside(const std::filesystem::path& directory, const std::set<std::string>& handled);
 
-// Every file of the model directory that a trained model consists of, relative to its folder; config.json is
-// last, because a folder without it is no model to any program.
-std::vector<std::string> model_file_names(const ModelDirectory& model);
+// "a.gguf, b.gguf (weights in another form); .git/ (a hidden folder)", a few names of each kind.
+std::string describe_skipped(std::span<const SkippedFile> files);
+
+// "a, b, c and 2 more".
+std::string few_names(std::span<const std::string> names);
 
 }  // namespace autoglm

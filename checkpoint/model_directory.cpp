@@ -12,7 +12,6 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "checkpoint/convert.h"
-#include "checkpoint/directory_listing.h"
 
 namespace autoglm {
 namespace {
@@ -66,21 +65,6 @@ std::set<std::string> shard_names(const nlohmann::json& index, const fs::path& s
   }
   return names;
 }
-
-// A few names and how many more there are.
-class Names {
- public:
-  void add(const std::string& name) {
-    if (++count_ > 3) return;
-    text_ += (text_.empty() ? "" : ", ") + name;
-  }
-  std::size_t count() const { return count_; }
-  std::string text() const { return count_ > 3 ? fmt::format("{} and {} more", text_, count_ - 3) : text_; }
-
- private:
-  std::size_t count_ = 0;
-  std::string text_;
-};
 
 const char* plural(std::size_t count) {
   return count == 1 ? "" : "s";
@@ -176,6 +160,15 @@ void ModelDirectory::index_tensors() {
   }
 }
 
+std::vector<std::string> ModelDirectory::file_names() const {
+  std::vector<std::string> names;
+  for (const SafetensorsFile& file : weight_files_) names.push_back(file.path().filename().string());
+  if (index_) names.emplace_back(kIndexName);
+  for (const OtherFile& file : other_files_) names.push_back(file.name);
+  names.emplace_back(kConfigName);
+  return names;
+}
+
 ModelDirectory::Place ModelDirectory::find(std::string_view name) const {
   const auto found = tensors_.find(name);
   return found == tensors_.end() ? Place{} : found->second;
@@ -223,23 +216,23 @@ void ModelDirectory::read_tensor(std::string_view name, std::int64_t element_off
 void ModelDirectory::check_tensors(std::span<const ExpectedTensor> expected,
                                    std::span<const std::string> ignored) const {
   const std::string weights = (path_ / (index_ ? kIndexName : kWeightsName)).string();
-  Names missing;
-  Names misshapen;
+  std::vector<std::string> missing;
+  std::vector<std::string> misshapen;
   std::string misshapen_file;
   std::set<std::string_view> names;
   for (const ExpectedTensor& want : expected) {
     names.insert(want.name);
     const Place place = find(want.name);
     if (place.tensor == nullptr) {
-      missing.add(want.name);
+      missing.push_back(want.name);
       continue;
     }
     const SafetensorsTensor& have = *place.tensor;
     const std::string file = weight_files_[place.file].path().string();
     if (have.shape != want.shape) {
       if (misshapen_file.empty()) misshapen_file = file;
-      misshapen.add(fmt::format("{} is {} instead of {}", want.name, format_shape(have.shape),
-                                format_shape(want.shape)));
+      misshapen.push_back(fmt::format("{} is {} instead of {}", want.name, format_shape(have.shape),
+                                      format_shape(want.shape)));
     } else if (!have.dtype.dtype || !is_floating(*have.dtype.dtype)) {
       fail(ExitCode::bad_data,
            "{}: tensor {}: has dtype {}, where F32, BF16, F16 or F64 is needed; quantized models cannot be "
@@ -247,22 +240,22 @@ void ModelDirectory::check_tensors(std::span<const ExpectedTensor> expected,
            file, want.name, have.dtype.name);
     }
   }
-  if (misshapen.count() > 0) {
+  if (!misshapen.empty()) {
     fail(ExitCode::bad_data, "{}: {} tensor{} of another shape than config.json asks for: {}", misshapen_file,
-         misshapen.count(), misshapen.count() == 1 ? " is" : "s are", misshapen.text());
+         misshapen.size(), misshapen.size() == 1 ? " is" : "s are", few_names(misshapen));
   }
-  if (missing.count() > 0) {
+  if (!missing.empty()) {
     fail(ExitCode::bad_data, "{}: {} tensor{} that config.json asks for {} missing: {}", weights,
-         missing.count(), plural(missing.count()), missing.count() == 1 ? "is" : "are", missing.text());
+         missing.size(), plural(missing.size()), missing.size() == 1 ? "is" : "are", few_names(missing));
   }
   for (const SafetensorsFile& file : weight_files_) {
-    Names extra;
+    std::vector<std::string> extra;
     for (const SafetensorsTensor& tensor : file.tensors()) {
-      if (!names.contains(tensor.name) && !matches_any(tensor.name, ignored)) extra.add(tensor.name);
+      if (!names.contains(tensor.name) && !matches_any(tensor.name, ignored)) extra.push_back(tensor.name);
     }
-    if (extra.count() > 0) {
+    if (!extra.empty()) {
       fail(ExitCode::bad_data, "{}: holds {} tensor{} that config.json has no place for: {}",
-           file.path().string(), extra.count(), plural(extra.count()), extra.text());
+           file.path().string(), extra.size(), plural(extra.size()), few_names(extra));
     }
   }
 }

@@ -13,6 +13,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "checkpoint/directory_listing.h"
 #include "checkpoint/safetensors.h"
 
 namespace autoglm {
@@ -37,12 +38,6 @@ struct ExpectedTensor {
   std::vector<std::int64_t> shape;
 };
 
-// A file that is no weight file of the model.
-struct OtherFile {
-  std::string name;  // relative to the directory, with '/'
-  std::uint64_t bytes = 0;
-};
-
 // A validated directory with its weight files open for reading. Every function may be called from several
 // threads.
 class ModelDirectory {
@@ -64,11 +59,15 @@ class ModelDirectory {
   const std::vector<SafetensorsFile>& weight_files() const { return weight_files_; }
 
   // Files that belong to the model and hold no weights (tokenizer, chat template, code, ...), config.json and
-  // the index not among them; see model_files.h.
+  // the index not among them; see directory_listing.h.
   const std::vector<OtherFile>& other_files() const { return other_files_; }
 
-  // Names of files that do not go along to a trained model.
-  const std::vector<std::string>& skipped_files() const { return skipped_files_; }
+  // Files that do not go along to a trained model.
+  const std::vector<SkippedFile>& skipped_files() const { return skipped_files_; }
+
+  // Every file that a trained model consists of, relative to its folder; config.json is last, because a folder
+  // without it is no model to any program.
+  std::vector<std::string> file_names() const;
 
   struct Place {
     std::size_t file = 0;  // of weight_files()
@@ -104,7 +103,7 @@ class ModelDirectory {
   std::optional<JsonFile> index_;
   std::vector<SafetensorsFile> weight_files_;
   std::vector<OtherFile> other_files_;
-  std::vector<std::string> skipped_files_;
+  std::vector<SkippedFile> skipped_files_;
   std::unordered_map<std::string_view, Place> tensors_;
 };
 

@@ -225,7 +225,7 @@ void ModelWriter::publish() {
   std::error_code error;
   fs::remove(output_ / kConfigName, error);  // from here on the folder is no model, until the last rename
   if (error) fail(ExitCode::io_failed, "{}: {}", (output_ / kConfigName).string(), error.message());
-  for (const std::string& name : model_file_names(source_)) {
+  for (const std::string& name : source_.file_names()) {
     if (name == kConfigName) sync_folders();
     const fs::path target = output_ / name;
     fs::create_directories(target.parent_path(), error);

@@ -92,7 +92,7 @@ void OutputDirectory::check(const fs::path& output, const ModelDirectory& model,
 
 OutputDirectory::OutputDirectory(const fs::path& output, const ModelDirectory& model, bool overwrite)
     : output_(without_trailing_slash(output)),
-      model_files_(model_file_names(model)),
+      model_files_(model.file_names()),
       earlier_files_(inspect_output(output_, model, overwrite)),
       lock_(-1, output_) {
   created_.create(output_);

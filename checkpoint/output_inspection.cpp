@@ -77,7 +77,7 @@ EarlierRun read_earlier_run(const fs::path& output) {
 // of it.
 std::string find_foreign_file(const fs::path& output, const ModelDirectory& model,
                               const EarlierRun& earlier) {
-  std::vector<std::string> names = model_file_names(model);
+  std::vector<std::string> names = model.file_names();
   names.insert(names.end(), {std::string(kRunRecordName), std::string(kMetricsName)});
   for (const std::string& name : names) {
     if (!parents_are_folders(output, name) || (name_exists(output / name) && !earlier.files.contains(name)))

@@ -88,6 +88,8 @@ class TrainedModel {
       }
     }
     writer_.commit();
+    if (!directory_.skipped_files().empty())
+      spdlog::info("not copied from the model's folder: {}", describe_skipped(directory_.skipped_files()));
     if (writer_.out_of_range() > 0) {
       spdlog::warn(
           "{} values became infinite because fp16 cannot hold them; write with --save-dtype bf16 instead",

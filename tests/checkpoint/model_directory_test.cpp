@@ -157,7 +157,7 @@ TEST_F(ModelDirectoryTest, NeverWaitsForAPipe) {
   write_single_model(model_);
   ASSERT_EQ(::mkfifo((model_ / "pipe").c_str(), 0600), 0);
   const ModelDirectory model = ModelDirectory::open(model_);
-  EXPECT_EQ(model.skipped_files(), std::vector<std::string>{"pipe"});
+  EXPECT_EQ(describe_skipped(model.skipped_files()), "pipe (no regular file)");
   fs::remove(model_ / "model.safetensors");
   ASSERT_EQ(::mkfifo((model_ / "model.safetensors").c_str(), 0600), 0);
   EXPECT_TRUE(contains(refusal(ExitCode::bad_data), "not a regular file"));
@@ -191,11 +191,18 @@ TEST_F(ModelDirectoryTest, SortsTheOtherFiles) {
   EXPECT_EQ(copied, (std::vector<std::string>{".gitattributes", "chat_template.jinja", "link.jinja",
                                               "original/params.json", "sub/deep/code.py", "tokenizer.json",
                                               "vocab.bin"}));
-  EXPECT_EQ(model.skipped_files(),
+  std::vector<std::string> skipped;
+  for (const SkippedFile& file : model.skipped_files()) skipped.push_back(file.name);
+  EXPECT_EQ(skipped,
             (std::vector<std::string>{".cache/", ".git/", "checkpoint-10/", "consolidated.safetensors",
                                       "loop/", "metrics.jsonl", "model.safetensors.index.json",
                                       "original/consolidated.00.pth", "pytorch_model-00001-of-00002.bin",
                                       "pytorch_model.bin.index.json", "q4.gguf", "run.json", "tf_model.h5"}));
+  EXPECT_EQ(
+      describe_skipped(model.skipped_files()),
+      "consolidated.safetensors, model.safetensors.index.json, original/consolidated.00.pth and 4 more "
+      "(weights in another form); checkpoint-10/, metrics.jsonl, run.json (left by a training run); .cache/, "
+      ".git/ (hidden folder); loop/ (link to a folder)");
 }
 
 class CheckTensors : public ModelDirectoryTest {

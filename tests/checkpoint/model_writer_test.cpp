@@ -249,7 +249,7 @@ TEST_F(ModelWriterTest, AFailedMoveLeavesNoModelAndLosesNothing) {
   EXPECT_FALSE(fs::exists(output_ / "config.json"));
   std::vector<std::string> found;
   for (const std::string& path : names_below(output_)) found.push_back(fs::path(path).filename().string());
-  for (const std::string& name : model_file_names(model)) {
+  for (const std::string& name : model.file_names()) {
     EXPECT_NE(std::find(found.begin(), found.end(), name), found.end()) << name;
   }
 }
@@ -285,7 +285,7 @@ TEST_F(ModelWriterTest, AKilledWriterLeavesAWholeModelOrNone) {
     if (!fs::exists(output_ / "config.json")) continue;
     ++whole;
     const ModelDirectory model = ModelDirectory::open(model_);
-    for (const std::string& name : model_file_names(model)) {
+    for (const std::string& name : model.file_names()) {
       ASSERT_EQ(read_text(output_ / name), read_text(model_ / name)) << name;
     }
   }

@@ -92,6 +92,18 @@ class ExportTest(EndToEndTest):
     def test_glm4(self):
         self.check_fp32("glm4", 1)
 
+    def test_says_what_is_not_copied(self):
+        make_model(self.model)
+        self.assertNotIn("not copied", self.start(self.model, self.output, "--steps", 1).stderr)
+        (self.model / "pytorch_model.bin").write_bytes(b"stale")
+        (self.model / ".git").mkdir()
+        (self.model / ".git" / "HEAD").write_text("ref\n")
+        ended = self.start(self.model, self.output, "--steps", 1, "--overwrite", ranks=2)
+        self.assertEqual(ended.code, 0, ended)
+        said = "not copied from the model's folder: pytorch_model.bin (weights in another form); .git/ (hidden folder)\n"
+        self.assertEqual(ended.stderr.count(said), 1, ended)
+        self.assertFalse({"pytorch_model.bin", ".git"} & set(tree(self.output)))
+
     def test_glm4_two_ranks(self):
         self.check_fp32("glm4", 2)
 
