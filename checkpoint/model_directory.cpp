@@ -34,9 +34,8 @@ JsonFile read_json_object(const fs::path& path, std::uint64_t max_bytes) {
     if (name_exists(path / name)) {
       fail(ExitCode::bad_data,
            "{}: the weights are in PyTorch's pickle format, which can run code and is not read; convert them "
-           "once "
-           "with: python -c \"from transformers import AutoModelForCausalLM as M; M.from_pretrained('{}', "
-           "torch_dtype='auto').save_pretrained('{}')\"",
+           "once with: python -c \"from transformers import AutoModelForCausalLM as M; "
+           "M.from_pretrained('{}', torch_dtype='auto').save_pretrained('{}')\"",
            (path / name).string(), path.string(), path.string());
     }
   }

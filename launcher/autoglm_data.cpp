@@ -52,7 +52,7 @@ void bind(OptionTable& table, Options& options) {
 
 void write_out(const std::string& text) {
   if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size()) {
-    fail(ExitCode::io_failed, "Writing to standard output failed.");
+    fail(ExitCode::io_failed, "writing to standard output failed");
   }
 }
 
@@ -62,7 +62,7 @@ Dataset load(const Options& options, const Tokenizer& tokenizer, Console& consol
   if (options.data.end_of_turn == EndOfTurn::eos && !chat_template.uses_end_of_turn()) {
     console.print(fmt::format(
         "warning: --eot eos changes nothing with the template {}, whose answers end with a token of "
-        "their own.",
+        "their own",
         chat_template.name()));
   }
   LoadContext context;
@@ -95,7 +95,7 @@ int run(const Options& options, Console& console) {
   } else {
     report(options, dataset, tokenizer, terminal_columns(STDOUT_FILENO)());
   }
-  if (std::fflush(stdout) != 0) fail(ExitCode::io_failed, "Writing to standard output failed.");
+  if (std::fflush(stdout) != 0) fail(ExitCode::io_failed, "writing to standard output failed");
   return 0;
 }
 

@@ -34,8 +34,7 @@ bool choose_cuda(DeviceRequest request, const CudaProbe& probe) {
   if (probe.built && probe.hardware) {
     fail(ExitCode::unavailable,
          "this host has an NVIDIA GPU that cannot be used ({}); check nvidia-smi and CUDA_VISIBLE_DEVICES, "
-         "or say "
-         "--device cpu to compute on the CPU",
+         "or say --device cpu to compute on the CPU",
          problem);
   }
   return false;

@@ -117,11 +117,11 @@ void TrainingLoop::train_step(std::int64_t index) {
     report.exposed_seconds = sums.exposed_seconds;
     if (!std::isfinite(*report.loss) || !std::isfinite(sums.gradient_norm)) {
       // The sums are the same on all ranks, so all of them stop here.
-      throw AgreedError(ExitCode::not_finite,
-                        fmt::format("step {}: the loss is {} and the gradient norm {}; nothing was updated "
-                                    "with them and no model was "
-                                    "written; try a lower --learning-rate or a longer --warmup",
-                                    report.step, *report.loss, sums.gradient_norm));
+      throw AgreedError(
+          ExitCode::not_finite,
+          fmt::format("step {}: the loss is {} and the gradient norm {}; nothing was updated with them and "
+                      "no model was written; try a lower --learning-rate or a longer --warmup",
+                      report.step, *report.loss, sums.gradient_norm));
     }
     engine_.optimizer_step(options_.adamw, report.learning_rate, report.step,
                            clip_factor(sums.gradient_norm, options_.clip));

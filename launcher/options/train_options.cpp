@@ -40,8 +40,7 @@ Option precision_option(Precision& precision) {
     if (text == "fp16" || text == "float16")
       fail(ExitCode::usage,
            "{} {} is not offered: fp16 gradients overflow or vanish outside 6e-8 to 65504, while bf16 has "
-           "the range "
-           "of fp32 in the same 2 bytes; use bf16",
+           "the range of fp32 in the same 2 bytes; use bf16",
            spelled, text);
     if (text != "bf16" && text != "fp32") refuse_value(spelled, "bf16 or fp32", text);
     precision = text == "bf16" ? Precision::bf16 : Precision::fp32;

@@ -64,8 +64,7 @@ void bind(OptionTable& table, PlanOptions& options) {
 PlanCommandLine::PlanCommandLine()
     : table_("autoglm-plan", "autoglm-plan --model DIR|NAME [--gpu NAME] [--ranks N] [options]",
              "Says what a full fine-tuning needs, which strategy would be chosen, and why. Needs no GPU, no "
-             "MPI and "
-             "no weights.") {
+             "MPI and no weights.") {
   bind(table_, options_);
 }
 

@@ -159,8 +159,7 @@ std::string why_nothing_fits(const Search& search, const StrategyPins& pins, con
                                      : nearest.price.device.total;
   return fmt::format(
       "nothing fits: a rank may use {} of the device{}{}, and the strategy that comes nearest needs {} and "
-      "{} "
-      "on the host ({}, micro-batch {}): {}; {}",
+      "{} on the host ({}, micro-batch {}): {}; {}",
       format_bytes(budget.device), wish.limited_by.empty() ? "" : fmt::format(" ({})", wish.limited_by),
       budget.host ? fmt::format(" and {} of the host's memory", format_bytes(*budget.host)) : "",
       format_bytes(on_device), format_bytes(nearest.price.host.total), describe_strategy(nearest.strategy),

@@ -224,8 +224,7 @@ bool judge_choice(const Setting& setting, Communicator& communicator, int rounds
   if (communicator.rank() == 0) {
     fmt::print(
         "| {} ranks, {} {} x {}, {} rows of {}, {:.0f} MB | {} | {:.1f} | {:.1f} | {} | {:.1f} | {} | "
-        "{:+.1f} % | "
-        "{:.2f} | {} |\n",
+        "{:+.1f} % | {:.2f} | {} |\n",
         communicator.size(), setting.family, setting.layers, setting.hidden, setting.global_batch,
         setting.length, static_cast<double>(budget.device) / 1e6, describe(chosen.candidate),
         1e3 * chosen.median(), 1e3 * chosen.candidate.time.total(), describe(best->candidate),

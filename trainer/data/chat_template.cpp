@@ -33,7 +33,7 @@ ChatTemplate ChatTemplate::select(const std::string& name, const std::filesystem
     if (!spec) {
       chosen.spec_.name = "none";
       chosen.missing_ =
-          fmt::format("The chat template of the model in {} {}; name the one to use with --template ({}).",
+          fmt::format("the chat template of the model in {} {}; name the one to use with --template ({})",
                       model_directory.string(), text ? "is none that is built in" : "is missing",
                       fmt::join(builtin_template_names(), ", "));
       return chosen;
@@ -44,22 +44,21 @@ ChatTemplate ChatTemplate::select(const std::string& name, const std::filesystem
     const auto spec =
         std::find_if(known.begin(), known.end(), [&](const auto& one) { return one.name == name; });
     if (spec == known.end()) {
-      fail(ExitCode::usage, "--template takes auto or one of {}, not '{}'.",
+      fail(ExitCode::usage, "--template takes auto or one of {}, not '{}'",
            fmt::join(builtin_template_names(), ", "), name);
     }
     chosen.spec_ = std::move(*spec);
   }
   if (!chosen.spec_.end_token.empty() && !tokenizer.token_to_id(chosen.spec_.end_token)) {
     fail(ExitCode::bad_data,
-         "The tokenizer of the model in {} has no token {}, with which the template {} ends turns; name "
-         "another "
-         "with --template ({}).",
+         "the tokenizer of the model in {} has no token {}, with which the template {} ends turns; name "
+         "another with --template ({})",
          model_directory.string(), chosen.spec_.end_token, chosen.spec_.name,
          fmt::join(builtin_template_names(), ", "));
   }
   if (chosen.spec_.next_turn_ends && end_of_turn == EndOfTurn::eos && !chosen.eos_id(tokenizer)) {
     fail(ExitCode::bad_data,
-         "--eot eos needs an end-of-sequence token, and the tokenizer of the model in {} has none.",
+         "--eot eos needs an end-of-sequence token, and the tokenizer of the model in {} has none",
          model_directory.string());
   }
   return chosen;

@@ -196,8 +196,7 @@ Conversation parse_conversation(std::string_view json_text) {
   if (sample.contains("text")) return read_text(sample);
   refuse(
       "it has none of the fields that tell its form: \"messages\", \"conversations\", \"instruction\", "
-      "\"prompt\" with "
-      "\"completion\", or \"text\"");
+      "\"prompt\" with \"completion\", or \"text\"");
 }
 
 }  // namespace autoglm

@@ -11,13 +11,13 @@ constexpr std::int64_t kLongestSequence = 1 << 20;
 
 void check(const DataOptions& options) {
   if (options.files.empty())
-    fail(ExitCode::usage, "No data file is given: name at least one with --data FILE.");
+    fail(ExitCode::usage, "no data file is given: name at least one with --data FILE");
   if (options.sequence_length < 2 || options.sequence_length > kLongestSequence) {
-    fail(ExitCode::usage, "--sequence-length must be between 2 and {}, not {}.", kLongestSequence,
+    fail(ExitCode::usage, "--sequence-length must be between 2 and {}, not {}", kLongestSequence,
          options.sequence_length);
   }
   if (!(options.validation.fraction >= 0 && options.validation.fraction < 1)) {
-    fail(ExitCode::usage, "--validation takes a fraction of at least 0 and below 1, or a file, not {}.",
+    fail(ExitCode::usage, "--validation takes a fraction of at least 0 and below 1, or a file, not {}",
          options.validation.fraction);
   }
 }

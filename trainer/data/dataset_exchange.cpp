@@ -116,15 +116,14 @@ void check_not_empty(const std::vector<std::filesystem::path>& files, const Data
   const DataSummary& summary = loaded.summary;
   for (std::size_t i = 0; i < files.size(); ++i) {
     if (summary.samples_per_file[i] == 0) {
-      fail(ExitCode::bad_data, "The data file {} holds no samples.", files[i].string());
+      fail(ExitCode::bad_data, "the data file {} holds no samples", files[i].string());
     }
   }
   if (summary.num_kept > 0) return;
   fail(ExitCode::bad_data,
-       "There is nothing to supervise in {}{}: of {} samples, {} have no token to train on (is there an "
-       "assistant turn? "
-       "see --loss-on), {} have none within {} tokens, and {} are longer than that (see --sequence-length, "
-       "--overlong).",
+       "there is nothing to supervise in {}{}: of {} samples, {} have no token to train on (is there an "
+       "assistant turn? see --loss-on), {} have none within {} tokens, and {} are longer than that (see "
+       "--sequence-length, --overlong)",
        files.front().string(), files.size() > 1 ? " and the other data files" : "", summary.num_read(),
        summary.dropped_unsupervised.count, summary.dropped_cut.count, row_length,
        summary.dropped_overlong.count);
@@ -143,7 +142,7 @@ DatasetPart merge(const std::vector<std::vector<std::byte>>& messages,
     AUTOGLM_CHECK(sizes.size() == files.size());
     for (std::size_t i = 0; i < files.size(); ++i) {
       if (sizes[i] == first_sizes[i]) continue;
-      fail(ExitCode::unavailable, "Ranks see different data: {} has {} bytes on rank 0 and {} on rank {}.",
+      fail(ExitCode::unavailable, "ranks see different data: {} has {} bytes on rank 0 and {} on rank {}",
            files[i].string(), first_sizes[i], sizes[i], rank);
     }
     whole.summary.add(DataSummary::from_bytes(rest[rank]));

@@ -47,7 +47,7 @@ std::string describe(const std::vector<std::filesystem::path>& files, const Samp
 
 void fail_at(const std::vector<std::filesystem::path>& files, const SamplePlace& place,
              const std::string& problem) {
-  fail(ExitCode::bad_data, "{}: {}.", describe(files, place), problem);
+  fail(ExitCode::bad_data, "{}: {}", describe(files, place), problem);
 }
 
 // The open file: `at` is the index in the window of the next byte that is not consumed.

@@ -43,18 +43,18 @@ std::string_view foreign_format_of(int descriptor) {
 FileWindow::FileWindow(const std::filesystem::path& path, std::uint64_t begin) : path_(path), offset_(begin) {
   descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe would wait for its writer
   if (descriptor_ < 0) {
-    fail(ExitCode::missing_input, "The data file {} cannot be opened: {}.", path.string(),
+    fail(ExitCode::missing_input, "the data file {} cannot be opened: {}", path.string(),
          std::strerror(errno));
   }
   struct stat status {};
   if (::fstat(descriptor_, &status) != 0 || !S_ISREG(status.st_mode)) {
     ::close(descriptor_);
-    fail(ExitCode::missing_input,
-         "The data file {} is not a regular file; --data takes JSONL and JSON files.", path.string());
+    fail(ExitCode::missing_input, "the data file {} is not a regular file; --data takes JSONL and JSON files",
+         path.string());
   }
   if (const std::string_view format = foreign_format_of(descriptor_); !format.empty()) {
     ::close(descriptor_);
-    fail(ExitCode::bad_data, "The data file {} is a {} file; --data takes JSONL and JSON files, unpacked.",
+    fail(ExitCode::bad_data, "the data file {} is a {} file; --data takes JSONL and JSON files, unpacked",
          path.string(), format);
   }
   file_size_ = static_cast<std::uint64_t>(status.st_size);
@@ -77,8 +77,8 @@ bool FileWindow::extend(std::size_t keep_from) {
     const ssize_t count =
         ::pread(descriptor_, bytes_.data() + held + got, wanted - got, static_cast<off_t>(end + got));
     if (count < 0 && errno == EINTR) continue;
-    if (count < 0) fail(ExitCode::io_failed, "Reading {} failed: {}.", path_.string(), std::strerror(errno));
-    if (count == 0) fail(ExitCode::io_failed, "{} became shorter while it was read.", path_.string());
+    if (count < 0) fail(ExitCode::io_failed, "reading {} failed: {}", path_.string(), std::strerror(errno));
+    if (count == 0) fail(ExitCode::io_failed, "{} became shorter while it was read", path_.string());
     got += static_cast<std::size_t>(count);
   }
   return true;

@@ -20,7 +20,7 @@ std::optional<std::string> read_file(const fs::path& path) {
   if (!fs::exists(path, error)) return std::nullopt;
   std::ifstream stream(path, std::ios::binary);
   std::string text((std::istreambuf_iterator<char>(stream)), std::istreambuf_iterator<char>());
-  if (!stream && !stream.eof()) fail(ExitCode::missing_input, "{} cannot be read.", path.string());
+  if (!stream && !stream.eof()) fail(ExitCode::missing_input, "{} cannot be read", path.string());
   return text;
 }
 
@@ -30,10 +30,10 @@ json read_object(const fs::path& path) {
   if (!text) return json::object();
   try {
     json value = parse_json(*text);
-    if (!value.is_object()) fail(ExitCode::bad_data, "{} must hold a JSON object.", path.string());
+    if (!value.is_object()) fail(ExitCode::bad_data, "{} must hold a JSON object", path.string());
     return value;
   } catch (const JsonError& error) {
-    fail(ExitCode::bad_data, "{}: {} (byte {}).", path.string(), error.what(), error.offset());
+    fail(ExitCode::bad_data, "{}: {} (byte {})", path.string(), error.what(), error.offset());
   }
 }
 
@@ -47,7 +47,7 @@ void read_token(const json& object, const char* key, const fs::path& path,
   } else if (field->is_object() && field->contains("content") && field->at("content").is_string()) {
     token = field->at("content").get<std::string>();
   } else {
-    fail(ExitCode::bad_data, "{}: \"{}\" is neither a string nor an object with \"content\".", path.string(),
+    fail(ExitCode::bad_data, "{}: \"{}\" is neither a string nor an object with \"content\"", path.string(),
          key);
   }
   if (token->empty()) token.reset();
@@ -105,8 +105,7 @@ std::optional<std::string> read_chat_template(const fs::path& model_directory) {
     }
   }
   fail(ExitCode::bad_data,
-       "{}: \"chat_template\" is neither a string nor a list with an entry named \"default\".",
-       path.string());
+       "{}: \"chat_template\" is neither a string nor a list with an entry named \"default\"", path.string());
 }
 
 }  // namespace autoglm

@@ -75,7 +75,7 @@ std::optional<TemplateSpec> recognize_template(const std::string& text, const Sp
       }
     }
   } catch (const jinja::TemplateError& error) {
-    spdlog::debug("The model's chat template cannot be evaluated: {}", error.what());
+    spdlog::debug("the model's chat template cannot be evaluated: {}", error.what());
     return std::nullopt;
   }
   return std::move(candidates.front());

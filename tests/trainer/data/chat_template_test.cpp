@@ -205,7 +205,7 @@ TEST_F(ChatTemplateTest, RefusesWhatDoesNotFitTheModel) {
   EXPECT_THAT(problem("chatlm"), HasSubstr("64: --template takes auto or one of chatml, smollm2"));
   write_byte_model(folder_, {"</s>"});
   tokenizer_.emplace(Tokenizer::load(folder_.path()));
-  EXPECT_THAT(problem("chatml"), HasSubstr("65: The tokenizer of the model in"));
+  EXPECT_THAT(problem("chatml"), HasSubstr("65: the tokenizer of the model in"));
   EXPECT_THAT(problem("chatml"), HasSubstr("has no token <|im_end|>"));
   EXPECT_EQ(problem("plain"), "nothing wrong");
   write_byte_model(folder_, {"<|user|>"});

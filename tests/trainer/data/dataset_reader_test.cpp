@@ -134,7 +134,7 @@ TEST(SampleReaderTest, BoundsTheSizeOfASample) {
 
 TEST(SampleReaderTest, MissingFiles) {
   TemporaryFolder folder;
-  EXPECT_THAT(problem({folder.path() / "none.jsonl"}), HasSubstr("66: The data file"));
+  EXPECT_THAT(problem({folder.path() / "none.jsonl"}), HasSubstr("66: the data file"));
   EXPECT_THAT(problem({folder.path()}), HasSubstr("is not a regular file"));
   const path pipe = folder.path() / "pipe";
   ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
@@ -144,7 +144,7 @@ TEST(SampleReaderTest, MissingFiles) {
 TEST(SampleReaderTest, PackedFilesAreNamed) {
   TemporaryFolder folder;
   const path packed = folder.write("a.jsonl.gz", "\x1f\x8b\x08 and more");
-  EXPECT_THAT(problem({packed}), HasSubstr("65: The data file " + packed.string() + " is a gzip file"));
+  EXPECT_THAT(problem({packed}), HasSubstr("65: the data file " + packed.string() + " is a gzip file"));
   EXPECT_THAT(problem({folder.write("b.parquet", "PAR1....")}), HasSubstr("is a Parquet file"));
 }
 

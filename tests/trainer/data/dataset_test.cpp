@@ -136,7 +136,7 @@ TEST_F(DatasetTest, DropsWhatHasNothingToSupervise) {
 
 TEST_F(DatasetTest, BadInputEachWithItsSentence) {
   options_.files = {folder_.write("a.jsonl", R"({"messages": [{"role": "user", "content": "a"}]})")};
-  EXPECT_THAT(problem(), HasSubstr("65: There is nothing to supervise in"));
+  EXPECT_THAT(problem(), HasSubstr("65: there is nothing to supervise in"));
   options_.files = {folder_.write("a.jsonl", ""), folder_.write("b.jsonl", chat("a", "b"))};
   EXPECT_THAT(problem(), HasSubstr("a.jsonl holds no samples"));
   options_.files = {folder_.write("a.jsonl", chat("a", "b") + "{\"messages\": [}\n")};
@@ -150,9 +150,9 @@ TEST_F(DatasetTest, BadInputEachWithItsSentence) {
       folder_.write("a.jsonl", chat("a", "b") + R"({"messages": [{"role": "boss", "content": "a"}]})")};
   EXPECT_THAT(problem(), HasSubstr("a.jsonl:2: turn 1 has the unknown role \"boss\""));
   options_.files = {folder_.path() / "none.jsonl"};
-  EXPECT_THAT(problem(), HasSubstr("66: The data file"));
+  EXPECT_THAT(problem(), HasSubstr("66: the data file"));
   options_.files = {};
-  EXPECT_THAT(problem(), HasSubstr("64: No data file"));
+  EXPECT_THAT(problem(), HasSubstr("64: no data file"));
   options_.files = {folder_.write("a.jsonl", chat("a", "b"))};
   options_.sequence_length = 1;
   EXPECT_THAT(problem(), HasSubstr("64: --sequence-length"));
@@ -245,7 +245,7 @@ TEST_F(DatasetTest, OneRanksFailureIsThrownOnAll) {
     EXPECT_THAT(load_on_ranks(world_size, 2), ::testing::Each(HasSubstr("agreed 65: ")));
   }
   options_.files = {folder_.write("a.jsonl", "")};
-  EXPECT_THAT(load_on_ranks(2), ::testing::Each(HasSubstr("agreed 65: The data file")));
+  EXPECT_THAT(load_on_ranks(2), ::testing::Each(HasSubstr("agreed 65: the data file")));
 }
 
 TEST_F(DatasetTest, TheFirstOfSeveralFailuresCounts) {
@@ -277,7 +277,7 @@ TEST_F(DatasetTest, RanksThatSeeOtherFilesAreTold) {
           fmt::format("{}: {}", static_cast<int>(error.code()), error.what());
     }
   });
-  EXPECT_THAT(results, ::testing::Each(HasSubstr("69: Ranks see different data: ")));
+  EXPECT_THAT(results, ::testing::Each(HasSubstr("69: ranks see different data: ")));
 }
 
 TEST_F(DatasetTest, ReportsProgress) {
