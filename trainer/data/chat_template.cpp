@@ -5,8 +5,8 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "trainer/data/jinja/unicode_space.h"
 #include "trainer/data/template_recognition.h"
-#include "trainer/data/unicode_space.h"
 
 namespace autoglm {
 namespace {

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cctype>
 
-#include "trainer/data/unicode_space.h"
+#include "trainer/data/jinja/unicode_space.h"
 
 namespace autoglm::jinja {
 namespace {

@@ -6,8 +6,8 @@
 #include <array>
 #include <cctype>
 
+#include "trainer/data/jinja/unicode_space.h"
 #include "trainer/data/jinja/value.h"
-#include "trainer/data/unicode_space.h"
 
 namespace autoglm::jinja {
 namespace {

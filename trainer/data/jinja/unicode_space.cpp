@@ -1,4 +1,4 @@
-#include "trainer/data/unicode_space.h"
+#include "trainer/data/jinja/unicode_space.h"
 
 #include <algorithm>
 #include <array>
