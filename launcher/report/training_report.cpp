@@ -10,7 +10,6 @@
 namespace autoglm {
 namespace {
 
-constexpr const char* kMetricsName = "metrics.jsonl";
 
 nlohmann::ordered_json to_json(const MemoryEvent& event) {
   return {{"event", "out_of_memory"},
