@@ -25,7 +25,7 @@ std::exception_ptr catch_failure(Work work) {
     return nullptr;
   } catch (const std::bad_alloc&) {
     return std::make_exception_ptr(
-        Error(ExitCode::does_not_fit, "There is not enough host memory to hold the data set."));
+        Error(ExitCode::does_not_fit, "there is not enough host memory to hold the data set"));
   } catch (...) {
     return std::current_exception();
   }

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "trainer/data/tokenizer/utf8.h"
@@ -14,6 +15,14 @@ std::string quote(std::string_view text) {
   const nlohmann::json cut = std::string(text.substr(0, kLongest));
   const std::string out = cut.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   return text.size() > kLongest ? out + "..." : out;
+}
+
+bool Field::is_null() const {
+  return value_->is_null();
+}
+
+bool Field::is_object() const {
+  return value_->is_object();
 }
 
 void Field::refuse(const std::string& problem) const {

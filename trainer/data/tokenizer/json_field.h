@@ -3,7 +3,7 @@
 
 #include <cstdint>
 #include <initializer_list>
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -21,8 +21,8 @@ class Field {
       : value_(&value), path_(std::move(path)), file_(file) {}
 
   const std::string& path() const { return path_; }
-  bool is_null() const { return value_->is_null(); }
-  bool is_object() const { return value_->is_object(); }
+  bool is_null() const;
+  bool is_object() const;
 
   // "FILE: field 'PATH' PROBLEM".
   [[noreturn]] void refuse(const std::string& problem) const;
