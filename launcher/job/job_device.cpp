@@ -8,7 +8,6 @@
 #include "base/math.h"
 #include "base/units.h"
 #include "launcher/planner/configs_folder.h"
-#include "launcher/planner/probe.h"
 #include "launcher/planner/rates.h"
 #include "sharding/agree.h"
 #include "sharding/memory/job_memory.h"
@@ -20,22 +19,6 @@ namespace {
 constexpr std::int64_t kKernelBytes = std::int64_t{512} << 20;
 // A context takes less on all devices.
 constexpr std::int64_t kLargestContext = std::int64_t{1} << 30;
-
-// Of a device without a profile: a small one, so that offloading is not taken for cheap.
-Rates unknown_cuda_rates() {
-  Rates rates;
-  rates.matrix_flops = 5e13;
-  rates.peak_flops = 1e14;
-  rates.matrix_half_tokens = 128;
-  rates.memory_bandwidth = 5e11;
-  rates.host_link_bandwidth = 1e10;
-  rates.host_memory_bandwidth = 5e10;
-  rates.link_bandwidth = 1e10;
-  rates.link_latency = 2e-5;
-  rates.overlap = 0.9;
-  rates.block_overhead = 1e-4;
-  return rates;
-}
 
 void check_memory_limit(std::int64_t limit) {
   if (limit < (std::int64_t{1} << 20)) {

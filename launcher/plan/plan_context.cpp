@@ -10,6 +10,7 @@
 #include "base/math.h"
 #include "launcher/options/strategy_options.h"
 #include "launcher/planner/model_catalog.h"
+#include "launcher/planner/rates.h"
 
 namespace autoglm {
 namespace {

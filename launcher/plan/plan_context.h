@@ -9,7 +9,6 @@
 #include "launcher/plan/plan_options.h"
 #include "launcher/planner/changes.h"
 #include "launcher/planner/hardware.h"
-#include "launcher/planner/rates.h"
 
 namespace autoglm {
 
@@ -23,7 +22,6 @@ struct PlanContext {
   ClusterShape shape;
   std::optional<std::int64_t> host_memory;  // bytes of a node
   std::int64_t inference_context = 0;       // tokens
-  bool color = false;
 
   // What one rank among so many may use; beyond the asked-for number, nodes are filled.
   MemoryBudget budget(int ranks) const;

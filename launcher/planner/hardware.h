@@ -11,6 +11,8 @@
 #include <string_view>
 #include <vector>
 
+#include "base/math.h"
+
 namespace autoglm {
 
 // A way between devices or nodes.
@@ -58,6 +60,13 @@ struct HardwareProfile {
   std::optional<std::int64_t> host_memory_bytes;  // of a node; none: unknown
   double host_memory_bandwidth = 0;               // bytes per second of a node
   FixedDeviceBytes fixed_device_bytes;
+};
+
+// Ranks on nodes of one kind.
+struct ClusterShape {
+  int ranks = 1;
+  int nodes = 1;
+  int ranks_per_node() const { return divide_up(ranks, nodes); }
 };
 
 // Reads every profile of a folder (*.json), by memory and then by name. Throws Error(bad_data) that names

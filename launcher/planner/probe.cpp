@@ -137,7 +137,7 @@ ProbeResult probe_rates(const MemoryQuestion& question, at::Device device, const
   }
   // One rank's work of one layer with a short row and no head to speak of.
   const auto parameters = layer.parameters;
-  const double optimizer_bytes = 28 * parameters;
+  const double optimizer_bytes = kAdamWBytes * parameters;
   result.rates.memory_bandwidth = optimizer_bytes / std::max(slowest.optimizer, 1e-9);
   result.rates.host_memory_bandwidth =
       device.is_cpu() ? result.rates.memory_bandwidth : guess.host_memory_bandwidth;
@@ -151,21 +151,6 @@ ProbeResult probe_rates(const MemoryQuestion& question, at::Device device, const
     result.rates.link_bandwidth = bytes / std::max(slowest.ring - guess.link_latency, 1e-9);
   }
   return result;
-}
-
-Rates guessed_cpu_rates() {
-  Rates rates;
-  rates.matrix_flops = 7e10;
-  rates.peak_flops = 1e11;
-  rates.memory_bandwidth = 1e10;
-  rates.host_link_bandwidth = 5e9;
-  rates.host_memory_bandwidth = 1e10;
-  rates.link_bandwidth = 3e9;
-  rates.link_latency = 5e-5;
-  // Communication runs on the cores that compute.
-  rates.overlap = 0;
-  rates.block_overhead = 1e-4;
-  return rates;
 }
 
 std::int64_t resident_bytes() {

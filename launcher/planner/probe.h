@@ -21,9 +21,6 @@ struct ProbeResult {
 ProbeResult probe_rates(const MemoryQuestion& question, at::Device device, const Rates& guess,
                         Communicator& communicator);
 
-// Of a CPU core or so; the probe corrects them.
-Rates guessed_cpu_rates();
-
 // Resident memory of this process now, from the kernel.
 std::int64_t resident_bytes();
 

@@ -2,14 +2,9 @@
 
 #include <algorithm>
 
-#include "sharding/cuda/cublas_workspace.h"
-
 namespace autoglm {
 namespace {
 
-constexpr std::int64_t kGibibyte = std::int64_t{1} << 30;
-constexpr std::int64_t kSystemBytes = 4 * kGibibyte;
-constexpr std::int64_t kProcessBytes = kGibibyte;
 // Products of fewer rows leave part of a large GPU idle.
 constexpr double kHalfTokens = 128;
 // Collectives take a few multiprocessors and some of the memory's bandwidth from compute.
@@ -38,22 +33,34 @@ Rates rates_of(const HardwareProfile& profile, const ClusterShape& shape, const 
   return rates;
 }
 
-std::int64_t fixed_bytes(const HardwareProfile& profile, int ranks) {
-  const FixedDeviceBytes& fixed = profile.fixed_device_bytes;
-  // The workspace is in what is rehearsed already; only the rest of the figure is outside of the arena.
-  const std::int64_t handles = std::max<std::int64_t>(0, fixed.cublas - kCublasWorkspaceBytes);
-  return fixed.context + handles + (ranks > 1 ? fixed.nccl : 0);
+Rates guessed_cpu_rates() {
+  Rates rates;
+  rates.matrix_flops = 7e10;
+  rates.peak_flops = 1e11;
+  rates.memory_bandwidth = 1e10;
+  rates.host_link_bandwidth = 5e9;
+  rates.host_memory_bandwidth = 1e10;
+  rates.link_bandwidth = 3e9;
+  rates.link_latency = 5e-5;
+  // Communication runs on the cores that compute.
+  rates.overlap = 0;
+  rates.block_overhead = 1e-4;
+  return rates;
 }
 
-MemoryBudget budget_of(const HardwareProfile& profile, const ClusterShape& shape,
-                       std::optional<std::int64_t> host_memory) {
-  MemoryBudget budget;
-  budget.device = profile.memory_bytes - fixed_bytes(profile, shape.ranks);
-  if (host_memory) {
-    budget.host =
-        std::max<std::int64_t>(0, (*host_memory - kSystemBytes) / shape.ranks_per_node() - kProcessBytes);
-  }
-  return budget;
+Rates unknown_cuda_rates() {
+  Rates rates;
+  rates.matrix_flops = 5e13;
+  rates.peak_flops = 1e14;
+  rates.matrix_half_tokens = 128;
+  rates.memory_bandwidth = 5e11;
+  rates.host_link_bandwidth = 1e10;
+  rates.host_memory_bandwidth = 5e10;
+  rates.link_bandwidth = 1e10;
+  rates.link_latency = 2e-5;
+  rates.overlap = 0.9;
+  rates.block_overhead = 1e-4;
+  return rates;
 }
 
 }  // namespace autoglm

@@ -1,34 +1,34 @@
-// Speeds and budgets of a device that is known from its profile alone.
+// How fast a device and its links are, before a probe has measured them.
 #pragma once
 
-#include <cstdint>
-#include <optional>
-
-#include "base/math.h"
+#include "base/dtype.h"
 #include "launcher/planner/hardware.h"
-#include "launcher/planner/search.h"
 
 namespace autoglm {
 
-// Ranks on nodes of one kind.
-struct ClusterShape {
-  int ranks = 1;
-  int nodes = 1;
-  int ranks_per_node() const { return divide_up(ranks, nodes); }
+// Speeds of one rank's device and of what connects it. Bytes and operations per second.
+struct Rates {
+  double matrix_flops = 0;           // that matrix products of the training precision reach
+  double peak_flops = 0;             // of the data sheet, for MFU
+  double matrix_half_tokens = 0;     // rows of a product at which it reaches half of that speed
+  double memory_bandwidth = 0;       // elementwise work and the optimizer on the device
+  double host_link_bandwidth = 0;    // between device and host, each way
+  double host_memory_bandwidth = 0;  // this rank's share, for the optimizer on the host
+  double link_bandwidth = 0;         // that a ring reaches per rank
+  double link_latency = 0;           // seconds until a collective begins to move bytes
+  double overlap = 1;                // share of communication that can hide behind compute
+  double block_overhead = 0;         // seconds of a block's pass beyond the arithmetic
 };
 
-// `between_nodes` counts where there are several. A ring passes every link once, so the slowest sets the
-// pace.
+// Of a device that is known from its profile. `between_nodes` counts where there are several nodes. A ring passes
+// every link once, so the slowest sets the pace.
 Rates rates_of(const HardwareProfile& profile, const ClusterShape& shape, const LinkProfile& between_nodes,
                Precision precision);
 
-// What is left for tensors on one rank: of the device without context, NCCL and cuBLAS; of the host's memory
-// its share without the system (4 GiB of a node) and the process (1 GiB of a rank). `host_memory` is a
-// node's.
-MemoryBudget budget_of(const HardwareProfile& profile, const ClusterShape& shape,
-                       std::optional<std::int64_t> host_memory);
+// Of a CPU core or so; the probe corrects them.
+Rates guessed_cpu_rates();
 
-// Bytes of the device that tensors cannot have.
-std::int64_t fixed_bytes(const HardwareProfile& profile, int ranks);
+// Of a CUDA device without a profile: a small one, so that offloading is not taken for cheap.
+Rates unknown_cuda_rates();
 
 }  // namespace autoglm

@@ -10,18 +10,12 @@
 #include <utility>
 #include <vector>
 
+#include "launcher/planner/memory_budget.h"
 #include "launcher/planner/memory_model.h"
 #include "launcher/planner/strategy_space.h"
 #include "launcher/planner/time_model.h"
 
 namespace autoglm {
-
-// Bytes that one rank may use.
-struct MemoryBudget {
-  std::int64_t device = 0;
-  std::optional<std::int64_t> host;  // none: unknown, taken as enough
-  bool shared = false;               // both pools come out of `device`, as on a CPU
-};
 
 struct Candidate {
   Strategy strategy;

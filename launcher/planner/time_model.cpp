@@ -11,9 +11,6 @@ namespace {
 // gradients in the backward pass.
 constexpr double kForwardPasses = 2;
 constexpr double kBackwardPasses = 3;
-// Bytes per parameter that AdamW reads and writes: gradient 4, master or remainder and weight 4, moments 8,
-// all but the gradient twice.
-constexpr double kOptimizerBytes = 28;
 // Logits are written, read for the maximum and the sum, and replaced by their gradient, in fp32.
 constexpr double kHeadBytesPerLogit = 16;
 
@@ -171,8 +168,8 @@ double TimeModel::optimizer_seconds(const Strategy& strategy) const {
   const double on_host = mine * strategy.offload_optimizer;
   const auto width = static_cast<double>(working_bytes(memory_.question().precision));
   const bool weights_on_host = strategy.weights == WeightSourceKind::host;
-  const double device = (mine - on_host) * kOptimizerBytes / rates_.memory_bandwidth;
-  const double host = on_host * kOptimizerBytes / rates_.host_memory_bandwidth;
+  const double device = (mine - on_host) * kAdamWBytes / rates_.memory_bandwidth;
+  const double host = on_host * kAdamWBytes / rates_.host_memory_bandwidth;
   // Where weight and state lie apart, the weight travels both ways.
   const double crossing = weights_on_host ? mine - on_host : on_host;
   const double link = crossing * width / rates_.host_link_bandwidth;

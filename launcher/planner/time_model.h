@@ -6,23 +6,14 @@
 #include <vector>
 
 #include "launcher/planner/memory_model.h"
+#include "launcher/planner/rates.h"
 #include "sharding/strategy.h"
 
 namespace autoglm {
 
-// Speeds of one rank's device and of what connects it. Bytes and operations per second.
-struct Rates {
-  double matrix_flops = 0;           // that matrix products of the training precision reach
-  double peak_flops = 0;             // of the data sheet, for MFU
-  double matrix_half_tokens = 0;     // rows of a product at which it reaches half of that speed
-  double memory_bandwidth = 0;       // elementwise work and the optimizer on the device
-  double host_link_bandwidth = 0;    // between device and host, each way
-  double host_memory_bandwidth = 0;  // this rank's share, for the optimizer on the host
-  double link_bandwidth = 0;         // that a ring reaches per rank
-  double link_latency = 0;           // seconds until a collective begins to move bytes
-  double overlap = 1;                // share of communication that can hide behind compute
-  double block_overhead = 0;         // seconds of a block's pass beyond the arithmetic
-};
+// Bytes per parameter that AdamW reads and writes: gradient 4, master or remainder and weight 4, moments 8, all
+// but the gradient twice.
+inline constexpr double kAdamWBytes = 28;
 
 // Seconds of one optimizer step.
 struct StepTime {

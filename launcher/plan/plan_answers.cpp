@@ -1,0 +1,114 @@
+#include "launcher/plan/plan_answers.h"
+
+#include <fmt/format.h>
+
+#include "launcher/planner/model_catalog.h"
+#include "launcher/planner/plan_text.h"
+
+namespace autoglm {
+namespace {
+
+constexpr std::int64_t kGigabyte = 1'000'000'000;
+
+Search make_search(const PlanContext& context, const PlanWish& wish, MemoryModel& memory,
+                   const StrategyPins& pins) {
+  return Search(memory, wish.rates, pins, wish.global_batch, wish.budget(context.shape.ranks));
+}
+
+// Of cards sold with so many GB, where a profile tells; else the number itself.
+std::int64_t bytes_of_tier(const PlanContext& context, std::int64_t gigabytes) {
+  const auto known = context.sold_memories.find(gigabytes);
+  return known != context.sold_memories.end() ? known->second : gigabytes * kGigabyte;
+}
+
+Tier plan_tier(PlanContext context, std::int64_t gigabytes, const AdapterEstimate& adapters,
+               MemoryModel& memory) {
+  context.hardware.memory_bytes = bytes_of_tier(context, gigabytes);
+  const PlanWish wish = context.wish();
+  StrategyPins without_host = context.options.pins;
+  without_host.offload_optimizer = 0;
+  without_host.offload_activations = 0;
+  Search plain = make_search(context, wish, memory, without_host);
+  plain.restrict_to([](const Strategy& one) { return one.weights != WeightSourceKind::host; });
+  Tier tier;
+  tier.gigabytes = gigabytes;
+  tier.plain = plain.run();
+  tier.offloaded = make_search(context, wish, memory, context.options.pins).run();
+  const std::int64_t free = context.budget(1).device;
+  tier.lora_fits = adapters.lora <= free;
+  tier.qlora_fits = adapters.qlora <= free;
+  return tier;
+}
+
+}  // namespace
+
+TrainingAnswer::TrainingAnswer(const PlanContext& context)
+    : context_(context),
+      wish_(context.wish()),
+      memory_(context.question()),
+      search_(make_search(context, wish_, memory_, context.options.pins)),
+      plan_(search_.run()) {}
+
+std::string TrainingAnswer::why_nothing_fits() const {
+  return autoglm::why_nothing_fits(search_, context_.options.pins, wish_);
+}
+
+bool TrainingAnswer::is_chosen(const Candidate& one) const {
+  return schedule_text(one.strategy) == schedule_text(plan_->chosen.strategy);
+}
+
+std::vector<OptIn> TrainingAnswer::opt_ins() {
+  return autoglm::opt_ins(memory_, context_.options.pins, wish_);
+}
+
+Candidate TrainingAnswer::with_twice_the_micro_batch() {
+  Strategy larger = plan_->chosen.strategy;
+  larger.micro_batch *= 2;
+  return search_.judge_closely(larger);
+}
+
+Candidate TrainingAnswer::with_twice_the_row_length() const {
+  MemoryQuestion longer = context_.question();
+  longer.row_length *= 2;
+  MemoryModel memory(longer);
+  return make_search(context_, wish_, memory, context_.options.pins).judge_closely(plan_->chosen.strategy);
+}
+
+double TrainingAnswer::tokens_per_second(const Candidate& one) const {
+  return autoglm::tokens_per_second(one, memory_.question(), wish_.global_batch);
+}
+
+double TrainingAnswer::model_flops_utilization(const Candidate& one) {
+  return search_.times().model_flops_utilization(tokens_per_second(one) / context_.shape.ranks);
+}
+
+TiersAnswer answer_tiers(const PlanContext& context) {
+  MemoryModel memory(context.question());
+  TiersAnswer answer{context, estimate_adapters(memory), {}};
+  for (const std::int64_t gigabytes : context.options.memory_tiers)
+    answer.tiers.push_back(plan_tier(context, gigabytes, answer.adapters, memory));
+  return answer;
+}
+
+InferenceAnswer answer_inference(const PlanContext& context) {
+  return {context, estimate_inference(context.model, context.options.batch, context.inference_context)};
+}
+
+bool InferenceAnswer::fits(const InferenceEstimate& one) const {
+  return one.total() <= context.budget(1).device;
+}
+
+NamesAnswer answer_names(const std::filesystem::path& configs) {
+  return {ModelCatalog(configs / "models").names(), load_hardware_profiles(configs / "hardware"),
+          load_links(configs / "links.json")};
+}
+
+std::string schedule_text(const Strategy& strategy) {
+  return fmt::format("micro-batch {}, {}", strategy.micro_batch, describe_strategy(strategy));
+}
+
+const char* ends_of(const LinkProfile& link) {
+  return link.between == LinkProfile::Between::nodes ? "nodes" : "devices";
+}
+
+}  // namespace autoglm

@@ -1,0 +1,26 @@
+// How many bytes a rank may use.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "launcher/planner/hardware.h"
+
+namespace autoglm {
+
+struct MemoryBudget {
+  std::int64_t device = 0;
+  std::optional<std::int64_t> host;  // none: unknown, taken as enough
+  bool shared = false;               // both pools come out of `device`, as on a CPU
+};
+
+// What is left for tensors on one rank: of the device without context, NCCL and cuBLAS; of the host's memory
+// its share without the system (4 GiB of a node) and the process (1 GiB of a rank). `host_memory` is a
+// node's.
+MemoryBudget budget_of(const HardwareProfile& profile, const ClusterShape& shape,
+                       std::optional<std::int64_t> host_memory);
+
+// Bytes of the device that tensors cannot have.
+std::int64_t fixed_bytes(const HardwareProfile& profile, int ranks);
+
+}  // namespace autoglm
