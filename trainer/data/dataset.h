@@ -9,7 +9,6 @@
 #include <string>
 #include <vector>
 
-#include "sharding/communicator.h"
 #include "trainer/data/chat_template.h"
 #include "trainer/data/data_options.h"
 #include "trainer/data/dataset_part.h"
@@ -18,6 +17,8 @@
 #include "trainer/data/tokenizer/tokenizer.h"
 
 namespace autoglm {
+
+class Communicator;
 
 // How the data is loaded. Each rank reads its share of the bytes, with `num_threads` threads.
 struct LoadContext {
