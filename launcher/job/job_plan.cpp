@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "base/units.h"
+#include "launcher/planner/candidate_json.h"
 #include "launcher/planner/changes.h"
-#include "launcher/planner/plan_text.h"
 #include "sharding/agree.h"
 #include "sharding/memory/host_memory.h"
 #include "sharding/memory/job_memory.h"

@@ -2,8 +2,11 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
+#include "base/units.h"
+#include "launcher/planner/candidate_json.h"
 #include "launcher/planner/model_catalog.h"
-#include "launcher/planner/plan_text.h"
 
 namespace autoglm {
 namespace {
@@ -38,6 +41,16 @@ Tier plan_tier(PlanContext context, std::int64_t gigabytes, const AdapterEstimat
   tier.lora_fits = adapters.lora <= free;
   tier.qlora_fits = adapters.qlora <= free;
   return tier;
+}
+
+// The kind of time in which `other` loses most.
+std::string_view slowest_part(const StepTime& other, const StepTime& chosen) {
+  const std::pair<double, std::string_view> parts[] = {
+      {other.compute - chosen.compute, "smaller micro-batches"},
+      {other.recompute - chosen.recompute, "recompute"},
+      {other.exposed - chosen.exposed, "communication and transfers"},
+      {other.optimizer - chosen.optimizer, "the optimizer's step"}};
+  return std::max_element(std::begin(parts), std::end(parts))->second;
 }
 
 }  // namespace
@@ -105,6 +118,22 @@ NamesAnswer answer_names(const std::filesystem::path& configs) {
 
 std::string schedule_text(const Strategy& strategy) {
   return fmt::format("micro-batch {}, {}", strategy.micro_batch, describe_strategy(strategy));
+}
+
+std::string reason_lost(const Candidate& other, const Candidate& chosen) {
+  if (other.device_missing > 0)
+    return fmt::format(
+        "needs {} more on the device ({}){}", format_bytes(other.device_missing),
+        phase_name(other.price.device_phase),
+        other.host_missing > 0 ? fmt::format(" and {} on the host", format_bytes(other.host_missing)) : "");
+  if (other.host_missing > 0)
+    return fmt::format("needs {} more on the host", format_bytes(other.host_missing));
+  const double slower = other.time.total() / chosen.time.total() - 1;
+  if (slower <= -0.005)
+    return fmt::format("{:.0f} % faster, and leans more on the host", std::max(1.0, -100 * slower));
+  if (slower < 0.005) return "as fast, and needs more memory";
+  return fmt::format("{:.0f} % slower: {}", std::max(1.0, 100 * slower),
+                     slowest_part(other.time, chosen.time));
 }
 
 const char* ends_of(const LinkProfile& link) {

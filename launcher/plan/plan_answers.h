@@ -80,6 +80,9 @@ NamesAnswer answer_names(const std::filesystem::path& configs);
 // "micro-batch 4, zero2, ...".
 std::string schedule_text(const Strategy& strategy);
 
+// Why `other` lost against the choice: "needs 3.1 GiB more", "7 % slower: recompute", ...
+std::string reason_lost(const Candidate& other, const Candidate& chosen);
+
 // "devices" or "nodes".
 const char* ends_of(const LinkProfile& link);
 

@@ -3,7 +3,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "launcher/planner/plan_text.h"
+#include "launcher/planner/candidate_json.h"
 
 namespace autoglm {
 namespace {

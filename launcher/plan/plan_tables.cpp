@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "base/units.h"
-#include "launcher/planner/plan_text.h"
+#include "launcher/planner/candidate_json.h"
 #include "trainer/models/model.h"
 
 namespace autoglm {

@@ -1,11 +1,9 @@
 #include "launcher/planner/probe.h"
 
 #include <ATen/ops/zeros.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
-#include <fstream>
 
 #include "sharding/agree.h"
 #include "sharding/memory/category.h"
@@ -151,13 +149,6 @@ ProbeResult probe_rates(const MemoryQuestion& question, at::Device device, const
     result.rates.link_bandwidth = bytes / std::max(slowest.ring - guess.link_latency, 1e-9);
   }
   return result;
-}
-
-std::int64_t resident_bytes() {
-  std::ifstream statm("/proc/self/statm");
-  std::int64_t size = 0, resident = 0;
-  statm >> size >> resident;
-  return resident * sysconf(_SC_PAGESIZE);
 }
 
 }  // namespace autoglm

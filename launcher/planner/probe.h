@@ -21,7 +21,4 @@ struct ProbeResult {
 ProbeResult probe_rates(const MemoryQuestion& question, at::Device device, const Rates& guess,
                         Communicator& communicator);
 
-// Resident memory of this process now, from the kernel.
-std::int64_t resident_bytes();
-
 }  // namespace autoglm

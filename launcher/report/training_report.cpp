@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "launcher/planner/plan_text.h"
+#include "launcher/planner/candidate_json.h"
 #include "launcher/report/build_info.h"
 #include "launcher/report/progress.h"
 #include "sharding/memory/job_memory.h"

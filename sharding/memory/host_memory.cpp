@@ -39,4 +39,11 @@ std::int64_t host_addresses() {
   return 2 * host_memory_limit();
 }
 
+std::int64_t resident_bytes() {
+  std::ifstream statm("/proc/self/statm");
+  std::int64_t size = 0, resident = 0;
+  statm >> size >> resident;
+  return resident * sysconf(_SC_PAGESIZE);
+}
+
 }  // namespace autoglm

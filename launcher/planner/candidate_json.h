@@ -1,8 +1,7 @@
-// Plans as a person and a program read them.
+// A candidate of the search as programs read it.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
-#include <string>
 
 #include "launcher/planner/search.h"
 
@@ -21,8 +20,5 @@ nlohmann::ordered_json to_json(const Candidate& candidate, const MemoryQuestion&
 
 // What a peak consisted of: categories that hold nothing are left out.
 nlohmann::ordered_json bytes_by_category(const MemoryUse& use);
-
-// Why `other` lost against the choice: "needs 3.1 GiB more", "7 % slower: recompute", ...
-std::string reason_lost(const Candidate& other, const Candidate& chosen);
 
 }  // namespace autoglm

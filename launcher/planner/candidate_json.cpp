@@ -1,27 +1,8 @@
-#include "launcher/planner/plan_text.h"
+#include "launcher/planner/candidate_json.h"
 
-#include <fmt/format.h>
-
-#include <algorithm>
 #include <nlohmann/json.hpp>
-#include <vector>
-
-#include "base/units.h"
 
 namespace autoglm {
-namespace {
-
-// The kind of time in which `other` loses most.
-std::string_view slowest_part(const StepTime& other, const StepTime& chosen) {
-  const std::pair<double, std::string_view> parts[] = {
-      {other.compute - chosen.compute, "smaller micro-batches"},
-      {other.recompute - chosen.recompute, "recompute"},
-      {other.exposed - chosen.exposed, "communication and transfers"},
-      {other.optimizer - chosen.optimizer, "the optimizer's step"}};
-  return std::max_element(std::begin(parts), std::end(parts))->second;
-}
-
-}  // namespace
 
 double tokens_per_second(const Candidate& candidate, const MemoryQuestion& question,
                          std::int64_t global_batch) {
@@ -69,22 +50,6 @@ nlohmann::ordered_json to_json(const Candidate& candidate, const MemoryQuestion&
                                  {"optimizer", candidate.time.optimizer}};
   object["estimated_tokens_per_second"] = tokens_per_second(candidate, question, global_batch);
   return object;
-}
-
-std::string reason_lost(const Candidate& other, const Candidate& chosen) {
-  if (other.device_missing > 0)
-    return fmt::format(
-        "needs {} more on the device ({}){}", format_bytes(other.device_missing),
-        phase_name(other.price.device_phase),
-        other.host_missing > 0 ? fmt::format(" and {} on the host", format_bytes(other.host_missing)) : "");
-  if (other.host_missing > 0)
-    return fmt::format("needs {} more on the host", format_bytes(other.host_missing));
-  const double slower = other.time.total() / chosen.time.total() - 1;
-  if (slower <= -0.005)
-    return fmt::format("{:.0f} % faster, and leans more on the host", std::max(1.0, -100 * slower));
-  if (slower < 0.005) return "as fast, and needs more memory";
-  return fmt::format("{:.0f} % slower: {}", std::max(1.0, 100 * slower),
-                     slowest_part(other.time, chosen.time));
 }
 
 }  // namespace autoglm
