@@ -96,23 +96,19 @@ void cross_entropy(Buffers& buffers, std::span<const std::int32_t> targets, floa
                    std::span<double> losses) {
   const auto& math = simd::float_kernels();
   const std::int64_t n = buffers.vocabulary;
-  at::parallel_for(0, static_cast<std::int64_t>(targets.size()), 4,
-                   [&](std::int64_t begin, std::int64_t end) {
-                     for (std::int64_t i = begin; i < end; ++i) {
-                       float* line = write_pointer<float>(buffers.logits) + i * n;
-                       const std::int32_t target = targets[static_cast<std::size_t>(i)];
-                       AUTOGLM_CHECK(target >= 0 && target < n, "target {} of a vocabulary of {}", target, n);
-                       const float target_logit = line[target];
-                       const float largest = math.maximum(line, n);
-                       const float sum = math.exp_and_sum(line, n, 1.0f, largest);
-                       losses[static_cast<std::size_t>(i)] = static_cast<double>(largest) +
-                                                             std::log(static_cast<double>(sum)) -
-                                                             static_cast<double>(target_logit);
-                       if (!training) continue;
-                       math.scale(line, n, scale / sum);
-                       line[target] -= scale;
-                     }
-                   });
+  for_each_row(static_cast<std::int64_t>(targets.size()), 4, [&](std::int64_t i) {
+    float* line = write_pointer<float>(buffers.logits) + i * n;
+    const std::int32_t target = targets[static_cast<std::size_t>(i)];
+    AUTOGLM_CHECK(target >= 0 && target < n, "target {} of a vocabulary of {}", target, n);
+    const float target_logit = line[target];
+    const float largest = math.maximum(line, n);
+    const float sum = math.exp_and_sum(line, n, 1.0f, largest);
+    losses[static_cast<std::size_t>(i)] =
+        static_cast<double>(largest) + std::log(static_cast<double>(sum)) - static_cast<double>(target_logit);
+    if (!training) return;
+    math.scale(line, n, scale / sum);
+    line[target] -= scale;
+  });
 }
 
 template <typename T>
@@ -166,15 +162,8 @@ std::vector<std::int64_t> supervised_rows(const at::Tensor& targets) {
   return rows;
 }
 
-}  // namespace
-
-HeadResult head_loss(const at::Tensor& x, const at::Tensor& targets, const Head& head,
-                     std::int64_t chunk_tokens, float gradient_scale, bool training) {
-  const CategoryScope scope(MemoryCategory::head);
-  const at::NoGradGuard no_grad;
-  if (target_of(x) == Target::cuda) {
-    return head_loss_cuda(x, targets, head, chunk_tokens, gradient_scale, training);
-  }
+HeadResult head_loss_cpu(const at::Tensor& x, const at::Tensor& targets, const Head& head,
+                         std::int64_t chunk_tokens, float gradient_scale, bool training) {
   HeadResult result;
   if (training) {
     const CategoryScope activations(MemoryCategory::activations);
@@ -214,10 +203,7 @@ HeadResult head_loss(const at::Tensor& x, const at::Tensor& targets, const Head&
   return result;
 }
 
-at::Tensor head_logits(const at::Tensor& x, const Head& head) {
-  const CategoryScope scope(MemoryCategory::head);
-  const at::NoGradGuard no_grad;
-  if (target_of(x) == Target::cuda) return head_logits_cuda(x, head);
+at::Tensor head_logits_cpu(const at::Tensor& x, const Head& head) {
   Buffers buffers(x, x.size(0), *head.weight, false);
   const Features features(x, head);
   if (computes(x)) {
@@ -225,6 +211,21 @@ at::Tensor head_logits(const at::Tensor& x, const Head& head) {
                    buffers);
   }
   return buffers.logits;
+}
+
+}  // namespace
+
+HeadResult head_loss(const at::Tensor& x, const at::Tensor& targets, const Head& head,
+                     std::int64_t chunk_tokens, float gradient_scale, bool training) {
+  const CategoryScope scope(MemoryCategory::head);
+  const at::NoGradGuard no_grad;
+  return route(x, head_loss_cpu, head_loss_cuda)(x, targets, head, chunk_tokens, gradient_scale, training);
+}
+
+at::Tensor head_logits(const at::Tensor& x, const Head& head) {
+  const CategoryScope scope(MemoryCategory::head);
+  const at::NoGradGuard no_grad;
+  return route(x, head_logits_cpu, head_logits_cuda)(x, head);
 }
 
 }  // namespace autoglm::ops

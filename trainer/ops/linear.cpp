@@ -1,9 +1,8 @@
 #include "trainer/ops/linear.h"
 
-#include "trainer/ops/elementwise_cuda.h"
 #include "trainer/ops/graph.h"
 #include "trainer/ops/relu.h"
-#include "trainer/ops/target.h"
+#include "trainer/ops/swiglu.h"
 
 namespace autoglm::ops {
 namespace {
@@ -64,71 +63,6 @@ struct NormLinearNode final : Node {
   }
 };
 
-// Gate and up as rows with a stride, whether they lie in one tensor or in two.
-struct GateUp {
-  const at::Tensor* gate;
-  const at::Tensor* up;
-  std::int64_t rows;
-  std::int64_t width;
-  std::int64_t stride;
-  std::int64_t up_offset;
-
-  explicit GateUp(const std::vector<at::Tensor>& tensors)
-      : gate(&tensors.front()), up(&tensors.back()), rows(tensors.front().size(0)) {
-    const bool fused = tensors.size() == 1;
-    stride = tensors.front().size(1);
-    width = fused ? stride / 2 : stride;
-    up_offset = fused ? width : 0;
-  }
-};
-
-at::Tensor swiglu_forward(const std::vector<at::Tensor>& tensors) {
-  const GateUp in(tensors);
-  at::Tensor out = at::empty({in.rows, in.width}, in.gate->options());
-  if (!computes(out)) return out;
-  if (out.is_cuda()) {
-    swiglu_forward_cuda(tensors, out);
-    return out;
-  }
-  with_activation_type(out, [&](auto type) {
-    using T = decltype(type);
-    const auto& kernels = simd::activation_kernels<T>();
-    at::parallel_for(0, in.rows, 8, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t row = begin; row < end; ++row) {
-        kernels.swiglu(read_pointer<T>(*in.gate) + row * in.stride,
-                       read_pointer<T>(*in.up) + row * in.stride + in.up_offset,
-                       write_pointer<T>(out) + row * in.width, in.width);
-      }
-    });
-  });
-  return out;
-}
-
-std::vector<at::Tensor> swiglu_backward(const std::vector<at::Tensor>& tensors, const at::Tensor& dout) {
-  const GateUp in(tensors);
-  std::vector<at::Tensor> gradients;
-  for (const at::Tensor& tensor : tensors) gradients.push_back(at::empty_like(tensor));
-  if (!computes(dout)) return gradients;
-  if (dout.is_cuda()) {
-    swiglu_backward_cuda(tensors, dout, gradients);
-    return gradients;
-  }
-  with_activation_type(dout, [&](auto type) {
-    using T = decltype(type);
-    const auto& kernels = simd::activation_kernels<T>();
-    at::parallel_for(0, in.rows, 8, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t row = begin; row < end; ++row) {
-        const std::int64_t at = row * in.stride;
-        kernels.swiglu_backward(read_pointer<T>(*in.gate) + at, read_pointer<T>(*in.up) + at + in.up_offset,
-                                read_pointer<T>(dout) + row * in.width,
-                                write_pointer<T>(gradients.front()) + at,
-                                write_pointer<T>(gradients.back()) + at + in.up_offset, in.width);
-      }
-    });
-  });
-  return gradients;
-}
-
 struct ReluLinearNode final : Node {
   at::Tensor rectified;
   Projection projection;
@@ -151,7 +85,7 @@ struct SwigluLinearNode final : Node {
 
   variable_list apply(variable_list&& gradients) override {
     const std::vector<at::Tensor> dy = gradient_rows(gradients);
-    at::Tensor input = product.defined() ? product : swiglu_forward(gate_up);
+    at::Tensor input = product.defined() ? product : swiglu(gate_up);
     product.reset();
     const at::Tensor dproduct = project_backward(dy, input, {&projection, 1}, true);
     input.reset();
@@ -211,7 +145,7 @@ at::Tensor swiglu_linear(const std::vector<at::Tensor>& gate_up, const Projectio
   const at::NoGradGuard no_grad;
   std::vector<at::Tensor> flat;
   for (const at::Tensor& tensor : gate_up) flat.push_back(rows_of(tensor));
-  const at::Tensor product = swiglu_forward(flat);
+  const at::Tensor product = swiglu(flat);
   at::Tensor y = project(product, {&projection, 1})[0];
   y = y.view(with_last(gate_up.front().sizes(), y.size(1)));
   if (record) {

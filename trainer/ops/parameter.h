@@ -57,6 +57,9 @@ class Parameter {
     return gradient_;
   }
 
+  // The gradient, or an undefined tensor when frozen.
+  at::Tensor gradient_if_trainable() const { return trainable_ ? gradient() : at::Tensor(); }
+
   // Whether the weight can be read now.
   bool bound() const { return weight_.defined(); }
 

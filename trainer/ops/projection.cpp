@@ -1,5 +1,6 @@
 #include "trainer/ops/projection.h"
 
+#include "base/bf16.h"
 #include "sharding/memory/category.h"
 #include "trainer/ops/projection_cuda.h"
 #include "trainer/ops/target.h"
@@ -62,24 +63,19 @@ class Operands {
 void widen_rows(const simd::bf16_bits* from, std::int64_t from_stride, float* to, std::int64_t rows,
                 std::int64_t columns) {
   const auto& kernels = simd::activation_kernels<simd::bf16_bits>();
-  at::parallel_for(0, rows, std::max<std::int64_t>(1, 32768 / columns),
-                   [&](std::int64_t begin, std::int64_t end) {
-                     for (std::int64_t row = begin; row < end; ++row) {
-                       kernels.widen(from + row * from_stride, to + row * columns, columns);
-                     }
-                   });
+  for_each_row(rows, std::max<std::int64_t>(1, 32768 / columns), [&](std::int64_t row) {
+    kernels.widen(from + row * from_stride, to + row * columns, columns);
+  });
 }
 
 template <typename T>
 void add_bias(float* y, std::int64_t stride, const T* bias, std::int64_t rows, std::int64_t columns) {
-  at::parallel_for(0, rows, 64, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t row = begin; row < end; ++row) {
-      if constexpr (std::is_same_v<T, float>) {
-        simd::float_kernels().accumulate(bias, y + row * stride, columns);
-      } else {
-        for (std::int64_t column = 0; column < columns; ++column) {
-          y[row * stride + column] += std::bit_cast<float>(static_cast<std::uint32_t>(bias[column]) << 16);
-        }
+  for_each_row(rows, 64, [&](std::int64_t row) {
+    if constexpr (std::is_same_v<T, float>) {
+      simd::float_kernels().accumulate(bias, y + row * stride, columns);
+    } else {
+      for (std::int64_t column = 0; column < columns; ++column) {
+        y[row * stride + column] += widen_bf16(bias[column]);
       }
     }
   });
@@ -113,11 +109,9 @@ void project_bf16(const at::Tensor& x, std::span<const Projection> projections,
                    columns);
         }
         T* out = write_pointer<T>(outputs[i]) + row * n + column;
-        at::parallel_for(0, rows, std::max<std::int64_t>(1, 32768 / columns),
-                         [&](std::int64_t begin, std::int64_t end) {
-                           for (std::int64_t r = begin; r < end; ++r)
-                             kernels.narrow(operands.y() + r * columns, out + r * n, columns);
-                         });
+        for_each_row(rows, std::max<std::int64_t>(1, 32768 / columns), [&](std::int64_t r) {
+          kernels.narrow(operands.y() + r * columns, out + r * n, columns);
+        });
       }
     }
   }
@@ -136,7 +130,7 @@ void bias_backward(const at::Tensor& dy, Parameter& bias) {
         simd::float_kernels().accumulate(source + begin, gradient + begin, end - begin);
       } else {
         for (std::int64_t column = begin; column < end; ++column) {
-          gradient[column] += std::bit_cast<float>(static_cast<std::uint32_t>(source[column]) << 16);
+          gradient[column] += widen_bf16(source[column]);
         }
       }
     }
@@ -198,6 +192,38 @@ void backward_bf16(std::span<const at::Tensor> dy, const at::Tensor& x,
   }
 }
 
+void project_cpu(const at::Tensor& x, std::span<const Projection> projections,
+                 std::vector<at::Tensor>& outputs) {
+  const std::int64_t m = x.size(0), k = x.size(1);
+  const Tiles tiles(m, k, projections);
+  Operands operands(x, tiles.rows * k, tiles.columns * k, tiles.rows * tiles.columns);
+  if (!computes(x)) return;
+  if (operands.widens()) {
+    project_bf16(x, projections, outputs, tiles, operands);
+  } else {
+    for (std::size_t i = 0; i < projections.size(); ++i) project_fp32(x, projections[i], outputs[i]);
+  }
+}
+
+void project_backward_cpu(std::span<const at::Tensor> dy, const at::Tensor& x,
+                          std::span<const Projection> projections, at::Tensor& dx) {
+  const std::int64_t m = x.size(0), k = x.size(1);
+  const Tiles tiles(m, k, projections);
+  Operands operands(x, tiles.rows * k, tiles.columns * k, tiles.rows * tiles.columns);
+  const at::Tensor dx32 = operands.widens() && dx.defined() ? scratch(tiles.rows * k, x) : at::Tensor();
+  if (!computes(x)) return;
+  if (operands.widens()) {
+    backward_bf16(dy, x, projections, dx, dx32, tiles, operands);
+  } else {
+    backward_fp32(dy, x, projections, dx);
+  }
+  for (std::size_t i = 0; i < projections.size(); ++i) {
+    Parameter* bias = projections[i].bias;
+    if (bias == nullptr || !bias->trainable()) continue;
+    with_activation_type(x, [&](auto type) { bias_backward<decltype(type)>(dy[i], *bias); });
+  }
+}
+
 }  // namespace
 
 void gemm(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k, float alpha,
@@ -217,51 +243,20 @@ void gemm(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, st
 
 std::vector<at::Tensor> project(const at::Tensor& x_MK, std::span<const Projection> projections) {
   const at::Tensor x = x_MK.contiguous();
-  const std::int64_t m = x.size(0), k = x.size(1);
   std::vector<at::Tensor> outputs;
   for (const Projection& projection : projections) {
-    outputs.push_back(at::empty({m, out_features(projection)}, x.options()));
+    outputs.push_back(at::empty({x.size(0), out_features(projection)}, x.options()));
   }
-  if (target_of(x) == Target::cuda) {
-    if (computes(x)) project_cuda(x, projections, outputs);
-    return outputs;
-  }
-  const Tiles tiles(m, k, projections);
-  Operands operands(x, tiles.rows * k, tiles.columns * k, tiles.rows * tiles.columns);
-  if (!computes(x)) return outputs;
-  if (operands.widens()) {
-    project_bf16(x, projections, outputs, tiles, operands);
-  } else {
-    for (std::size_t i = 0; i < projections.size(); ++i) project_fp32(x, projections[i], outputs[i]);
-  }
+  route(x, project_cpu, project_cuda)(x, projections, outputs);
   return outputs;
 }
 
 at::Tensor project_backward(std::span<const at::Tensor> dy, const at::Tensor& x_MK,
                             std::span<const Projection> projections, bool want_dx) {
   const at::Tensor x = x_MK.contiguous();
-  const std::int64_t m = x.size(0), k = x.size(1);
   at::Tensor dx;
-  if (want_dx) dx = at::empty({m, k}, x.options());
-  if (target_of(x) == Target::cuda) {
-    project_backward_cuda(dy, x, projections, dx);
-  } else {
-    const Tiles tiles(m, k, projections);
-    Operands operands(x, tiles.rows * k, tiles.columns * k, tiles.rows * tiles.columns);
-    const at::Tensor dx32 = operands.widens() && want_dx ? scratch(tiles.rows * k, x) : at::Tensor();
-    if (computes(x)) {
-      if (operands.widens()) {
-        backward_bf16(dy, x, projections, dx, dx32, tiles, operands);
-      } else {
-        backward_fp32(dy, x, projections, dx);
-      }
-      for (std::size_t i = 0; i < projections.size(); ++i) {
-        Parameter* bias = projections[i].bias;
-        if (bias == nullptr || !bias->trainable()) continue;
-        with_activation_type(x, [&](auto type) { bias_backward<decltype(type)>(dy[i], *bias); });
-      }
-    }
-  }
+  if (want_dx) dx = at::empty({x.size(0), x.size(1)}, x.options());
+  route(x, project_backward_cpu, project_backward_cuda)(dy, x, projections, dx);
   if (!computes(x)) {
     for (const Projection& projection : projections) {
       if (projection.weight->trainable()) projection.weight->gradient();

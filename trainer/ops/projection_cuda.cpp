@@ -1,7 +1,7 @@
 #include "trainer/ops/projection_cuda.h"
 
 #include "sharding/memory/category.h"
-#include "trainer/ops/elementwise_cuda.h"
+#include "trainer/ops/column_sums_cuda.h"
 #include "trainer/ops/product_cuda.h"
 #include "trainer/ops/target.h"
 
@@ -47,6 +47,7 @@ void input_gradient(std::span<const at::Tensor> dy, std::span<const Projection> 
 
 void project_cuda(const at::Tensor& x, std::span<const Projection> projections,
                   std::vector<at::Tensor>& outputs) {
+  if (!computes(x)) return;
   for (std::size_t i = 0; i < projections.size(); ++i) {
     const at::Tensor weight = projections[i].weight->weight().t();
     if (projections[i].bias != nullptr) {

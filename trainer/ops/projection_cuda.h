@@ -1,5 +1,5 @@
-// The CUDA route of projection.h, with the same contract; also runs on host tensors. The backward allocates
-// its scratch space on meta tensors too and computes nothing there.
+// The CUDA route of projection.h, with the same contract; also runs on host tensors. On meta tensors it
+// allocates its scratch space and computes nothing.
 #pragma once
 
 #include <ATen/core/Tensor.h>

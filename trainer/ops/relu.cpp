@@ -1,6 +1,5 @@
 #include "trainer/ops/relu.h"
 
-#include "trainer/ops/elementwise_cuda.h"
 #include "trainer/ops/target.h"
 
 namespace autoglm::ops {
@@ -8,14 +7,7 @@ namespace {
 
 constexpr std::int64_t kReluGrain = 1 << 16;
 
-}  // namespace
-
-void relu_in_place(at::Tensor& x) {
-  if (!computes(x)) return;
-  if (x.is_cuda()) {
-    relu_cuda(x);
-    return;
-  }
+void relu_cpu(at::Tensor& x) {
   with_activation_type(x, [&](auto type) {
     using T = decltype(type);
     at::parallel_for(0, x.numel(), kReluGrain, [&](std::int64_t begin, std::int64_t end) {
@@ -24,12 +16,7 @@ void relu_in_place(at::Tensor& x) {
   });
 }
 
-void relu_backward_in_place(const at::Tensor& y, at::Tensor& dy) {
-  if (!computes(y)) return;
-  if (y.is_cuda()) {
-    relu_backward_cuda(y, dy);
-    return;
-  }
+void relu_backward_cpu(const at::Tensor& y, at::Tensor& dy) {
   with_activation_type(y, [&](auto type) {
     using T = decltype(type);
     at::parallel_for(0, y.numel(), kReluGrain, [&](std::int64_t begin, std::int64_t end) {
@@ -37,6 +24,16 @@ void relu_backward_in_place(const at::Tensor& y, at::Tensor& dy) {
                                                   end - begin);
     });
   });
+}
+
+}  // namespace
+
+void relu_in_place(at::Tensor& x) {
+  if (computes(x)) route(x, relu_cpu, relu_cuda)(x);
+}
+
+void relu_backward_in_place(const at::Tensor& y, at::Tensor& dy) {
+  if (computes(y)) route(y, relu_backward_cpu, relu_backward_cuda)(y, dy);
 }
 
 }  // namespace autoglm::ops

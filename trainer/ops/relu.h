@@ -11,4 +11,8 @@ void relu_in_place(at::Tensor& x);
 // dy = 0 where y, the result of relu_in_place, is not above 0. Both are contiguous and of one size.
 void relu_backward_in_place(const at::Tensor& y, at::Tensor& dy);
 
+// Their CUDA routes, which also run on host tensors.
+void relu_cuda(at::Tensor& x);
+void relu_backward_cuda(const at::Tensor& y, at::Tensor& dy);
+
 }  // namespace autoglm::ops

@@ -4,40 +4,37 @@
 
 #include "base/error.h"
 #include "sharding/memory/category.h"
-#include "trainer/ops/elementwise_cuda.h"
 #include "trainer/ops/graph.h"
 #include "trainer/ops/target.h"
 
 namespace autoglm::ops {
 namespace {
 
-at::Tensor rotate(const at::Tensor& x, const at::Tensor& positions, const RotaryTable& table, float sign) {
-  at::Tensor y = at::empty_like(x);
-  if (!computes(x)) return y;
-  if (x.is_cuda()) {
-    rotary_cuda(x, positions, table, sign, y);
-    return y;
-  }
+void rotary_cpu(const at::Tensor& x, const at::Tensor& positions, const RotaryTable& table, float sign,
+                at::Tensor& y) {
   const std::int64_t tokens = x.size(0) * x.size(1), heads = x.size(2), head_dim = x.size(3);
   const std::int64_t pairs = table.num_pairs();
   with_activation_type(x, [&](auto type) {
     using T = decltype(type);
     const auto& kernels = simd::activation_kernels<T>();
-    at::parallel_for(0, tokens, 16, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t token = begin; token < end; ++token) {
-        const std::int64_t position = read_pointer<std::int32_t>(positions)[token];
-        AUTOGLM_CHECK(position >= 0 && position < table.num_positions(), "position {}", position);
-        const float* cosine = read_pointer<float>(table.cosine) + position * pairs;
-        const float* sine = read_pointer<float>(table.sine) + position * pairs;
-        for (std::int64_t head = 0; head < heads; ++head) {
-          const T* from = read_pointer<T>(x) + (token * heads + head) * head_dim;
-          T* to = write_pointer<T>(y) + (token * heads + head) * head_dim;
-          kernels.rotate(from, to, cosine, sine, pairs, sign, table.interleaved);
-          std::copy(from + 2 * pairs, from + head_dim, to + 2 * pairs);
-        }
+    for_each_row(tokens, 16, [&](std::int64_t token) {
+      const std::int64_t position = read_pointer<std::int32_t>(positions)[token];
+      AUTOGLM_CHECK(position >= 0 && position < table.num_positions(), "position {}", position);
+      const float* cosine = read_pointer<float>(table.cosine) + position * pairs;
+      const float* sine = read_pointer<float>(table.sine) + position * pairs;
+      for (std::int64_t head = 0; head < heads; ++head) {
+        const T* from = read_pointer<T>(x) + (token * heads + head) * head_dim;
+        T* to = write_pointer<T>(y) + (token * heads + head) * head_dim;
+        kernels.rotate(from, to, cosine, sine, pairs, sign, table.interleaved);
+        std::copy(from + 2 * pairs, from + head_dim, to + 2 * pairs);
       }
     });
   });
+}
+
+at::Tensor rotate(const at::Tensor& x, const at::Tensor& positions, const RotaryTable& table, float sign) {
+  at::Tensor y = at::empty_like(x);
+  if (computes(x)) route(x, rotary_cpu, rotary_cuda)(x, positions, table, sign, y);
   return y;
 }
 

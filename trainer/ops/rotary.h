@@ -32,4 +32,9 @@ RotaryTable make_rotary_table(const RotarySpec& spec, std::int64_t num_positions
 // positions int32 [B * T], each below the table's length. Recorded by autograd.
 at::Tensor rotary(const at::Tensor& x_BTND, const at::Tensor& positions, const RotaryTable& table);
 
+// The CUDA route, which also runs on host tensors; `sign` -1 turns back. A position beyond the table stops the
+// device.
+void rotary_cuda(const at::Tensor& x, const at::Tensor& positions, const RotaryTable& table, float sign,
+                 at::Tensor& y);
+
 }  // namespace autoglm::ops

@@ -1,6 +1,7 @@
 // Which device's allocations an op makes.
 #pragma once
 
+#include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 
 namespace autoglm::ops {
@@ -14,6 +15,12 @@ void set_rehearsal_target(Target target);
 // Target of a tensor: its device's, or the rehearsal's for a meta tensor.
 Target target_of(const at::Tensor& tensor);
 Target target_of(at::Device device);
+
+// The route of an op that allocates and computes as x's target does.
+template <typename Route>
+Route* route(const at::Tensor& x, Route* cpu, Route* cuda) {
+  return target_of(x) == Target::cuda ? cuda : cpu;
+}
 
 // True when there are values to compute: false on meta, where only shapes and allocations count.
 inline bool computes(const at::Tensor& tensor) {
@@ -47,6 +54,14 @@ const T* read_pointer(const at::Tensor& tensor) {
 template <typename T>
 T* write_pointer(const at::Tensor& tensor) {
   return static_cast<T*>(tensor.mutable_data_ptr());
+}
+
+// Calls f(row) for each of `rows` rows, from all threads; each takes at least `grain` rows, in order.
+template <typename F>
+void for_each_row(std::int64_t rows, std::int64_t grain, F f) {
+  at::parallel_for(0, rows, grain, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row) f(row);
+  });
 }
 
 }  // namespace autoglm::ops

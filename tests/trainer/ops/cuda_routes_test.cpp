@@ -7,7 +7,6 @@
 #include "tests/trainer/ops/reference.h"
 #include "trainer/ops/attention_cuda.h"
 #include "trainer/ops/cuda_launch.h"
-#include "trainer/ops/elementwise_cuda.h"
 #include "trainer/ops/embedding.h"
 #include "trainer/ops/head_cuda.h"
 #include "trainer/ops/layer_norm.h"
@@ -15,6 +14,8 @@
 #include "trainer/ops/projection_cuda.h"
 #include "trainer/ops/relu.h"
 #include "trainer/ops/rms_norm.h"
+#include "trainer/ops/rotary.h"
+#include "trainer/ops/swiglu.h"
 
 namespace autoglm {
 namespace {

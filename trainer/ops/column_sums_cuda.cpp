@@ -1,0 +1,30 @@
+#include "trainer/ops/column_sums_cuda.h"
+
+#include "sharding/memory/category.h"
+#include "trainer/ops/cuda_launch.h"
+
+namespace autoglm::ops {
+
+using cuda::blocks_for;
+using cuda::run;
+
+void add_column_sums_cuda(const at::Tensor& y, const at::Tensor& x, const at::Tensor& statistics,
+                          const at::Tensor& gradient) {
+  const std::int64_t rows = y.size(0), width = y.size(1), slabs = blocks_for(rows, cuda::kSlabRows);
+  const CategoryScope scope(MemoryCategory::workspace);
+  at::Tensor partial = at::empty({slabs, width}, y.options().dtype(at::kFloat));
+  if (!computes(y)) return;
+  const auto* rstd = x.defined() ? read_pointer<float>(statistics) : nullptr;
+  const float* mean = nullptr;
+  if (x.defined() && statistics.dim() == 2) mean = std::exchange(rstd, rstd + rows);
+  with_activation_type(y, [&](auto type) {
+    using T = decltype(type);
+    run(cuda::SlabSums<T>{read_pointer<T>(y), x.defined() ? read_pointer<T>(x) : nullptr, mean, rstd,
+                          write_pointer<float>(partial), rows, width},
+        cuda::SlabSums<T>::blocks(rows, width), y);
+  });
+  run(cuda::AddSlabs{read_pointer<float>(partial), write_pointer<float>(gradient), slabs, width},
+      blocks_for(width, cuda::kThreads), y);
+}
+
+}  // namespace autoglm::ops

@@ -1,0 +1,26 @@
+#include "trainer/ops/relu.h"
+
+#include "trainer/ops/cuda_launch.h"
+
+namespace autoglm::ops {
+
+using cuda::blocks_for;
+using cuda::kBlockElements;
+using cuda::run;
+
+void relu_cuda(at::Tensor& x) {
+  with_activation_type(x, [&](auto type) {
+    using T = decltype(type);
+    run(cuda::Relu<T>{write_pointer<T>(x), x.numel()}, blocks_for(x.numel(), kBlockElements), x);
+  });
+}
+
+void relu_backward_cuda(const at::Tensor& y, at::Tensor& dy) {
+  with_activation_type(y, [&](auto type) {
+    using T = decltype(type);
+    run(cuda::ReluBackward<T>{read_pointer<T>(y), write_pointer<T>(dy), y.numel()},
+        blocks_for(y.numel(), kBlockElements), y);
+  });
+}
+
+}  // namespace autoglm::ops

@@ -1,0 +1,34 @@
+#include "trainer/ops/swiglu.h"
+
+#include "trainer/ops/cuda_launch.h"
+
+namespace autoglm::ops {
+
+using cuda::blocks_for;
+using cuda::kBlockElements;
+using cuda::run;
+
+void swiglu_forward_cuda(const std::vector<at::Tensor>& gate_up, at::Tensor& out) {
+  const GateUp in(gate_up);
+  with_activation_type(out, [&](auto type) {
+    using T = decltype(type);
+    run(cuda::SwigluForward<T>{read_pointer<T>(*in.gate), read_pointer<T>(*in.up) + in.up_offset,
+                               write_pointer<T>(out), in.rows * in.width, in.width, in.stride},
+        blocks_for(in.rows * in.width, kBlockElements), out);
+  });
+}
+
+void swiglu_backward_cuda(const std::vector<at::Tensor>& gate_up, const at::Tensor& dout,
+                          std::vector<at::Tensor>& gradients) {
+  const GateUp in(gate_up);
+  with_activation_type(dout, [&](auto type) {
+    using T = decltype(type);
+    run(cuda::SwigluBackward<T>{read_pointer<T>(*in.gate), read_pointer<T>(*in.up) + in.up_offset,
+                                read_pointer<T>(dout), write_pointer<T>(gradients.front()),
+                                write_pointer<T>(gradients.back()) + in.up_offset, in.rows * in.width,
+                                in.width, in.stride},
+        blocks_for(in.rows * in.width, kBlockElements), dout);
+  });
+}
+
+}  // namespace autoglm::ops
