@@ -1,8 +1,8 @@
-#include "trainer/ops/attention_cpu.h"
-
 #include <algorithm>
 #include <cmath>
 
+#include "sharding/memory/category.h"
+#include "trainer/ops/attention_routes.h"
 #include "trainer/ops/projection.h"
 #include "trainer/ops/target.h"
 
@@ -12,6 +12,36 @@ namespace {
 // Queries that go through one matrix product: large enough to be efficient, small enough that little is
 // computed beyond the causal diagonal.
 constexpr std::int64_t kTile = 64;
+
+// Heads of one token lie side by side: element (token, head, d) of q is at (token * num_heads + head) * head_dim
+// + d.
+struct AttentionShape {
+  std::int64_t num_heads;  // of queries
+  std::int64_t num_key_heads;
+  std::int64_t head_dim;
+  std::int64_t length;  // tokens of a row
+  float scale;
+
+  AttentionShape(const at::Tensor& q, const at::Tensor& k, float score_scale)
+      : num_heads(q.size(2)),
+        num_key_heads(k.size(2)),
+        head_dim(q.size(3)),
+        length(q.size(1)),
+        scale(score_scale) {}
+
+  // fp32 elements of scratch space that each thread needs.
+  std::int64_t forward_scratch() const {
+    return 2 * length * head_dim + 2 * kTile * head_dim + kTile * length;
+  }
+  std::int64_t backward_scratch() const {
+    return 4 * length * head_dim + 3 * kTile * head_dim + 2 * kTile * length;
+  }
+};
+
+at::Tensor scratch_for(std::int64_t elements_per_thread, const at::Tensor& like) {
+  const CategoryScope scope(MemoryCategory::workspace);
+  return at::empty({at::get_num_threads(), elements_per_thread}, like.options().dtype(at::kFloat));
+}
 
 // Widens `count` tokens of one head, `stride` elements apart, into dense rows; multiplies by nothing.
 template <typename T>
@@ -51,7 +81,8 @@ class Pieces {
   float* next_;
 };
 
-// Two numbers of every query, as in attention_cpu.h.
+// Of every query, the largest scaled score and the reciprocal of the sum of exponentials beside it: together
+// more exact than the logarithm of the sum. In memory [2, B, N, T].
 struct Statistics {
   float* shift;
   float* inverse_sum;
@@ -178,44 +209,9 @@ void for_each_group(std::int64_t batch, const AttentionShape& shape, at::Tensor&
   });
 }
 
-}  // namespace
-
-std::int64_t attention_forward_scratch(const AttentionShape& s) {
-  return 2 * s.length * s.head_dim + 2 * kTile * s.head_dim + kTile * s.length;
-}
-
-std::int64_t attention_backward_scratch(const AttentionShape& s) {
-  return 4 * s.length * s.head_dim + 3 * kTile * s.head_dim + 2 * kTile * s.length;
-}
-
-void attention_forward_cpu(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                           const PackedRows& rows, const AttentionShape& shape, at::Tensor& out,
-                           at::Tensor& statistics, at::Tensor& scratch) {
-  with_activation_type(q, [&](auto type) {
-    using T = decltype(type);
-    for_each_group(q.size(0), shape, scratch, [&](std::int64_t row, std::int64_t key_head, float* mine) {
-      forward_group<T>(read_pointer<T>(q), read_pointer<T>(k), read_pointer<T>(v), rows, shape, row, key_head,
-                       write_pointer<T>(out), pointers(statistics), mine);
-    });
-  });
-}
-
-void attention_backward_cpu(const at::Tensor& dout, const at::Tensor& q, const at::Tensor& k,
-                            const at::Tensor& v, const at::Tensor& statistics, const PackedRows& rows,
-                            const AttentionShape& shape, at::Tensor& dq, at::Tensor& dk, at::Tensor& dv,
-                            at::Tensor& scratch) {
-  with_activation_type(q, [&](auto type) {
-    using T = decltype(type);
-    for_each_group(q.size(0), shape, scratch, [&](std::int64_t row, std::int64_t key_head, float* mine) {
-      backward_group<T>(read_pointer<T>(dout), read_pointer<T>(q), read_pointer<T>(k), read_pointer<T>(v),
-                        pointers(statistics), rows, shape, row, key_head, write_pointer<T>(dq),
-                        write_pointer<T>(dk), write_pointer<T>(dv), mine);
-    });
-  });
-}
-
-void attention_step_cpu(const at::Tensor& q, const KeyValueCache& cache, std::int64_t num_keys,
-                        std::int64_t token, const AttentionShape& s, at::Tensor& out) {
+// One query token against `num_keys` cached ones.
+void attend_token(const at::Tensor& q, const KeyValueCache& cache, std::int64_t num_keys, std::int64_t token,
+                  const AttentionShape& s, at::Tensor& out) {
   with_activation_type(q, [&](auto type) {
     using T = decltype(type);
     const auto& kernels = simd::activation_kernels<T>();
@@ -244,6 +240,50 @@ void attention_step_cpu(const at::Tensor& q, const KeyValueCache& cache, std::in
       kernels.narrow(result.data(), write_pointer<T>(out) + (token * s.num_heads + head) * D, D);
     }
   });
+}
+
+}  // namespace
+
+AttentionForward attention_forward_cpu(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                       const PackedRows& rows, float scale) {
+  const AttentionShape shape(q, k, scale);
+  AttentionForward result{at::empty_like(q),
+                          at::empty({2, q.size(0), q.size(2), q.size(1)}, q.options().dtype(at::kFloat))};
+  at::Tensor scratch = scratch_for(shape.forward_scratch(), q);
+  if (!computes(q)) return result;
+  with_activation_type(q, [&](auto type) {
+    using T = decltype(type);
+    for_each_group(q.size(0), shape, scratch, [&](std::int64_t row, std::int64_t key_head, float* mine) {
+      forward_group<T>(read_pointer<T>(q), read_pointer<T>(k), read_pointer<T>(v), rows, shape, row, key_head,
+                       write_pointer<T>(result.out), pointers(result.statistics), mine);
+    });
+  });
+  return result;
+}
+
+AttentionGradients attention_backward_cpu(const at::Tensor& dout, const at::Tensor& q, const at::Tensor& k,
+                                          const at::Tensor& v, const AttentionForward& forward,
+                                          const PackedRows& rows, float scale) {
+  const AttentionShape shape(q, k, scale);
+  AttentionGradients result{at::empty_like(q), at::empty_like(k), at::empty_like(v)};
+  at::Tensor scratch = scratch_for(shape.backward_scratch(), q);
+  if (!computes(q)) return result;
+  with_activation_type(q, [&](auto type) {
+    using T = decltype(type);
+    for_each_group(q.size(0), shape, scratch, [&](std::int64_t row, std::int64_t key_head, float* mine) {
+      backward_group<T>(read_pointer<T>(dout), read_pointer<T>(q), read_pointer<T>(k), read_pointer<T>(v),
+                        pointers(forward.statistics), rows, shape, row, key_head, write_pointer<T>(result.dq),
+                        write_pointer<T>(result.dk), write_pointer<T>(result.dv), mine);
+    });
+  });
+  return result;
+}
+
+void attention_with_cache_cpu(const at::Tensor& q, const KeyValueCache& cache, std::int64_t past, float scale,
+                              at::Tensor& out) {
+  const AttentionShape shape(q, cache.key, scale);
+  for (std::int64_t token = 0; token < q.size(1); ++token)
+    attend_token(q, cache, past + token + 1, token, shape, out);
 }
 
 }  // namespace autoglm::ops

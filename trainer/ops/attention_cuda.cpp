@@ -1,4 +1,4 @@
-#include "trainer/ops/attention_cuda.h"
+#include "trainer/ops/attention_routes.h"
 
 #include <ATen/Context.h>
 #include <ATen/ops/_flash_attention_backward.h>
@@ -152,14 +152,14 @@ AttentionForward attention_forward_cuda(const at::Tensor& q, const at::Tensor& k
   std::vector<Call> calls = calls_for(rows, max_documents(q));
   if (calls.size() == 1) {
     AttentionForward whole = flash_forward(q, k, v, calls[0], calls[0].upload(offsets), rows.causal, scale);
-    return {whole.out.view(q.sizes()), whole.log_sum};
+    return {whole.out.view(q.sizes()), whole.statistics};
   }
   AttentionForward result{at::empty_like(q),
                           at::empty({q.size(2), q.size(0) * q.size(1)}, q.options().dtype(at::kFloat))};
   for (Call& call : calls) {
     const AttentionForward part = flash_forward(q, k, v, call, call.upload(offsets), rows.causal, scale);
     call.part(result.out).copy_(part.out);
-    result.log_sum.narrow(1, call.begin, call.end - call.begin).copy_(part.log_sum);
+    result.statistics.narrow(1, call.begin, call.end - call.begin).copy_(part.statistics);
   }
   return result;
 }
@@ -167,18 +167,18 @@ AttentionForward attention_forward_cuda(const at::Tensor& q, const at::Tensor& k
 AttentionGradients attention_backward_cuda(const at::Tensor& dout, const at::Tensor& q, const at::Tensor& k,
                                            const at::Tensor& v, const AttentionForward& forward,
                                            const PackedRows& rows, float scale) {
-  if (!uses_flash(q)) return attention_backward_tiled(dout, q, k, v, forward.log_sum, rows, scale);
+  if (!uses_flash(q)) return attention_backward_tiled(dout, q, k, v, forward.statistics, rows, scale);
   const at::Tensor offsets = empty_offsets(q);
   if (!computes(q)) return rehearse_backward(q, k, v);
   std::vector<Call> calls = calls_for(rows, max_documents(q));
   if (calls.size() == 1) {
-    AttentionGradients whole = flash_backward(dout, q, k, v, forward.out, forward.log_sum, calls[0],
+    AttentionGradients whole = flash_backward(dout, q, k, v, forward.out, forward.statistics, calls[0],
                                               calls[0].upload(offsets), rows.causal, scale);
     return {whole.dq.view(q.sizes()), whole.dk.view(k.sizes()), whole.dv.view(v.sizes())};
   }
   AttentionGradients result{at::empty_like(q), at::empty_like(k), at::empty_like(v)};
   for (Call& call : calls) {
-    const at::Tensor log_sum = forward.log_sum.narrow(1, call.begin, call.end - call.begin).contiguous();
+    const at::Tensor log_sum = forward.statistics.narrow(1, call.begin, call.end - call.begin).contiguous();
     const AttentionGradients part =
         flash_backward(dout, q, k, v, forward.out, log_sum, call, call.upload(offsets), rows.causal, scale);
     call.part(result.dq).copy_(part.dq);

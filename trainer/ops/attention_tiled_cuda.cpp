@@ -187,8 +187,8 @@ AttentionForward attention_forward_tiled(const at::Tensor& q, const at::Tensor& 
   for (std::int64_t row = 0; row < q.size(0); ++row) {
     const at::Tensor keys = gather_heads(k[row], pieces.keys), values = gather_heads(v[row], pieces.values);
     for_each_document(rows, row, [&](std::int64_t begin, std::int64_t end) {
-      forward_span(q[row], keys, values, {begin, end, begin, 0, rows.causal}, s, scale, pieces, result.out[row],
-                   result.log_sum[row]);
+      forward_span(q[row], keys, values, {begin, end, begin, 0, rows.causal}, s, scale, pieces,
+                   result.out[row], result.statistics[row]);
     });
   }
   return result;

@@ -4,7 +4,7 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "trainer/ops/attention_cuda.h"
+#include "trainer/ops/attention_routes.h"
 
 namespace autoglm::ops {
 

@@ -3,7 +3,6 @@
 #include "trainer/ops/target.h"
 
 namespace autoglm::ops {
-namespace {
 
 // Rows a thread takes at least, so that small norms stay on one.
 constexpr std::int64_t kLayerNormGrain = 16;
@@ -56,35 +55,6 @@ void layer_norm_backward_cpu(const at::Tensor& dy, const at::Tensor& x, const at
                                   write_pointer<T>(dx) + row * n, weight_sums, bias_sums, n);
     });
   });
-}
-
-}  // namespace
-
-NormResult layer_norm_forward(const at::Tensor& x, const Norm& norm) {
-  NormResult result{at::empty_like(x), at::empty({2, x.size(0)}, x.options().dtype(at::kFloat))};
-  if (computes(x)) {
-    route(x, layer_norm_forward_cpu, layer_norm_forward_cuda)(x, norm.weight->weight(), norm.bias->weight(),
-                                                              norm.epsilon, result.y, result.statistics);
-  }
-  return result;
-}
-
-at::Tensor layer_norm_again(const at::Tensor& x, const at::Tensor& statistics, const Norm& norm) {
-  at::Tensor y = at::empty_like(x);
-  if (computes(x)) {
-    route(x, layer_norm_again_cpu, layer_norm_again_cuda)(x, norm.weight->weight(), norm.bias->weight(),
-                                                          statistics, y);
-  }
-  return y;
-}
-
-at::Tensor layer_norm_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& statistics,
-                               const Norm& norm) {
-  at::Tensor dx = at::empty_like(x);
-  route(x, layer_norm_backward_cpu, layer_norm_backward_cuda)(dy, x, norm.weight->weight(), statistics, dx,
-                                                              norm.weight->gradient_if_trainable(),
-                                                              norm.bias->gradient_if_trainable());
-  return dx;
 }
 
 }  // namespace autoglm::ops

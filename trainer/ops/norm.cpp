@@ -3,6 +3,7 @@
 #include "trainer/ops/graph.h"
 #include "trainer/ops/layer_norm.h"
 #include "trainer/ops/rms_norm.h"
+#include "trainer/ops/target.h"
 
 namespace autoglm::ops {
 namespace {
@@ -27,20 +28,47 @@ struct NormNode final : Node {
 
 NormResult norm_forward(const at::Tensor& x, const Norm& norm) {
   if (norm.kind == NormKind::none) return {x, {}};
-  return norm.kind == NormKind::rms ? rms_norm_forward(x, norm) : layer_norm_forward(x, norm);
+  const bool rms = norm.kind == NormKind::rms;
+  const at::TensorOptions fp32 = x.options().dtype(at::kFloat);
+  NormResult result{at::empty_like(x), rms ? at::empty({x.size(0)}, fp32) : at::empty({2, x.size(0)}, fp32)};
+  if (!computes(x)) return result;
+  const at::Tensor& weight = norm.weight->weight();
+  if (rms) {
+    route(x, rms_norm_forward_cpu, rms_norm_forward_cuda)(x, weight, norm.epsilon, result.y,
+                                                          result.statistics);
+  } else {
+    route(x, layer_norm_forward_cpu, layer_norm_forward_cuda)(x, weight, norm.bias->weight(), norm.epsilon,
+                                                              result.y, result.statistics);
+  }
+  return result;
 }
 
 at::Tensor norm_again(const at::Tensor& x, const at::Tensor& statistics, const Norm& norm) {
   if (norm.kind == NormKind::none) return x;
-  return norm.kind == NormKind::rms ? rms_norm_again(x, statistics, norm)
-                                    : layer_norm_again(x, statistics, norm);
+  at::Tensor y = at::empty_like(x);
+  if (!computes(x)) return y;
+  const at::Tensor& weight = norm.weight->weight();
+  if (norm.kind == NormKind::rms) {
+    route(x, rms_norm_again_cpu, rms_norm_again_cuda)(x, weight, statistics, y);
+  } else {
+    route(x, layer_norm_again_cpu, layer_norm_again_cuda)(x, weight, norm.bias->weight(), statistics, y);
+  }
+  return y;
 }
 
 at::Tensor norm_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& statistics,
                          const Norm& norm) {
   if (norm.kind == NormKind::none) return dy;
-  return norm.kind == NormKind::rms ? rms_norm_backward(dy, x, statistics, norm)
-                                    : layer_norm_backward(dy, x, statistics, norm);
+  at::Tensor dx = at::empty_like(x);
+  const at::Tensor& weight = norm.weight->weight();
+  const at::Tensor dweight = norm.weight->gradient_if_trainable();
+  if (norm.kind == NormKind::rms) {
+    route(x, rms_norm_backward_cpu, rms_norm_backward_cuda)(dy, x, weight, statistics, dx, dweight);
+  } else {
+    route(x, layer_norm_backward_cpu, layer_norm_backward_cuda)(dy, x, weight, statistics, dx, dweight,
+                                                                norm.bias->gradient_if_trainable());
+  }
+  return dx;
 }
 
 at::Tensor normalize(const at::Tensor& x, const Norm& norm) {

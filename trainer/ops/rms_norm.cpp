@@ -3,7 +3,6 @@
 #include "trainer/ops/target.h"
 
 namespace autoglm::ops {
-namespace {
 
 // Rows a thread takes at least, so that small norms stay on one.
 constexpr std::int64_t kRmsNormGrain = 16;
@@ -50,31 +49,6 @@ void rms_norm_backward_cpu(const at::Tensor& dy, const at::Tensor& x, const at::
                                 write_pointer<T>(dx) + row * n, sums, n);
     });
   });
-}
-
-}  // namespace
-
-NormResult rms_norm_forward(const at::Tensor& x, const Norm& norm) {
-  NormResult result{at::empty_like(x), at::empty({x.size(0)}, x.options().dtype(at::kFloat))};
-  if (computes(x)) {
-    route(x, rms_norm_forward_cpu, rms_norm_forward_cuda)(x, norm.weight->weight(), norm.epsilon, result.y,
-                                                          result.statistics);
-  }
-  return result;
-}
-
-at::Tensor rms_norm_again(const at::Tensor& x, const at::Tensor& rstd, const Norm& norm) {
-  at::Tensor y = at::empty_like(x);
-  if (computes(x)) route(x, rms_norm_again_cpu, rms_norm_again_cuda)(x, norm.weight->weight(), rstd, y);
-  return y;
-}
-
-at::Tensor rms_norm_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& rstd,
-                             const Norm& norm) {
-  at::Tensor dx = at::empty_like(x);
-  route(x, rms_norm_backward_cpu, rms_norm_backward_cuda)(dy, x, norm.weight->weight(), rstd, dx,
-                                                          norm.weight->gradient_if_trainable());
-  return dx;
 }
 
 }  // namespace autoglm::ops

@@ -1,26 +1,24 @@
 // Root mean square normalization (Zhang and Sennrich, 2019): y = x / sqrt(mean(x^2) + eps) * weight.
 #pragma once
 
-#include "trainer/ops/norm.h"
+#include <ATen/core/Tensor.h>
 
 namespace autoglm::ops {
 
-// The pieces of norm.h for a norm without a bias. Tensors are contiguous [M, H]; rstd, the statistics, is
-// fp32 [M].
-NormResult rms_norm_forward(const at::Tensor& x_MH, const Norm& norm);
-// The same y again, to the bit.
-at::Tensor rms_norm_again(const at::Tensor& x_MH, const at::Tensor& rstd_M, const Norm& norm);
-// dx [M, H]; adds the weight's gradient where it is trainable.
-at::Tensor rms_norm_backward(const at::Tensor& dy_MH, const at::Tensor& x_MH, const at::Tensor& rstd_M,
-                             const Norm& norm);
-
-// The CUDA routes, which also run on host tensors.
+// The routes of norm.h's pieces; those of CUDA also run on host tensors. Tensors are contiguous [M, H]; rstd,
+// the statistics, is fp32 [M].
+void rms_norm_forward_cpu(const at::Tensor& x, const at::Tensor& weight, double epsilon, at::Tensor& y,
+                          at::Tensor& rstd);
 void rms_norm_forward_cuda(const at::Tensor& x, const at::Tensor& weight, double epsilon, at::Tensor& y,
                            at::Tensor& rstd);
+// The same y again, to the bit.
+void rms_norm_again_cpu(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& rstd, at::Tensor& y);
 void rms_norm_again_cuda(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& rstd,
                          at::Tensor& y);
-// Adds to dweight (fp32) when it is defined. On meta tensors it allocates its scratch space and computes
+// Adds to dweight (fp32) when it is defined. On meta tensors they allocate their scratch space and compute
 // nothing.
+void rms_norm_backward_cpu(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& weight,
+                           const at::Tensor& rstd, at::Tensor& dx, const at::Tensor& dweight);
 void rms_norm_backward_cuda(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& weight,
                             const at::Tensor& rstd, at::Tensor& dx, const at::Tensor& dweight);
 

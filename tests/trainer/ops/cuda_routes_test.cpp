@@ -5,12 +5,13 @@
 #include "sharding/memory/job_memory.h"
 #include "sharding/memory/rehearsal_arena.h"
 #include "tests/trainer/ops/reference.h"
-#include "trainer/ops/attention_cuda.h"
+#include "trainer/ops/attention_routes.h"
 #include "trainer/ops/cuda_launch.h"
 #include "trainer/ops/embedding.h"
 #include "trainer/ops/head_cuda.h"
 #include "trainer/ops/layer_norm.h"
 #include "trainer/ops/linear.h"
+#include "trainer/ops/norm.h"
 #include "trainer/ops/projection_cuda.h"
 #include "trainer/ops/relu.h"
 #include "trainer/ops/rms_norm.h"
@@ -40,7 +41,7 @@ TEST_P(CudaRoutes, RmsNormAsOnTheCpu) {
     copy.handle.bind_gradient(weight.gradient_before.clone());
     const at::Tensor x = random_tensor({150, width}, type()) * 3, dy = random_tensor({150, width}, type());
     const ops::Norm norm{ops::NormKind::rms, &weight.handle, 1e-5};
-    const ops::NormResult expected = ops::rms_norm_forward(x, norm);
+    const ops::NormResult expected = ops::norm_forward(x, norm);
     at::Tensor y = at::empty_like(x), again = at::empty_like(x), rstd = at::empty_like(expected.statistics);
     ops::rms_norm_forward_cuda(x, weight.handle.weight(), 1e-5, y, rstd);
     ops::rms_norm_again_cuda(x, weight.handle.weight(), rstd, again);
@@ -50,7 +51,7 @@ TEST_P(CudaRoutes, RmsNormAsOnTheCpu) {
     at::Tensor dx = at::empty_like(x), frozen_dx = at::empty_like(x);
     ops::rms_norm_backward_cuda(dy, x, weight.handle.weight(), rstd, dx, copy.handle.gradient());
     ops::rms_norm_backward_cuda(dy, x, weight.handle.weight(), rstd, frozen_dx, {});
-    expect_near(dx, ops::rms_norm_backward(dy, x, expected.statistics, norm), tolerance(), "dx");
+    expect_near(dx, ops::norm_backward(dy, x, expected.statistics, norm), tolerance(), "dx");
     expect_near(copy.handle.gradient(), weight.handle.gradient(), 1e-5, "dweight");
     EXPECT_TRUE(same_bits(dx, frozen_dx));
   }
@@ -63,7 +64,7 @@ TEST_P(CudaRoutes, LayerNormAsOnTheCpu) {
     const at::Tensor x = random_tensor({150, width}, type()) * 3 + 2,
                      dy = random_tensor({150, width}, type());
     const at::Tensor w = weight.handle.weight(), b = bias.handle.weight();
-    const ops::NormResult expected = ops::layer_norm_forward(x, norm);
+    const ops::NormResult expected = ops::norm_forward(x, norm);
     at::Tensor y = at::empty_like(x), again = at::empty_like(x);
     at::Tensor statistics = at::empty_like(expected.statistics);
     ops::layer_norm_forward_cuda(x, w, b, 1e-5, y, statistics);
@@ -71,12 +72,12 @@ TEST_P(CudaRoutes, LayerNormAsOnTheCpu) {
     expect_near(y, expected.y, tolerance(), "y");
     expect_near(statistics, expected.statistics, 1e-6, "statistics");
     EXPECT_TRUE(same_bits(y, again));
-    EXPECT_TRUE(same_bits(expected.y, ops::layer_norm_again(x, expected.statistics, norm)));
+    EXPECT_TRUE(same_bits(expected.y, ops::norm_again(x, expected.statistics, norm)));
     at::Tensor dx = at::empty_like(x), frozen_dx = at::empty_like(x);
     at::Tensor dweight = weight.gradient_before.clone(), dbias = bias.gradient_before.clone();
     ops::layer_norm_backward_cuda(dy, x, w, statistics, dx, dweight, dbias);
     ops::layer_norm_backward_cuda(dy, x, w, statistics, frozen_dx, {}, {});
-    expect_near(dx, ops::layer_norm_backward(dy, x, expected.statistics, norm), tolerance(), "dx");
+    expect_near(dx, ops::norm_backward(dy, x, expected.statistics, norm), tolerance(), "dx");
     expect_near(dweight, weight.handle.gradient(), 1e-5, "dweight");
     expect_near(dbias, bias.handle.gradient(), 1e-5, "dbias");
     EXPECT_TRUE(same_bits(dx, frozen_dx));
