@@ -65,8 +65,8 @@ constexpr std::string_view dtype_name(DType dtype) {
   return "?";
 }
 
-// What a model computes in: its working weights, activations and products. Sums, norms and optimizer states are fp32
-// under both.
+// What a model computes in: its working weights, activations and products. Sums, norms and optimizer states
+// are fp32 under both.
 enum class Precision { bf16, fp32 };
 
 constexpr DType working_dtype(Precision precision) {

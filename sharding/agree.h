@@ -17,8 +17,8 @@
 
 namespace autoglm {
 
-// Every rank's value, in rank order. These travel as control messages, whatever memory the communicator is for.
-// Blocking.
+// Every rank's value, in rank order. These travel as control messages, whatever memory the communicator is
+// for. Blocking.
 template <typename T>
 std::vector<T> gather(Communicator& communicator, const T& mine) {
   static_assert(std::is_trivially_copyable_v<T>);
@@ -51,8 +51,8 @@ class AgreedError : public Error {
 };
 
 // Every rank contributes its failure, or null. If any rank failed, all throw AgreedError with the code and
-// message of the lowest rank that did; where the rank matters, the message opens with "rank R: " unless all ranks
-// failed alike. An exception that is no Error counts as ExitCode::bug. Blocking.
+// message of the lowest rank that did; where the rank matters, the message opens with "rank R: " unless all
+// ranks failed alike. An exception that is no Error counts as ExitCode::bug. Blocking.
 void agree(Communicator& communicator, const std::exception_ptr& mine, bool rank_matters = true);
 
 // Runs `work` on every rank and agrees on the outcome: returns its result when it succeeded everywhere.

@@ -1,4 +1,5 @@
-// What started this process, how many ranks it promised, and which of them this is, as far as the environment tells.
+// What started this process, how many ranks it promised, and which of them this is, as far as the environment
+// tells.
 #pragma once
 
 #include <cstdlib>

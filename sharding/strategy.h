@@ -92,7 +92,7 @@ struct Strategy {
   bool bf16_moments = false;    // moments in bf16, rounded stochastically
   ReduceMode reduce = ReduceMode::micro_batch;
 
-  // The same ways of keeping the same bytes: plans are compared, and what was rehearsed is found again.
+  // By every part, so that what was rehearsed for one strategy is never taken for another's.
   auto operator<=>(const Strategy&) const = default;
 
   Recompute level_of(std::int64_t layer) const {

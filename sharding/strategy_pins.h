@@ -42,7 +42,8 @@ struct StrategyField {
   std::type_identity_t<std::span<const Word<T>>> words = {};  // none: a number
 };
 
-// Calls visit(field) for every part, in the order of plans. `visit` takes a StrategyField of any type by value.
+// Calls visit(field) for every part, in the order of plans. `visit` takes a StrategyField of any type by
+// value.
 template <typename Visit>
 void each_field(Visit&& visit) {
   visit(StrategyField{"strategy", &Strategy::stage, &StrategyPins::stage, kStages});

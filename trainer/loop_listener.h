@@ -19,7 +19,8 @@ struct StepReport {
   double exposed_seconds = 0;  // in which this rank's compute waited for communication and transfers
 };
 
-// Told on every rank; the collectives of listeners must be the same on all. A listener that throws ends the training.
+// Told on every rank; the collectives of listeners must be the same on all. A listener that throws ends the
+// training.
 class LoopListener {
  public:
   virtual ~LoopListener() = default;
@@ -29,8 +30,8 @@ class LoopListener {
   virtual void after_step(const StepReport& /*step*/) {}
   // `loss` is the mean over the supervised tokens of the validation set, after so many steps.
   virtual void after_evaluation(std::int64_t /*step*/, double /*loss*/) {}
-  // So many ranks ran out of memory in a step or an evaluation, which is void and will be run again: the engine may
-  // be given another strategy. Returns whether the listener has seen to it.
+  // So many ranks ran out of memory in a step or an evaluation, which is void and will be run again: the
+  // engine may be given another strategy. Returns whether the listener has seen to it.
   virtual bool out_of_memory(std::int64_t /*step*/, std::int64_t /*num_ranks*/) { return false; }
 };
 

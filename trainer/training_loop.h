@@ -27,9 +27,9 @@ class TrainingLoop {
                const LoopOptions& options, std::vector<LoopListener*> listeners);
 
   // Evaluates, then trains all steps with evaluations between them; the one after the last step is left to
-  // the caller. With `first_step` goes on after so many steps of an earlier run, where the first evaluation was. Throws
-  // AgreedError: not_finite when a loss or a gradient is not finite (nothing was updated with it), does_not_fit when
-  // ranks ran out of memory and no listener saw to it.
+  // the caller. With `first_step` goes on after so many steps of an earlier run, where the first evaluation
+  // was. Throws AgreedError: not_finite when a loss or a gradient is not finite (nothing was updated with
+  // it), does_not_fit when ranks ran out of memory and no listener saw to it.
   void run(std::int64_t first_step = 0);
 
   // Mean loss over the supervised tokens of the validation set, the same on all ranks; none when there is no

@@ -1,5 +1,5 @@
-// The steps in which a CUDA device becomes a rank's, each with its result. Every build has them: without device code
-// nothing is found, and the others throw Error(unavailable).
+// The steps in which a CUDA device becomes a rank's, each with its result. Every build has them: without
+// device code nothing is found, and the others throw Error(unavailable).
 #pragma once
 
 #include <cstdint>
@@ -24,8 +24,8 @@ struct StartedDevice {
 // Makes the device the calling thread's.
 StartedDevice start_cuda_device(int device);
 
-// Tensors on the device come from an arena of at most `limit` bytes, those on the host from page-locked memory that
-// `num_threads` threads prepare. Once per process.
+// Tensors on the device come from an arena of at most `limit` bytes, those on the host from page-locked
+// memory that `num_threads` threads prepare. Once per process.
 void install_cuda_arenas(int device, std::int64_t limit, int num_threads);
 
 // What collectives between the ranks' devices run on.

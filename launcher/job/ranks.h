@@ -13,8 +13,8 @@ namespace autoglm {
 // One object per rank for run.json: its host, its number there, and its device. Collective.
 nlohmann::ordered_json describe_ranks(Communicator& communicator, int local_rank, const JobDevice& device);
 
-// The highest resident memory since the last call (or since the start), the largest among all ranks; begins a new
-// phase. Collective.
+// The highest resident memory since the last call (or since the start), the largest among all ranks; begins a
+// new phase. Collective.
 std::int64_t take_resident_peak(Communicator& communicator);
 
 // Memory until now, and what the step waited. Collective.

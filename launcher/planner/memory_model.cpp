@@ -47,7 +47,8 @@ Strategy of_states(Strategy strategy, double offload_optimizer) {
   return strategy;
 }
 
-// The strategy without what a step holds no bytes of beside the states, for a model of which so many layers recompute.
+// The strategy without what makes no difference to the bytes of a step beside the states, for a model of which
+// so many layers recompute.
 Strategy of_activations(Strategy strategy, std::int64_t num_recomputing, bool offloads) {
   const Strategy plain;
   strategy.stage = plain.stage;

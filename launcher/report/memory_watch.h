@@ -26,8 +26,8 @@ struct MemoryEvent {
   bool changes_bits = false;
 };
 
-// Warns where the device's use is far from the prediction, above it, grows from step to step, or comes near the
-// budget though the plan left room.
+// Warns where the device's use is far from the prediction, above it, grows from step to step, or comes near
+// the budget though the plan left room.
 class MemoryWatch {
  public:
   explicit MemoryWatch(const MemoryExpectation& expected) : expected_(expected) {}

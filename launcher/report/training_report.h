@@ -22,7 +22,8 @@ enum class JobPhase { loading, training, saving };
 
 class TrainingReport {
  public:
-  // Creates metrics.jsonl and writes the first run.json. `output` must outlive the report. Throws what these throw.
+  // Creates metrics.jsonl and writes the first run.json. `output` must outlive the report. Throws what these
+  // throw.
   TrainingReport(const TrainOptions& options, nlohmann::ordered_json plan, nlohmann::ordered_json ranks,
                  const std::string& mpi_version, const OutputDirectory& output, std::int64_t num_steps,
                  const MemoryExpectation& expected);

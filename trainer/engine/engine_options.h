@@ -37,8 +37,8 @@ struct EngineOptions {
 
 // What ranks decide together at a step's end: how many of them ask for it. Rides on the step's sums.
 struct StepVotes {
-  // Ran out of memory since the last step's sums: if any did, the sums and gradients mean nothing, and the step is
-  // void.
+  // Ran out of memory since the last step's sums: if any did, the sums and gradients mean nothing, and the
+  // step is void.
   std::int64_t out_of_memory = 0;
 };
 
