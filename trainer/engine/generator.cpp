@@ -38,7 +38,7 @@ std::vector<std::int32_t> generate(Engine& engine, std::span<const std::int32_t>
   const std::int64_t capacity = static_cast<std::int64_t>(prompt.size()) + max_new_tokens;
   AUTOGLM_CHECK(!prompt.empty() && capacity <= engine.options().max_positions, "{} positions", capacity);
   std::vector<ops::KeyValueCache> caches;
-  for (std::int64_t i = 0; i < config.num_layers; ++i) {
+  for (std::size_t i = 0; i < engine.model().places(BlockRole::layer).size(); ++i) {
     const auto empty = [&] {
       return at::empty(
           {1, capacity, config.num_key_heads, config.head_dim},
