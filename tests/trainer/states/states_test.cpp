@@ -181,12 +181,13 @@ TEST_F(StatesTest, ARunGoesOnFromStatesReadElsewhereToTheBit) {
 }
 
 // A layer whose matrix no file holds.
-class InitialisedLayer final : public Block {
+class InitialisedLayer final : public LayerBlock {
  public:
-  explicit InitialisedLayer(std::int64_t hidden) : Block("layer 1") {
+  explicit InitialisedLayer(const ModelConfig& config) : LayerBlock(config, 1, "") {
     const auto count_up = [](std::int64_t offset, std::span<float> values) {
       for (float& value : values) value = static_cast<float>(offset++);
     };
+    const std::int64_t hidden = config.hidden_size;
     parameters().emplace_back(ParameterSpec{"made.weight", {hidden, hidden}, true, count_up});
   }
   at::Tensor forward(const at::Tensor& x, const ForwardContext&) override {
@@ -196,7 +197,7 @@ class InitialisedLayer final : public Block {
 
 TEST_F(StatesTest, WhatNoFileHoldsInitialisesItself) {
   Model model = make_model(tiny::config_of({}));
-  model.layers[1] = std::make_unique<InitialisedLayer>(model.config.hidden_size);
+  model.blocks[model.places(BlockRole::layer)[1]] = std::make_unique<InitialisedLayer>(model.config);
   EngineOptions options;
   options.precision = Precision::fp32;
   options.row_length = kLength;
