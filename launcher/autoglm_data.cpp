@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cstdio>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "base/error.h"
@@ -13,6 +12,7 @@
 #include "launcher/options/data_options_binding.h"
 #include "launcher/report/build_info.h"
 #include "launcher/report/data_report.h"
+#include "sharding/host/processors.h"
 
 namespace {
 
@@ -26,7 +26,7 @@ struct Options {
   std::filesystem::path model;
   DataOptions data;
   std::int64_t show = 0;
-  std::int64_t threads = std::clamp<std::int64_t>(std::thread::hardware_concurrency(), 1, 64);
+  std::int64_t threads = std::min(threads_of_this_process(), 64);
   Color color = Color::automatic;
   bool json = false;
 };

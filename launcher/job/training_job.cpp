@@ -4,7 +4,6 @@
 #include <spdlog/spdlog.h>
 
 #include <cstdlib>
-#include <thread>
 
 #include "base/units.h"
 #include "checkpoint/output_directory.h"
@@ -37,11 +36,11 @@ struct Inputs {
   ChatTemplate chat_template;
 };
 
-// One thread per core of the host, shared among its ranks, unless the environment says otherwise.
-void set_threads(const LocalRank& local) {
-  if (std::getenv("OMP_NUM_THREADS") != nullptr) return;
-  const int cores = static_cast<int>(std::thread::hardware_concurrency());
-  at::set_num_threads(std::max(1, cores / local.size));
+// As many threads as processors that the rank with the fewest may use, unless the environment says otherwise:
+// workspaces are per thread, and all ranks plan alike. Collective.
+void set_threads(const LocalRank& local, Communicator& control) {
+  const int num_processors = least(control, local.num_processors);
+  if (std::getenv("OMP_NUM_THREADS") == nullptr) at::set_num_threads(num_processors);
 }
 
 Inputs read_inputs(const TrainOptions& options) {
@@ -319,7 +318,7 @@ std::unique_ptr<OutputDirectory> open_output(const TrainOptions& options, const 
 
 void run_training_job(const TrainOptions& options, Communicator& control, const LocalRank& local) {
   check_same(control, "the options", to_json(options).dump());
-  set_threads(local);
+  set_threads(local, control);
   JobDevice device({options.strategy.device, options.strategy.memory_limit, at::get_num_threads()}, local,
                    control);
   Communicator& ranks = device.communicator();
