@@ -13,6 +13,7 @@
 #include "launcher/job/memory_recovery.h"
 #include "launcher/job/model_transfer.h"
 #include "launcher/job/ranks.h"
+#include "launcher/job/same_inputs.h"
 #include "launcher/report/data_report.h"
 #include "launcher/report/progress.h"
 #include "launcher/report/run_record.h"
@@ -323,6 +324,7 @@ void run_training_job(const TrainOptions& options, Communicator& control, const 
                    control);
   Communicator& ranks = device.communicator();
   Inputs inputs = run_agreed(ranks, [&] { return read_inputs(options); });
+  check_same_inputs(ranks, inputs.directory, options.data);
   std::unique_ptr<OutputDirectory> output = open_output(options, inputs, ranks);
   Dataset dataset = load_data(options, inputs, ranks);
   Decisions decisions = decide(options, inputs, dataset, device, local);
