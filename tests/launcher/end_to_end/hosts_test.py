@@ -10,7 +10,7 @@ import end_to_end
 from end_to_end import chat, make_model, read_run, run_bounded, tree, write_lines
 from safetensors.numpy import load_file, save_file
 
-UNAVAILABLE, DOES_NOT_FIT = 69, 78
+UNAVAILABLE = 69
 
 
 class HostsTest(end_to_end.EndToEndTest):
@@ -81,13 +81,11 @@ class FilesTest(HostsTest):
         self.refuse("model/model.safetensors", lambda folder: self.change_tensor(folder, change), ranks=3, other=2)
 
     def test_tokenizer(self):
-        def reverse_merges(folder):
+        def other(folder):
             path = folder / "model" / "tokenizer.json"
-            text = path.read_text()
-            self.assertIn('"merges"', text)
-            path.write_text(text + "\n")
+            path.write_text(path.read_text() + "\n")
 
-        self.refuse("model/tokenizer.json", reverse_merges)
+        self.refuse("model/tokenizer.json", other)
 
     def test_template(self):
         def other(folder):
@@ -125,9 +123,6 @@ class FilesTest(HostsTest):
         self.refuse("data.jsonl", one_letter)
 
     def test_validation_data(self):
-        def write(folder):
-            write_lines(folder / "validation.jsonl", [chat(i) for i in range(5)])
-
         folders = self.hosts(2)
         for number, folder in enumerate(folders):
             write_lines(folder / "validation.jsonl", [chat(i + number) for i in range(5)])
@@ -214,7 +209,7 @@ class MemoryTest(HostsTest):
             # Upwards from what no program starts with, until it speaks.
             for mebibytes in range(16, 4096, 16):
                 ended = self.limited(which, mebibytes << 10)
-                if ended.code in (0, UNAVAILABLE, DOES_NOT_FIT) and "autoglm-train" in ended.stderr:
+                if ended.code in (0, UNAVAILABLE):
                     break
             self.assertEqual(ended.code, UNAVAILABLE, ended)
             least = re.search(f"least that is needed is {option} ([0-9]+)", self.sentence(ended))
