@@ -80,7 +80,8 @@ void report(const Options& options, const Dataset& dataset, const Tokenizer& tok
   write_out(format_data_summary(dataset));
   write_out(format_length_histogram(dataset.summary().lengths, options.data.sequence_length,
                                     columns > 0 ? columns : kPlainColumns));
-  const bool color = options.color == Color::always || (options.color == Color::automatic && columns > 0);
+  const bool color =
+      options.color == Color::always || (options.color == Color::automatic && wants_color(columns));
   const auto count =
       std::min<std::uint64_t>(static_cast<std::uint64_t>(options.show), dataset.summary().num_kept);
   for (std::uint64_t i = 0; i < count; ++i)
@@ -107,9 +108,9 @@ int main(int argc, char** argv) {
       "autoglm-data", "autoglm-data --model DIR --data FILE... [options]",
       "Shows what training would see: samples, tokens, lengths, rows, and what is dropped or cut.");
   bind(table, options);
-  return command_main(
-      argc, argv,
-      {"autoglm-data", version_of("autoglm-data"),
-       [&](const auto& arguments) { return table.parse(arguments); }, [&] { return table.help(); },
-       [&](const auto&, Console& console) { return run(options, console); }});
+  return command_main(argc, argv,
+                      {"autoglm-data", version_of("autoglm-data"),
+                       [&](const auto& arguments) { return table.parse(arguments); },
+                       [&] { return table.help(help_columns(STDOUT_FILENO)); },
+                       [&](const auto&, Console& console) { return run(options, console); }});
 }

@@ -111,8 +111,8 @@ class OptionTable {
   // The option as the person wrote it: "--steps", or "run.ini:3: steps" when it came from the file.
   std::string spelled(std::string_view name) const;
 
-  // At most 100 columns wide.
-  std::string help() const;
+  // At most so many columns wide, of which the options' names take what they need.
+  std::string help(std::size_t columns = 100) const;
   // Every option but --config, --help and --version with its current value, in the order of the help text and
   // in the command line's spelling.
   nlohmann::ordered_json to_json() const;

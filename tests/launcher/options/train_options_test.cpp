@@ -372,6 +372,16 @@ TEST(TrainOptions, HelpListsEveryOptionOnOneLineOf100Columns) {
   EXPECT_EQ(help.find(second_line, first + 1), std::string::npos);
 }
 
+TEST(TrainOptions, TheSettingsForChatLeaveTheStrategyToThePlanner) {
+  TrainCommandLine command_line;
+  command_line.parse(
+      with_required({"--config", (std::filesystem::path(AUTOGLM_CONFIGS_FOLDER) / "chat.ini").string()}));
+  const nlohmann::ordered_json chosen = to_json(command_line.options()), free = to_json(TrainOptions{});
+  for (const char* name : {"device", "strategy", "micro-batch", "recompute", "recompute-layers",
+                           "offload-optimizer", "offload-activations", "weights", "master", "head-chunks"})
+    EXPECT_EQ(chosen.at(name), free.at(name)) << name;
+}
+
 TEST(TrainOptions, EveryReadyMadeSettingsFileParses) {
   int count = 0;
   for (const auto& entry : std::filesystem::directory_iterator(AUTOGLM_CONFIGS_FOLDER)) {
