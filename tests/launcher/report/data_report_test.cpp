@@ -92,6 +92,7 @@ TEST_F(DataReportTest, SummaryOfRunningTextAndOfWhatNobodyReads) {
   EXPECT_THAT(summary, HasSubstr("1 with a field \"a\\x1b\" that nothing reads"));
   EXPECT_THAT(summary, HasSubstr("1 with a field \"speaker\" in a turn that nothing reads; the first is " +
                                  file + ":2\n"));
+  options_.sequence_length = 64;
   load(kChat);
   EXPECT_THAT(format_data_summary(*dataset_), Not(HasSubstr("nothing reads")));
 }
