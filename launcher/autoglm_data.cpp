@@ -83,7 +83,7 @@ void report(const Options& options, const Dataset& dataset, const Tokenizer& tok
   const bool color =
       options.color == Color::always || (options.color == Color::automatic && wants_color(columns));
   const auto count =
-      std::min<std::uint64_t>(static_cast<std::uint64_t>(options.show), dataset.summary().num_kept);
+      std::min<std::uint64_t>(static_cast<std::uint64_t>(options.show), dataset.summary().num_pieces);
   for (std::uint64_t i = 0; i < count; ++i)
     write_out(fmt::format("\n{}", format_sample(dataset, i, tokenizer, color)));
 }
@@ -92,7 +92,7 @@ int run(const Options& options, Console& console) {
   const Tokenizer tokenizer = Tokenizer::load(options.model);
   const Dataset dataset = load(options, tokenizer, console);
   if (options.json) {
-    for (std::size_t i = 0; i < dataset.summary().num_kept; ++i) write_out(format_sample_json(dataset, i));
+    for (std::size_t i = 0; i < dataset.summary().num_pieces; ++i) write_out(format_sample_json(dataset, i));
   } else {
     report(options, dataset, tokenizer, terminal_columns(STDOUT_FILENO)());
   }

@@ -65,8 +65,11 @@ void bind_data_options(OptionTable& table, DataOptions& options) {
                          "several samples a row, each attending to itself");
   table.add_choice<Overlong>(
       "overlong", options.overlong,
-      {{"truncate", Overlong::truncate}, {"drop", Overlong::drop}, {"error", Overlong::error}},
-      "what to do with a sample longer than a row");
+      {{"split", Overlong::split},
+       {"truncate", Overlong::truncate},
+       {"drop", Overlong::drop},
+       {"error", Overlong::error}},
+      "a sample longer than a row: split cuts running text into rows, and truncates others");
 }
 
 void bind_seed(OptionTable& table, std::uint64_t& seed) {
