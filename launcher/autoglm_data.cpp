@@ -8,6 +8,8 @@
 
 #include "base/error.h"
 #include "base/units.h"
+#include "checkpoint/file.h"
+#include "checkpoint/model_folder.h"
 #include "launcher/command_main.h"
 #include "launcher/options/data_options_binding.h"
 #include "launcher/report/build_info.h"
@@ -89,6 +91,8 @@ void report(const Options& options, const Dataset& dataset, const Tokenizer& tok
 }
 
 int run(const Options& options, Console& console) {
+  // A folder may hold a tokenizer alone; one that holds neither is better explained as no model.
+  if (!name_exists(options.model / "tokenizer.json")) require_model_folder(options.model);
   const Tokenizer tokenizer = Tokenizer::load(options.model);
   const Dataset dataset = load(options, tokenizer, console);
   if (options.json) {

@@ -3,6 +3,9 @@
 #include <fnmatch.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
+#include <bit>
+#include <cmath>
 #include <exception>
 #include <set>
 
@@ -13,8 +16,18 @@ namespace autoglm {
 
 ModelConfig model_config_of(const ModelDirectory& directory) {
   ModelConfig config = parse_model_config(directory.config().json, (directory.path() / kConfigName).string());
-  choose_tensor_prefix(config,
-                       [&](const std::string& name) { return directory.find(name).tensor != nullptr; });
+  const auto exists = [&](const std::string& name) { return directory.find(name).tensor != nullptr; };
+  choose_tensor_names(config, exists);
+  const std::string table = architecture_of(config).embedding(config)->table().name();
+  if (!config.tied_embeddings || config.table_under_head_name || !exists(table) || !exists(config.head_name))
+    return config;
+  if (directory.same_values(table, config.head_name)) return config;
+  config.tied_embeddings = false;
+  config.remarks.push_back(
+      fmt::format("{}: \"tie_word_embeddings\" is true, but {} differs from {}; it is trained as a matrix of "
+                  "its own, as transformers 5 "
+                  "takes it; set the field to false, for other programs tie the two",
+                  (directory.path() / kConfigName).string(), config.head_name, table));
   return config;
 }
 
@@ -47,10 +60,31 @@ void freeze_parameters(Model& model, std::span<const std::string> patterns) {
   fail(ExitCode::usage, "--freeze leaves no parameter to train");
 }
 
-void load_weights(const ModelDirectory& directory, Engine& engine) {
+namespace {
+
+// Without an early exit, so that it is computed many values at a time.
+bool all_finite(std::span<const float> values) {
+  constexpr std::uint32_t kExponent = 0x7F800000;
+  bool finite = true;
+  for (const float value : values) finite &= (std::bit_cast<std::uint32_t>(value) & kExponent) != kExponent;
+  return finite;
+}
+
+}  // namespace
+
+std::string load_weights(const ModelDirectory& directory, Engine& engine) {
+  std::vector<std::string> found;
+  std::set<std::string> names;
   engine.state_access().load([&](const std::string& name, std::int64_t offset, std::span<float> values) {
     directory.read_tensor(name, offset, values);
+    if (all_finite(values) || !names.insert(name).second) return;
+    const auto bad = std::ranges::find_if(values, [](float value) { return !std::isfinite(value); });
+    const auto place = directory.find(name);
+    found.push_back(fmt::format("{} of {} (value {} is {})", name,
+                                directory.weight_files()[place.file].path().string(),
+                                offset + (bad - values.begin()), *bad));
   });
+  return found.empty() ? "" : few_names(found);
 }
 
 std::function<DType(const std::string&)> saved_dtypes(const ModelDirectory& directory,

@@ -11,8 +11,8 @@
 
 namespace autoglm {
 
-// The configuration of the directory's model, which also knows what stands before the names of its tensors.
-// Throws Error(bad_data).
+// The configuration of the directory's model, which also knows how its tensors are named and whether its embeddings
+// are tied in truth: they are not where the files hold another matrix for the head. Throws Error(bad_data).
 ModelConfig model_config_of(const ModelDirectory& directory);
 
 // Asserts that the directory holds exactly the model's tensors. Throws Error(bad_data).
@@ -22,8 +22,9 @@ void check_model_files(const ModelDirectory& directory, const Model& model);
 // Error(usage) for a pattern that matches none, and when nothing is left to train.
 void freeze_parameters(Model& model, std::span<const std::string> patterns);
 
-// Reads what this rank holds of every parameter into the engine, a piece at a time.
-void load_weights(const ModelDirectory& directory, Engine& engine);
+// Reads what this rank holds of every parameter into the engine, a piece at a time. Returns which tensors of which
+// file hold values that are not finite, as far as this rank has read them; empty when there is none.
+std::string load_weights(const ModelDirectory& directory, Engine& engine);
 
 // The dtype in which the model's tensors are written.
 std::function<DType(const std::string&)> saved_dtypes(const ModelDirectory& directory,

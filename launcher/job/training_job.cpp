@@ -8,6 +8,7 @@
 #include "base/units.h"
 #include "checkpoint/output_directory.h"
 #include "launcher/job/fault_injection.h"
+#include "launcher/job/input_checks.h"
 #include "launcher/job/job_device.h"
 #include "launcher/job/job_plan.h"
 #include "launcher/job/memory_recovery.h"
@@ -47,6 +48,7 @@ void set_threads(const LocalRank& local, Communicator& control) {
 Inputs read_inputs(const TrainOptions& options) {
   ModelDirectory directory = ModelDirectory::open(options.model);
   Model model = make_model(model_config_of(directory));
+  for (const std::string& remark : model.config.remarks) spdlog::warn("{}", remark);
   check_positions(model.config, "--sequence-length", options.data.sequence_length);
   check_recompute_layers(options.strategy.pins, model.config.num_layers);
   check_model_files(directory, model);
@@ -54,20 +56,8 @@ Inputs read_inputs(const TrainOptions& options) {
   Tokenizer tokenizer = Tokenizer::load(options.model);
   ChatTemplate chat_template =
       ChatTemplate::select(options.data.template_name, options.model, tokenizer, options.data.end_of_turn);
+  check_prompts(options.watching.samples, tokenizer, chat_template, model.config);
   return {std::move(directory), std::move(model), std::move(tokenizer), std::move(chat_template)};
-}
-
-void check_vocabulary(const Dataset& dataset, const Model& model) {
-  for (std::size_t i = 0; i < dataset.samples().size(); ++i) {
-    for (const std::int32_t id : dataset.samples().ids(i)) {
-      if (id >= model.config.vocabulary_size) {
-        fail(ExitCode::bad_data,
-             "the tokenizer gives id {}, but the model's vocabulary has {} entries: tokenizer.json "
-             "belongs to another model",
-             id, model.config.vocabulary_size);
-      }
-    }
-  }
 }
 
 Dataset load_data(const TrainOptions& options, const Inputs& inputs, Communicator& communicator) {
@@ -82,7 +72,10 @@ Dataset load_data(const TrainOptions& options, const Inputs& inputs, Communicato
   }
   Dataset dataset = load_dataset(options.data, inputs.tokenizer, inputs.chat_template, context);
   stderr_console().set_live_line("");
-  run_agreed(communicator, [&] { check_vocabulary(dataset, inputs.model); });
+  run_agreed(communicator, [&] { check_vocabulary(dataset, inputs.tokenizer, inputs.model.config); });
+  for (const std::string& doubt :
+       doubts(dataset, inputs.tokenizer, inputs.chat_template, inputs.model.config))
+    spdlog::warn("{}", doubt);
   return dataset;
 }
 
@@ -137,6 +130,7 @@ struct Job {
   Dataset dataset;
   Decisions decisions;
   std::unique_ptr<OutputDirectory> output;  // on rank 0, unless nothing is to be written
+  std::string broken_weights = {};          // tensors that were not finite when they were read
 
   Communicator& ranks() const { return device.communicator(); }
 };
@@ -238,7 +232,13 @@ std::unique_ptr<Engine> make_engine(Job& job, MemoryRecovery& recovery) {
       }
     });
     if (!recovery.recover_construction(failure ? &*failure : nullptr)) {
-      run_agreed(ranks, [&] { load_weights(job.inputs.directory, *engine); });
+      const std::string mine = run_agreed(ranks, [&] { return load_weights(job.inputs.directory, *engine); });
+      const std::vector<std::string> all = gather_text(ranks, mine);
+      const auto broken = std::ranges::find_if(all, [](const std::string& one) { return !one.empty(); });
+      if (broken != all.end()) {
+        job.broken_weights = *broken;
+        spdlog::warn("the model came with values that are not finite: {}; fetch or save it again", *broken);
+      }
       recovery.attach(*engine);
       return engine;
     }
@@ -281,7 +281,10 @@ void train(Job& job) {
 
   FaultInjection faults(ranks.rank());
   TrainingLoop loop(*engine, job.dataset, job.decisions.batches, ranks, job.options.training.loop,
-                    {&faults, &recovery, &reporting});
+                    {&faults, &recovery, &reporting},
+                    {job.broken_weights, [&](std::uint32_t sample) {
+                       return describe_sample(job.dataset, job.inputs.tokenizer, sample);
+                     }});
   loop.run();
   evaluate_last(job, *engine, loop);
   reporting.show_samples();

@@ -20,6 +20,7 @@ bool looks_like_number(std::string_view text) {
 
 Option validation_option(ValidationSource& validation) {
   Option option{"validation", "FRACTION|FILE", "share of the samples held out, or a file of its own", "0"};
+  option.names_files = true;
   option.assign = [&validation](std::string_view text, std::string_view spelled) {
     constexpr std::string_view kAccepted = "a fraction from 0 to below 1, or a file";
     ValidationSource source;

@@ -51,6 +51,7 @@ struct Option {
   std::string default_text;  // shown in brackets; empty: nothing to show
   OptionArity arity = OptionArity::single;
   std::function<void(std::string_view text, std::string_view option)> assign = {};
+  bool names_files = false;                                        // its values are paths
   std::function<void()> clear = {};                                // repeated and several: forgets all values
   std::function<void(nlohmann::ordered_json& object)> store = {};  // sets object[name] to the current value
 };
@@ -133,7 +134,7 @@ class OptionTable {
   const Entry& at(std::string_view name) const;
   std::vector<std::string> names() const;
   std::vector<Given> read_command_line(const std::vector<std::string>& arguments);
-  void apply_config_file(const std::filesystem::path& path);
+  void apply_config_file(const std::filesystem::path& path, const std::vector<Given>& given);
   void apply_command_line(const std::vector<Given>& given);
   void check_required() const;
   [[noreturn]] void refuse_name(std::string_view spelled, std::string_view name,

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/math.h"
+#include "checkpoint/model_folder.h"
 #include "launcher/options/strategy_options.h"
 #include "launcher/plan/plan_instead.h"
 #include "launcher/planner/model_catalog.h"
@@ -30,6 +31,7 @@ ClusterShape shape_of(const PlanContext& context, int ranks) {
 ModelConfig read_model(const std::string& name, const std::filesystem::path& configs) {
   const std::filesystem::path folder(name);
   const bool names_a_folder = name.find('/') != name.rfind('/') || name.find_first_of("/.~") == 0;
+  if (std::filesystem::is_directory(folder)) require_model_folder(folder);
   std::filesystem::path file = std::filesystem::is_directory(folder) ? folder / "config.json" : folder;
   const bool names_a_file = std::filesystem::is_directory(folder) || file.extension() == ".json";
   if (!names_a_file && names_a_folder)
