@@ -159,10 +159,15 @@ void ModelDirectory::index_tensors() {
   }
 }
 
-std::vector<std::string> ModelDirectory::file_names() const {
+std::vector<std::string> ModelDirectory::weight_file_names() const {
   std::vector<std::string> names;
   for (const SafetensorsFile& file : weight_files_) names.push_back(file.path().filename().string());
   if (index_) names.emplace_back(kIndexName);
+  return names;
+}
+
+std::vector<std::string> ModelDirectory::file_names() const {
+  std::vector<std::string> names = weight_file_names();
   for (const OtherFile& file : other_files_) names.push_back(file.name);
   names.emplace_back(kConfigName);
   return names;

@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 
+#include "launcher/job/ending_signals.h"
 #include "launcher/job/training_job.h"
 #include "launcher/report/failure.h"
 #include "launcher/report/logging.h"
@@ -35,6 +36,7 @@ int run_on_ranks(const TrainOptions& options) {
 }  // namespace
 
 int run_training(const TrainOptions& options) {
+  watch_ending_signals();
   if (detect_launch([](const char* name) { return std::getenv(name); })) return run_on_ranks(options);
   const auto communicator = make_self_communicator();
   run_training_job(options, *communicator, {});
