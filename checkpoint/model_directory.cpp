@@ -181,10 +181,15 @@ bool ModelDirectory::same_values(std::string_view left, std::string_view right) 
   return true;
 }
 
-std::vector<std::string> ModelDirectory::file_names() const {
+std::vector<std::string> ModelDirectory::weight_file_names() const {
   std::vector<std::string> names;
   for (const SafetensorsFile& file : weight_files_) names.push_back(file.path().filename().string());
   if (index_) names.emplace_back(kIndexName);
+  return names;
+}
+
+std::vector<std::string> ModelDirectory::file_names() const {
+  std::vector<std::string> names = weight_file_names();
   for (const OtherFile& file : other_files_) names.push_back(file.name);
   names.emplace_back(kConfigName);
   return names;

@@ -64,8 +64,10 @@ class ModelDirectory {
   // Files that do not go along to a trained model.
   const std::vector<SkippedFile>& skipped_files() const { return skipped_files_; }
 
-  // Every file that a trained model consists of, relative to its folder; config.json is last, because a folder
-  // without it is no model to any program.
+  // The weight files and their index, relative to the folder.
+  std::vector<std::string> weight_file_names() const;
+
+  // These and every file that goes along to a trained model; config.json is last.
   std::vector<std::string> file_names() const;
 
   struct Place {

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <optional>
 
+#include "launcher/job/ending_signals.h"
 #include "launcher/job/training_job.h"
 #include "launcher/report/failure.h"
 #include "launcher/report/logging.h"
@@ -48,6 +49,7 @@ int run_on_ranks(const TrainOptions& options) {
 }  // namespace
 
 int run_training(const TrainOptions& options) {
+  watch_ending_signals();
   check_launcher(variable);
   if (detect_launch(variable)) return run_on_ranks(options);
   const auto communicator = make_self_communicator();

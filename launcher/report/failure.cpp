@@ -45,6 +45,11 @@ Report describe_failure(const std::exception_ptr& failure) {
 
 }  // namespace
 
+FailureSummary summarize_failure(const std::exception_ptr& failure) {
+  const Report report = describe_failure(failure);
+  return {static_cast<int>(report.code), report.sentence};
+}
+
 int report_failure(std::string_view program, Console& console, const RankEnvironment& environment,
                    const std::exception_ptr& failure) {
   const Report report = describe_failure(failure);

@@ -218,11 +218,51 @@ TEST_F(ModelDirectoryTest, SortsTheOtherFiles) {
                                       "loop/", "metrics.jsonl", "model.safetensors.index.json",
                                       "original/consolidated.00.pth", "pytorch_model-00001-of-00002.bin",
                                       "pytorch_model.bin.index.json", "q4.gguf", "run.json", "tf_model.h5"}));
-  EXPECT_EQ(
-      describe_skipped(model.skipped_files()),
-      "consolidated.safetensors, model.safetensors.index.json, original/consolidated.00.pth and 4 more "
-      "(weights in another form); checkpoint-10/, metrics.jsonl, run.json (left by a training run); .cache/, "
-      ".git/ (hidden folder); loop/ (link to a folder)");
+  EXPECT_EQ(describe_skipped(model.skipped_files()),
+            "consolidated.safetensors, model.safetensors.index.json, original/consolidated.00.pth, "
+            "pytorch_model-00001-of-00002.bin, pytorch_model.bin.index.json, q4.gguf, tf_model.h5 (weights "
+            "in another form); checkpoint-10/, metrics.jsonl, run.json (left by a training run); .cache/, "
+            ".git/ (hidden folder); loop/ (link to a folder)");
+}
+
+// What contradicts whole trained weights stays behind, each for its reason; what belongs to them goes along.
+TEST_F(ModelDirectoryTest, LeavesWhatBelongsToOtherWeights) {
+  write_single_model(model_);
+  const std::vector<std::pair<SkipReason, std::vector<std::string>>> left = {
+      {SkipReason::of_an_adapter,
+       {"adapter_config.json", "adapter_model.bin", "adapter_model.safetensors", "lora/adapter_config.json",
+        "non_lora_trainables.bin", "value_head.safetensors"}},
+      {SkipReason::of_a_run,
+       {"all_results.json", "eval_results.json", "events.out.tfevents.17.host", "global_step30/", "latest",
+        "optimizer.pt", "optimizer.bin", "random_states_0.pkl", "rng_state_3.pth", "runs/", "scheduler.pt",
+        "train_results.json", "trainer_log.jsonl", "trainer_state.json", "training_args.bin",
+        "training_loss.png", "wandb/", "zero_to_fp32.py"}},
+      {SkipReason::other_weights,
+       {"flax_model.msgpack", "ggml-model-q4_0.bin", "hf_quant_config.json", "model.fp16.safetensors",
+        "model.bin", "onnx/model.onnx", "openvino_model.xml", "quantize_config.json", "rust_model.ot"}}};
+  for (const auto& [reason, names] : left) {
+    for (const std::string& name : names) write_text(model_ / (name.ends_with('/') ? name + "x" : name), "x");
+  }
+  const std::vector<std::string> kept = {"README.md",       "added_tokens.json",       "chat_template.jinja",
+                                         "merges.txt",      "modeling_custom.py",      "optimizer.py",
+                                         "tokenizer.model", "special_tokens_map.json", "vocab.json",
+                                         "adapter.py",      "preprocessor_config.json"};
+  for (const std::string& name : kept) write_text(model_ / name, "x");
+  const ModelDirectory model = ModelDirectory::open(model_);
+  std::map<std::string, SkipReason> skipped;
+  for (const SkippedFile& file : model.skipped_files()) skipped.emplace(file.name, file.reason);
+  std::size_t count = 0;
+  const std::string said = describe_skipped(model.skipped_files());
+  for (const auto& [reason, names] : left) {
+    for (const std::string& name : names) {
+      ASSERT_TRUE(skipped.contains(name)) << name;
+      EXPECT_EQ(static_cast<int>(skipped.at(name)), static_cast<int>(reason)) << name;
+      EXPECT_TRUE(contains(said, name)) << said;
+    }
+    count += names.size();
+  }
+  EXPECT_EQ(skipped.size(), count);
+  EXPECT_EQ(model.other_files().size(), kept.size() + 1);
 }
 
 class CheckTensors : public ModelDirectoryTest {

@@ -284,6 +284,10 @@ std::vector<std::int32_t> ChatTemplate::stop_ids(const Tokenizer& tokenizer) con
   return ids;
 }
 
+std::optional<std::string> ChatTemplate::end_token() const {
+  return spec_.end_token.empty() ? tokens_.eos : std::optional(spec_.end_token);
+}
+
 std::optional<std::int32_t> ChatTemplate::eos_id(const Tokenizer& tokenizer) const {
   return tokenizer.token_to_id(tokens_.eos.value_or(std::string(kDefaultEos)));
 }

@@ -52,6 +52,8 @@ class ChatTemplate {
   // Whether the choice of EndOfTurn changes anything.
   bool uses_end_of_turn() const { return spec_.next_turn_ends; }
   const SpecialTokens& special_tokens() const { return tokens_; }
+  // Nothing when auto found no template.
+  const TemplateSpec* spec() const { return missing_.empty() ? &spec_ : nullptr; }
 
   // The text to train on. The loss covers, for `assistant`, what the model writes in answer turns: content,
   // the lead before it (glm4's newline, llama2's space) and the token that ends it; for `all`, everything; less
@@ -69,6 +71,9 @@ class ChatTemplate {
   // Ids at which an answer ends: the template's own and those of the model's generation settings. Not in the
   // answer.
   std::vector<std::int32_t> stop_ids(const Tokenizer& tokenizer) const;
+
+  // The token that ends an answer: the template's, else the model's end of sequence. Absent where there is neither.
+  std::optional<std::string> end_token() const;
 
   // The label where a span says as_eos; absent when the tokenizer has no end-of-sequence token.
   std::optional<std::int32_t> eos_id(const Tokenizer& tokenizer) const;
