@@ -55,7 +55,7 @@ class TrainCommandLine {
   OptionRequest parse(const std::vector<std::string>& arguments);
 
   const TrainOptions& options() const { return options_; }
-  std::string help(std::size_t columns = 100) const { return table_.help(columns); }
+  std::string help() const { return table_.help(); }
 
  private:
   TrainOptions options_;
