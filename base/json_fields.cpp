@@ -118,7 +118,7 @@ std::vector<std::int32_t> JsonFields::ids(const std::string& key) const {
   if (!has(key)) return result;
   const json& value = at(key);
   for (const json& id : value.is_array() ? value : json::array({value})) {
-    if (!id.is_number_integer())
+    if (!is_whole(id, INT32_MIN, INT32_MAX))
       fail(ExitCode::bad_data, "{}: \"{}{}\" holds {}, not a token id", where_, prefix_, key, id.dump());
     result.push_back(id.get<std::int32_t>());
   }

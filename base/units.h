@@ -18,6 +18,9 @@ std::chrono::duration<double> parse_duration(std::string_view text, std::string_
 // "1.25 GiB", "3.4 MiB", "17 B".
 std::string format_bytes(std::int64_t bytes);
 
+// "22,471": with commas between thousands.
+std::string format_count(double count);
+
 // "1h02m", "3m05s", "12s", "0.4s".
 std::string format_duration(double seconds);
 

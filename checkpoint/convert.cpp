@@ -1,5 +1,6 @@
 #include "checkpoint/convert.h"
 
+#include <cmath>
 #include <cstring>
 
 #include "base/bf16.h"
@@ -64,6 +65,16 @@ void convert_from_float(std::span<const float> source, DType to, std::span<std::
     default:
       AUTOGLM_CHECK(is_floating(to), "{}", dtype_name(to));
   }
+}
+
+std::int64_t count_beyond_float(std::span<const std::byte> source) {
+  std::int64_t count = 0;
+  for (std::size_t i = 0; i + sizeof(double) <= source.size(); i += sizeof(double)) {
+    double value = 0;
+    std::memcpy(&value, source.data() + i, sizeof(double));
+    count += std::isfinite(value) && !std::isfinite(static_cast<float>(value));
+  }
+  return count;
 }
 
 std::int64_t count_out_of_range(std::span<const float> source, DType to) {

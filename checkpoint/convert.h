@@ -51,6 +51,9 @@ void convert_to_float(DType from, std::span<const std::byte> source, std::span<f
 // source.size() * dtype_size(to) bytes, which need not be aligned.
 void convert_from_float(std::span<const float> source, DType to, std::span<std::byte> destination);
 
+// How many finite fp64 elements would become infinite in fp32.
+std::int64_t count_beyond_float(std::span<const std::byte> source);
+
 // How many finite values would become infinite in `to`.
 std::int64_t count_out_of_range(std::span<const float> source, DType to);
 

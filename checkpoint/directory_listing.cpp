@@ -17,11 +17,9 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::pair<SkipReason, std::string_view> kReasons[] = {
-    {SkipReason::other_weights, "weights in another form"},
-    {SkipReason::of_a_run, "left by a training run"},
-    {SkipReason::hidden_folder, "hidden folder"},
-    {SkipReason::folder_link, "link to a folder"},
-    {SkipReason::no_file, "no regular file"},
+    {SkipReason::other_weights, "weights in another form"}, {SkipReason::of_an_adapter, "of an adapter"},
+    {SkipReason::of_a_run, "left by a training run"},       {SkipReason::hidden_folder, "hidden folder"},
+    {SkipReason::folder_link, "link to a folder"},          {SkipReason::no_file, "no regular file"},
 };
 
 constexpr std::array kOtherWeights = {
@@ -37,9 +35,60 @@ constexpr std::array kOtherWeights = {
     "*.gguf",
     "*.onnx",
     "*.onnx_data",
+    "*.onnx.data",
+    "*.ot",
+    "*.tflite",
+    "*.npz",
+    "*.ggml",
+    "*.llamafile",
+    "*.engine",
+    "*.distcp",
+    "model*.bin",
+    "consolidated*.bin",
+    "ggml*.bin",
+    "openvino_*",
+    "quantize_config.json",
+    "quant_config.json",
+    "quantization_config.json",
+    "hf_quant_config.json",
 };
-constexpr std::array kFilesOfARun = {"run.json", "metrics.jsonl", "optimizer.bin", "scheduler.bin",
-                                     "rng_state*"};
+constexpr std::array kAdapterFiles = {
+    "adapter_config.json",     "adapter_model*", "adapter_*.bin",         "adapter_*.safetensors",
+    "adapters.safetensors",    "adapters.npz",   "pytorch_lora_weights*", "lora_*.bin",
+    "non_lora_trainables.bin", "value_head.bin", "value_head.safetensors"};
+constexpr std::array kFilesOfARun = {"run.json",
+                                     "run.earlier.json",
+                                     "metrics.jsonl",
+                                     "metrics.earlier.jsonl",
+                                     "optimizer*.bin",
+                                     "optimizer*.pt",
+                                     "scheduler*.bin",
+                                     "scheduler*.pt",
+                                     "scaler*.pt",
+                                     "rng_state*",
+                                     "random_states_*",
+                                     "trainer_state.json",
+                                     "trainer_log.jsonl",
+                                     "trainer_config.yaml",
+                                     "training_args.bin",
+                                     "training_args.json",
+                                     "all_results.json",
+                                     "train_results.json",
+                                     "eval_results.json",
+                                     "test_results.json",
+                                     "predict_results.json",
+                                     "generated_predictions.*",
+                                     "training_loss.*",
+                                     "training_eval_*",
+                                     "training_rewards_*",
+                                     "events.out.tfevents*",
+                                     "zero_to_fp32.py",
+                                     "zero_pp_rank_*",
+                                     "latest",
+                                     "latest_checkpointed_iteration.txt"};
+constexpr std::array kFoldersOfARun = {
+    "checkpoint-*", "global_step*", "optimizer_*", "pytorch_model_fsdp_*", "runs",
+    "wandb",        "mlruns",       "tensorboard", "tensorboard_logs",     "iter_*"};
 
 template <std::size_t N>
 bool matches_any(const std::string& name, const std::array<const char*, N>& patterns) {
@@ -52,12 +101,14 @@ std::optional<SkipReason> reason_to_skip(const fs::directory_entry& entry, const
   if (entry.is_directory(ignored)) {
     if (entry.is_symlink(ignored)) return SkipReason::folder_link;
     if (name.starts_with('.')) return SkipReason::hidden_folder;
-    if (name.starts_with("checkpoint-")) return SkipReason::of_a_run;
+    if (matches_any(name, kFoldersOfARun)) return SkipReason::of_a_run;
     return std::nullopt;
   }
   if (!entry.is_regular_file(ignored)) return SkipReason::no_file;
-  if (matches_any(name, kOtherWeights)) return SkipReason::other_weights;
+  // The patterns of weights are the widest, so they come last; of a Trainer's states some are *.pt.
+  if (matches_any(name, kAdapterFiles)) return SkipReason::of_an_adapter;
   if (matches_any(name, kFilesOfARun)) return SkipReason::of_a_run;
+  if (matches_any(name, kOtherWeights)) return SkipReason::other_weights;
   return std::nullopt;
 }
 
@@ -117,6 +168,7 @@ FilesBeside list_files_beside(const fs::path& directory, const std::set<std::str
 }
 
 std::string describe_skipped(std::span<const SkippedFile> files) {
+  constexpr std::size_t kNamesShown = 30;
   std::string text;
   for (const auto& [reason, words] : kReasons) {
     std::vector<std::string> names;
@@ -124,15 +176,14 @@ std::string describe_skipped(std::span<const SkippedFile> files) {
       if (file.reason == reason) names.push_back(file.name);
     }
     if (names.empty()) continue;
-    text += fmt::format("{}{} ({})", text.empty() ? "" : "; ", few_names(names), words);
+    text += fmt::format("{}{} ({})", text.empty() ? "" : "; ", few_names(names, kNamesShown), words);
   }
   return text;
 }
 
-std::string few_names(std::span<const std::string> names) {
-  constexpr std::size_t kFew = 3;
-  const std::string first = fmt::format("{}", fmt::join(names.first(std::min(names.size(), kFew)), ", "));
-  return names.size() > kFew ? fmt::format("{} and {} more", first, names.size() - kFew) : first;
+std::string few_names(std::span<const std::string> names, std::size_t most) {
+  const std::string first = fmt::format("{}", fmt::join(names.first(std::min(names.size(), most)), ", "));
+  return names.size() > most ? fmt::format("{} and {} more", first, names.size() - most) : first;
 }
 
 }  // namespace autoglm

@@ -22,12 +22,32 @@ constexpr std::size_t kLargestTransfer = std::size_t{1} << 30;
 constexpr std::size_t kCopyBuffer = std::size_t{4} << 20;
 
 [[noreturn]] void fail_writing(const std::filesystem::path& path, int error) {
-  const bool full = error == ENOSPC || error == EDQUOT || error == EFBIG;
-  fail(ExitCode::io_failed, "{}: writing failed: {}{}", path.string(), errno_text(error),
-       full ? "; free some space, or choose an output folder with more of it" : "");
+  fail_system(ExitCode::io_failed, path, "writing failed", error);
+}
+
+// Runs `fill`, and removes the new file when that fails.
+template <typename Fill>
+void fill_new_file(const std::filesystem::path& path, Fill&& fill) {
+  File file = File::create(path);
+  try {
+    fill(file);
+    file.sync_and_close();
+  } catch (...) {
+    ::unlink(path.c_str());
+    throw;
+  }
 }
 
 }  // namespace
+
+void fail_system(ExitCode code, const std::filesystem::path& path, std::string_view what, int error) {
+  const bool full = error == ENOSPC || error == EDQUOT;
+  const std::string sentence = fmt::format(
+      "{}: {}: {}{}", path.string(), what, errno_text(error),
+      full || error == EFBIG ? "; free some space, or choose an output folder with more of it" : "");
+  if (full) throw DiskFull(ExitCode::io_failed, sentence);
+  throw Error(code, sentence);
+}
 
 std::string errno_text(int error) {
   return std::generic_category().message(error);
@@ -76,9 +96,7 @@ File File::open(const std::filesystem::path& path) {
 
 File File::create(const std::filesystem::path& path) {
   File file(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666), path);
-  if (file.descriptor_ < 0) {
-    fail(ExitCode::cannot_create, "{}: cannot be created: {}", path.string(), errno_text(errno));
-  }
+  if (file.descriptor_ < 0) fail_system(ExitCode::cannot_create, path, "cannot be created", errno);
   return file;
 }
 
@@ -129,6 +147,18 @@ void File::reserve(std::uint64_t bytes) {
   if (result != 0 && (errno == ENOSPC || errno == EDQUOT || errno == EFBIG)) fail_writing(path_, errno);
 }
 
+void File::truncate(std::uint64_t size) noexcept {
+  while (::ftruncate(descriptor_, static_cast<off_t>(size)) != 0 && errno == EINTR) {
+  }
+}
+
+bool File::is_in_place() const {
+  struct stat mine {
+  }, there{};
+  return ::fstat(descriptor_, &mine) == 0 && ::stat(path_.c_str(), &there) == 0 &&
+         mine.st_dev == there.st_dev && mine.st_ino == there.st_ino;
+}
+
 void File::sync_and_close() {
   int result = 0;
   do {
@@ -152,9 +182,7 @@ std::string read_text_file(const std::filesystem::path& path, std::uint64_t max_
 }
 
 void write_new_file(const std::filesystem::path& path, std::string_view contents) {
-  File file = File::create(path);
-  file.write_at(0, as_bytes(contents));
-  file.sync_and_close();
+  fill_new_file(path, [&](File& file) { file.write_at(0, as_bytes(contents)); });
 }
 
 void replace_file(const std::filesystem::path& path, std::string_view contents) {
@@ -170,17 +198,22 @@ void replace_file(const std::filesystem::path& path, std::string_view contents) 
   sync_directory(path.parent_path());
 }
 
-void copy_file_durably(const std::filesystem::path& from, const std::filesystem::path& to) {
-  const File source = File::open(from);
-  File target = File::create(to);
+void copy_file_durably(const File& source, const std::filesystem::path& to) {
   const std::uint64_t size = source.size();
   const auto buffer = std::make_unique_for_overwrite<std::byte[]>(std::min<std::uint64_t>(size, kCopyBuffer));
-  for (std::uint64_t offset = 0; offset < size; offset += kCopyBuffer) {
-    const std::span<std::byte> part(buffer.get(), std::min<std::uint64_t>(size - offset, kCopyBuffer));
-    source.read_at(offset, part);
-    target.write_at(offset, part);
-  }
-  target.sync_and_close();
+  fill_new_file(to, [&](File& target) {
+    for (std::uint64_t offset = 0; offset < size; offset += kCopyBuffer) {
+      const std::span<std::byte> part(buffer.get(), std::min<std::uint64_t>(size - offset, kCopyBuffer));
+      source.read_at(offset, part);
+      target.write_at(offset, part);
+    }
+  });
+}
+
+void create_folders(const std::filesystem::path& path) {
+  std::error_code error;
+  std::filesystem::create_directories(path, error);
+  if (error) fail_system(ExitCode::cannot_create, path, "cannot be created", error.value());
 }
 
 void sync_directory(const std::filesystem::path& path) {

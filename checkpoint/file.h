@@ -8,7 +8,15 @@
 #include <string>
 #include <string_view>
 
+#include "base/error.h"
+
 namespace autoglm {
+
+// There is no room on the file system, or no quota left: what may pass when somebody frees some.
+class DiskFull : public Error {
+ public:
+  using Error::Error;
+};
 
 // An open file. Reads go through pread, because a mapped file that another process shortens kills the reader.
 // Concurrent read_at and write_at calls from several threads are allowed.
@@ -25,7 +33,7 @@ class File {
   // regular file.
   static File open(const std::filesystem::path& path);
 
-  // Creates a file that does not exist yet. Throws Error(cannot_create).
+  // Creates a file that does not exist yet. Throws Error(cannot_create), or DiskFull.
   static File create(const std::filesystem::path& path);
 
   const std::filesystem::path& path() const { return path_; }
@@ -36,12 +44,18 @@ class File {
   // Fills `bytes` from `offset`. Throws Error(io_failed), also when the file ends too early.
   void read_at(std::uint64_t offset, std::span<std::byte> bytes) const;
 
-  // Writes all of `bytes` at `offset`. Throws Error(io_failed).
+  // Writes all of `bytes` at `offset`. Throws Error(io_failed), DiskFull where room is missing.
   void write_at(std::uint64_t offset, std::span<const std::byte> bytes);
 
   // Asks the file system for `bytes` of space now, so that a full disk is met before the work and not after.
   // A file system that cannot reserve is no error. Throws Error(io_failed) when there is no space.
   void reserve(std::uint64_t bytes);
+
+  // Drops what lies behind `size`. Whatever happens, nothing is thrown.
+  void truncate(std::uint64_t size) noexcept;
+
+  // Whether the path still leads to this file.
+  bool is_in_place() const;
 
   // Makes the contents durable and closes. Throws Error(io_failed): some file systems report a full disk only
   // here.
@@ -64,15 +78,24 @@ std::span<const std::byte> as_bytes(std::string_view text);
 // Whole contents of a regular file. Throws as File::open does, and Error(bad_data) above `max_bytes`.
 std::string read_text_file(const std::filesystem::path& path, std::uint64_t max_bytes);
 
-// Creates `path` with these contents and makes them durable. Throws Error(cannot_create) or Error(io_failed).
+// Creates `path` with these contents and makes them durable; of a file that fails midway nothing is left.
+// Throws Error(cannot_create), Error(io_failed) or DiskFull.
 void write_new_file(const std::filesystem::path& path, std::string_view contents);
 
 // Replaces `path` by these contents: written aside, made durable, renamed. Whatever happens, the name holds
 // either the old contents or the new. Throws Error(cannot_create) or Error(io_failed).
 void replace_file(const std::filesystem::path& path, std::string_view contents);
 
-// Copies a regular file (symbolic links are followed) to a new one and makes it durable.
-void copy_file_durably(const std::filesystem::path& from, const std::filesystem::path& to);
+// Copies the contents of an open file to a new one and makes it durable; of one that fails midway nothing is
+// left.
+void copy_file_durably(const File& source, const std::filesystem::path& to);
+
+// Creates a folder and its parents where they are missing. Throws Error(cannot_create), or DiskFull.
+void create_folders(const std::filesystem::path& path);
+
+// Throws Error(`code`) that says what could not be done with `path` and why, DiskFull where room is missing.
+[[noreturn]] void fail_system(ExitCode code, const std::filesystem::path& path, std::string_view what,
+                              int error);
 
 // Makes the names in a folder durable. Throws Error(io_failed).
 void sync_directory(const std::filesystem::path& path);

@@ -6,12 +6,12 @@
 #include <array>
 #include <memory>
 #include <set>
-#include <system_error>
 #include <utility>
 
 #include "base/error.h"
 #include "base/json.h"
 #include "checkpoint/convert.h"
+#include "checkpoint/model_folder.h"
 
 namespace autoglm {
 namespace {
@@ -78,21 +78,7 @@ bool matches_any(const std::string& name, std::span<const std::string> patterns)
 }  // namespace
 
 JsonFile read_model_config(const fs::path& directory) {
-  std::error_code error;
-  const fs::file_status status = fs::status(directory, error);
-  if (!fs::exists(status)) {
-    fail(ExitCode::missing_input, "{}: there is no such model directory{}", directory.string(),
-         error && error != std::errc::no_such_file_or_directory ? " (" + error.message() + ")" : "");
-  }
-  if (!fs::is_directory(status)) {
-    fail(ExitCode::missing_input,
-         "{}: is not a directory; name the folder that holds config.json and the weights",
-         directory.string());
-  }
-  if (!name_exists(directory / kConfigName)) {
-    fail(ExitCode::missing_input, "{}: is not a model directory, for it holds no config.json",
-         directory.string());
-  }
+  require_model_folder(directory);
   return read_json_object(directory / kConfigName, kLargestConfig);
 }
 
@@ -141,28 +127,69 @@ void ModelDirectory::index_tensors() {
       }
     }
   }
+}
+
+void ModelDirectory::check_places(std::span<const ExpectedTensor> expected) const {
   if (!index_) return;
   const nlohmann::json& map = index_->json["weight_map"];
-  for (const auto& [name, file] : map.items()) {
-    const Place place = find(name);
-    const auto wanted = file.get<std::string>();
+  for (const ExpectedTensor& want : expected) {
+    const auto entry = map.find(want.name);
+    if (entry == map.end()) continue;
+    const Place place = find(want.name);
+    const auto wanted = entry->get<std::string>();
     if (place.tensor == nullptr || weight_files_[place.file].path().filename() != wanted) {
-      fail(ExitCode::bad_data, "{}: tensor {}: is not there, where {} places it", (path_ / wanted).string(),
-           name, kIndexName);
-    }
-  }
-  for (const auto& [name, place] : tensors_) {
-    if (!map.contains(std::string(name))) {
-      fail(ExitCode::bad_data, "{}: tensor {}: is not listed in {}",
-           weight_files_[place.file].path().string(), name, kIndexName);
+      fail(ExitCode::bad_data, "{}: tensor {}: is not there, where {} places it; fetch the model again",
+           (path_ / wanted).string(), want.name, kIndexName);
     }
   }
 }
 
-std::vector<std::string> ModelDirectory::file_names() const {
+// A prefix before all names is what a wrapper leaves: the tensors are there, but no program finds them.
+void ModelDirectory::fail_missing(std::span<const std::string> names) const {
+  const std::string weights = (path_ / (index_ ? kIndexName : kWeightsName)).string();
+  for (const auto& [tensor, place] : tensors_) {
+    if (!tensor.ends_with("." + names.front())) continue;
+    const std::string_view prefix = tensor.substr(0, tensor.size() - names.front().size());
+    if (!std::ranges::all_of(tensors_, [&](const auto& one) { return one.first.starts_with(prefix); }))
+      continue;
+    fail(ExitCode::bad_data,
+         "{}: the names of all tensors begin with \"{}\", which the wrapper left there around which the "
+         "model was saved; "
+         "save what the wrapper holds (model.module, model._orig_mod, or an adapter's merge_and_unload()), "
+         "or strip \"{}\" "
+         "from every name",
+         weights, prefix, prefix);
+  }
+  fail(ExitCode::bad_data, "{}: {} tensor{} that config.json asks for {} missing: {}", weights, names.size(),
+       plural(names.size()), names.size() == 1 ? "is" : "are", few_names(names));
+}
+
+bool ModelDirectory::same_values(std::string_view left, std::string_view right) const {
+  std::size_t left_file = 0, right_file = 0;
+  const SafetensorsTensor& one = require(left, left_file);
+  if (one.shape != require(right, right_file).shape) return false;
+  const std::int64_t count = one.num_elements();
+  constexpr std::int64_t kStep = kReadBuffer / sizeof(float);
+  std::vector<float> values(static_cast<std::size_t>(std::min(count, kStep))), others(values.size());
+  for (std::int64_t i = 0; i < count; i += kStep) {
+    const auto size = static_cast<std::size_t>(std::min(kStep, count - i));
+    read_tensor(left, i, std::span(values).first(size));
+    read_tensor(right, i, std::span(others).first(size));
+    if (!std::equal(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(size), others.begin()))
+      return false;
+  }
+  return true;
+}
+
+std::vector<std::string> ModelDirectory::weight_file_names() const {
   std::vector<std::string> names;
   for (const SafetensorsFile& file : weight_files_) names.push_back(file.path().filename().string());
   if (index_) names.emplace_back(kIndexName);
+  return names;
+}
+
+std::vector<std::string> ModelDirectory::file_names() const {
+  std::vector<std::string> names = weight_file_names();
   for (const OtherFile& file : other_files_) names.push_back(file.name);
   names.emplace_back(kConfigName);
   return names;
@@ -214,7 +241,7 @@ void ModelDirectory::read_tensor(std::string_view name, std::int64_t element_off
 
 void ModelDirectory::check_tensors(std::span<const ExpectedTensor> expected,
                                    std::span<const std::string> ignored) const {
-  const std::string weights = (path_ / (index_ ? kIndexName : kWeightsName)).string();
+  check_places(expected);
   std::vector<std::string> missing;
   std::vector<std::string> misshapen;
   std::string misshapen_file;
@@ -243,10 +270,7 @@ void ModelDirectory::check_tensors(std::span<const ExpectedTensor> expected,
     fail(ExitCode::bad_data, "{}: {} tensor{} of another shape than config.json asks for: {}", misshapen_file,
          misshapen.size(), misshapen.size() == 1 ? " is" : "s are", few_names(misshapen));
   }
-  if (!missing.empty()) {
-    fail(ExitCode::bad_data, "{}: {} tensor{} that config.json asks for {} missing: {}", weights,
-         missing.size(), plural(missing.size()), missing.size() == 1 ? "is" : "are", few_names(missing));
-  }
+  if (!missing.empty()) fail_missing(missing);
   for (const SafetensorsFile& file : weight_files_) {
     std::vector<std::string> extra;
     for (const SafetensorsTensor& tensor : file.tensors()) {

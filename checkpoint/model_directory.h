@@ -43,8 +43,7 @@ struct ExpectedTensor {
 class ModelDirectory {
  public:
   // Opens config.json, model.safetensors or the shards that model.safetensors.index.json names (files of this
-  // directory, each holding exactly the tensors that the index gives it), and lists the other files. Reads
-  // headers only. When both forms are there, model.safetensors is used, as transformers does. Throws
+  // directory), and lists the other files. Reads headers only. When both forms are there, model.safetensors is used, as transformers does. Throws
   // Error(missing_input) when something is not there, Error(bad_data) when it is wrong, or when the weights
   // are in a format that is not read.
   static ModelDirectory open(const std::filesystem::path& path);
@@ -65,8 +64,10 @@ class ModelDirectory {
   // Files that do not go along to a trained model.
   const std::vector<SkippedFile>& skipped_files() const { return skipped_files_; }
 
-  // Every file that a trained model consists of, relative to its folder; config.json is last, because a folder
-  // without it is no model to any program.
+  // The weight files and their index, relative to the folder.
+  std::vector<std::string> weight_file_names() const;
+
+  // These and every file that goes along to a trained model; config.json is last.
   std::vector<std::string> file_names() const;
 
   struct Place {
@@ -85,10 +86,14 @@ class ModelDirectory {
   // The tensor's bytes as stored, from `byte_offset` on. Throws Error(io_failed).
   void read_tensor_raw(std::string_view name, std::uint64_t byte_offset, std::span<std::byte> bytes) const;
 
-  // Asserts that the files hold exactly the `expected` tensors, each floating and of its shape. A tensor that
-  // is not expected but whose name matches one of `ignored` ("*.rotary_emb.inv_freq"; '*', '?' and [...] as
-  // in a shell) is let pass. Throws Error(bad_data) that says how many tensors are missing, surplus or
-  // misshapen, names the first, and names their file.
+  // Whether two floating tensors have the same shape and values, whatever their dtypes. Both must exist.
+  bool same_values(std::string_view left, std::string_view right) const;
+
+  // Asserts that the files hold exactly the `expected` tensors, each floating, of its shape, and where the
+  // index places it if that names it. A tensor that is not expected but whose name matches one of `ignored`
+  // ("*rotary_emb.*"; '*', '?' and [...] as in a shell) is let pass, and so is what the index says of others.
+  // Throws Error(bad_data) that says how many tensors are missing, surplus or misshapen, names the first, and
+  // names their file; or that a wrapper's prefix stands before all names.
   void check_tensors(std::span<const ExpectedTensor> expected,
                      std::span<const std::string> ignored = {}) const;
 
@@ -96,6 +101,8 @@ class ModelDirectory {
   ModelDirectory(std::filesystem::path path, JsonFile config);
   void open_shards();
   void index_tensors();
+  void check_places(std::span<const ExpectedTensor> expected) const;
+  [[noreturn]] void fail_missing(std::span<const std::string> names) const;
   const SafetensorsTensor& require(std::string_view name, std::size_t& file) const;
 
   std::filesystem::path path_;

@@ -61,8 +61,8 @@ void replace_value(std::string& text, std::initializer_list<std::string_view> pa
   }
 }
 
-std::string saved_config(const JsonFile& config, std::optional<DType> save_dtype) {
-  std::string text = config.text;
+std::string saved_config(const SideFiles& side_files, std::optional<DType> save_dtype) {
+  std::string text = side_files.text(kConfigName).value_or("");
   if (save_dtype) {
     const std::string value = fmt::format("\"{}\"", torch_name(*save_dtype));
     replace_value(text, {"dtype"}, value);
@@ -85,27 +85,29 @@ std::string saved_index(const ModelDirectory& source, std::optional<DType> save_
 
 }  // namespace
 
-std::uint64_t ModelWriter::bytes_needed(const ModelDirectory& source, std::optional<DType> save_dtype) {
-  std::uint64_t bytes = saved_config(source.config(), save_dtype).size();
+std::uint64_t ModelWriter::bytes_needed(const ModelDirectory& source, const SideFiles& side_files,
+                                        std::optional<DType> save_dtype) {
+  std::uint64_t bytes = side_files.bytes() + saved_config(side_files, save_dtype).size() -
+                        side_files.text(kConfigName).value_or("").size();
   if (source.index()) bytes += saved_index(source, save_dtype).size();
   for (const SafetensorsFile& file : source.weight_files()) {
     bytes += saved_header(file.header(), save_dtype).file_bytes();
   }
-  for (const OtherFile& file : source.other_files()) bytes += file.bytes;
   return bytes;
 }
 
-ModelWriter::ModelWriter(const ModelDirectory& source, fs::path output, std::optional<DType> save_dtype)
+ModelWriter::ModelWriter(const ModelDirectory& source, const SideFiles& side_files, fs::path output,
+                         std::optional<DType> save_dtype)
     : source_(source),
+      side_files_(side_files),
       // Without the slash at its end, so that it is met when walking up from a file.
       output_(output.has_filename() ? std::move(output) : output.parent_path()),
       save_dtype_(save_dtype) {
   if (save_dtype_) torch_name(*save_dtype_);
   aside_ = output_ / (std::string(kModelAsidePrefix) + random_name());
   std::error_code error;
-  if (!fs::create_directory(aside_, error)) {
-    fail(ExitCode::cannot_create, "{}: cannot be created: {}", aside_.string(), error.message());
-  }
+  if (!fs::create_directory(aside_, error))
+    fail_system(ExitCode::cannot_create, aside_, "cannot be created", error.value());
   try {
     create_weight_files();
   } catch (...) {
@@ -116,7 +118,7 @@ ModelWriter::ModelWriter(const ModelDirectory& source, fs::path output, std::opt
 }
 
 ModelWriter::~ModelWriter() {
-  if (publishing_) return;
+  if (publishing_ || kept_) return;
   files_.clear();
   std::error_code ignored;
   fs::remove_all(aside_, ignored);
@@ -158,7 +160,7 @@ void ModelWriter::write(std::string_view name, std::int64_t element_offset, std:
     const std::span<const float> part = values.subspan(i, std::min(step, values.size() - i));
     const std::span<std::byte> stored(buffer.get(), part.size() * width);
     convert_from_float(part, *dtype, stored);
-    out_of_range_ += count_out_of_range(part, *dtype);
+    check_range(*target.tensor, count_out_of_range(part, *dtype), *dtype);
     target.file->write(*target.tensor, start + i * width, stored);
   }
 }
@@ -177,7 +179,10 @@ void ModelWriter::write(std::string_view name, std::int64_t element_offset, DTyp
   const auto buffer = std::make_unique_for_overwrite<float[]>(std::min(count, step));
   for (std::size_t i = 0; i < count; i += step) {
     const std::span<float> part(buffer.get(), std::min(step, count - i));
-    convert_to_float(dtype, values.subspan(i * width, part.size() * width), part);
+    const std::span<const std::byte> given = values.subspan(i * width, part.size() * width);
+    convert_to_float(dtype, given, part);
+    if (dtype == DType::float64)
+      check_range(*target.tensor, count_beyond_float(given), *target.tensor->dtype.dtype);
     write(name, element_offset + static_cast<std::int64_t>(i), part);
   }
 }
@@ -201,52 +206,67 @@ void ModelWriter::copy_tensor(std::string_view name) {
 }
 
 void ModelWriter::write_other_files() {
-  std::set<fs::path> folders = {aside_};
-  for (const OtherFile& file : source_.other_files()) {
-    const fs::path target = aside_ / file.name;
-    std::error_code error;
-    fs::create_directories(target.parent_path(), error);
-    if (error) fail(ExitCode::cannot_create, "{}: cannot be created: {}", target.string(), error.message());
-    for (fs::path folder = target.parent_path(); folder != aside_; folder = folder.parent_path()) {
-      folders.insert(folder);
-    }
-    copy_file_durably(source_.path() / file.name, target);
-  }
   if (source_.index()) write_new_file(aside_ / kIndexName, saved_index(source_, save_dtype_));
-  write_new_file(aside_ / kConfigName, saved_config(source_.config(), save_dtype_));
-  for (const fs::path& folder : folders) sync_directory(folder);
+  side_files_.write(aside_);
+  if (save_dtype_) replace_file(aside_ / kConfigName, saved_config(side_files_, save_dtype_));
 }
 
-void ModelWriter::publish() {
+void ModelWriter::publish(const std::function<void()>& make_way) {
   std::set<fs::path> folders = {output_};
   const auto sync_folders = [&] {
     for (const fs::path& folder : folders) sync_directory(folder);
   };
   std::error_code error;
-  fs::remove(output_ / kConfigName, error);  // from here on the folder is no model, until the last rename
-  if (error) fail(ExitCode::io_failed, "{}: {}", (output_ / kConfigName).string(), error.message());
-  for (const std::string& name : source_.file_names()) {
+  if (name_exists(aside_ / kConfigName)) {
+    fs::remove(output_ / kConfigName, error);  // from here on the folder is no model, until the last rename
+    if (error) fail(ExitCode::io_failed, "{}: {}", (output_ / kConfigName).string(), error.message());
+  }
+  if (make_way) make_way();
+  std::vector<std::string> names = source_.weight_file_names();
+  for (std::string& name : side_files_.names()) names.push_back(std::move(name));
+  for (const std::string& name : names) {
     if (name == kConfigName) sync_folders();
     const fs::path target = output_ / name;
-    fs::create_directories(target.parent_path(), error);
+    if (!name_exists(aside_ / name) && name_exists(target)) continue;  // it went there in an earlier attempt
+    create_folders(target.parent_path());
     for (fs::path folder = target.parent_path(); folder != output_; folder = folder.parent_path()) {
       folders.insert(folder);
     }
     fs::rename(aside_ / name, target, error);
-    if (error) fail(ExitCode::io_failed, "{}: cannot be put there: {}", target.string(), error.message());
+    if (error) fail_system(ExitCode::io_failed, target, "cannot be put there", error.value());
   }
   sync_directory(output_);
 }
 
-void ModelWriter::commit() {
-  for (const auto& file : files_) file->finish();
-  write_other_files();
-  publishing_ = true;
+void ModelWriter::check_range(const SafetensorsTensor& tensor, std::int64_t num_lost, DType dtype) const {
+  if (num_lost == 0) return;
+  fail(ExitCode::not_finite,
+       "tensor {}: {} value{} would become infinite, because {} cannot hold {}; write with --save-dtype {}",
+       tensor.name, num_lost, num_lost == 1 ? "" : "s", dtype_name(dtype), num_lost == 1 ? "it" : "them",
+       dtype == DType::float16    ? "bf16 or fp32"
+       : dtype == DType::bfloat16 ? "fp32"
+                                  : "input");
+}
+
+void ModelWriter::commit(const std::function<void()>& make_way) {
+  if (!publishing_) {
+    for (const auto& file : files_) file->finish();
+    weights_finished_ = true;
+    write_other_files();
+    publishing_ = true;
+  }
+  const auto told = [&](const Error& error) {
+    return fmt::format(
+        "{}; nothing is lost: the trained model's files are in {} and, the others, in {}; move "
+        "these there, config.json last",
+        error.what(), output_.string(), aside_.string());
+  };
   try {
-    publish();
+    publish(make_way);
+  } catch (const DiskFull& error) {
+    throw DiskFull(error.code(), told(error));
   } catch (const Error& error) {
-    fail(error.code(), "{}; nothing is lost: the trained model's files are in {} and, the others, in {}",
-         error.what(), output_.string(), aside_.string());
+    throw Error(error.code(), told(error));
   }
   std::error_code ignored;
   fs::remove_all(aside_, ignored);

@@ -9,6 +9,8 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <iterator>
+#include <nlohmann/json.hpp>
 #include <system_error>
 #include <utility>
 
@@ -86,51 +88,98 @@ void OutputDirectory::CreatedFolders::create(const fs::path& path) {
   }
 }
 
-void OutputDirectory::check(const fs::path& output, const ModelDirectory& model, bool overwrite) {
-  inspect_output(without_trailing_slash(output), model, overwrite);
+void OutputDirectory::check(const fs::path& output, const ModelDirectory& model, bool overwrite,
+                            std::optional<std::vector<std::string>> file_names) {
+  if (!file_names) file_names = model.file_names();
+  inspect_output(without_trailing_slash(output), model, *file_names, overwrite);
 }
 
-OutputDirectory::OutputDirectory(const fs::path& output, const ModelDirectory& model, bool overwrite)
+OutputDirectory::OutputDirectory(const fs::path& output, const ModelDirectory& model, bool overwrite,
+                                 std::optional<std::vector<std::string>> file_names)
     : output_(without_trailing_slash(output)),
-      model_files_(model.file_names()),
-      earlier_files_(inspect_output(output_, model, overwrite)),
+      model_files_(file_names ? std::move(*file_names) : model.file_names()),
+      earlier_files_(inspect_output(output_, model, model_files_, overwrite)),
+      keeps_model_(is_earlier(kConfigName) && name_exists(output_ / kConfigName)),
       lock_(-1, output_) {
   created_.create(output_);
   lock_ = lock_folder(output_);
   try_writing(output_);
 }
 
-void OutputDirectory::require_space(std::uint64_t bytes) const {
+std::optional<std::uint64_t> OutputDirectory::free_space() const {
   struct statvfs status {};
   // A file system that counts no blocks (some network ones) says nothing about its space.
-  if (::statvfs(output_.c_str(), &status) != 0 || status.f_blocks == 0) return;
-  std::uint64_t available = std::uint64_t{status.f_bavail} * status.f_frsize;
+  if (::statvfs(output_.c_str(), &status) != 0 || status.f_blocks == 0) return std::nullopt;
+  return std::uint64_t{status.f_bavail} * status.f_frsize;
+}
+
+void OutputDirectory::require_space(std::uint64_t bytes) const {
+  const std::optional<std::uint64_t> free = free_space();
+  if (!free) return;
+  std::uint64_t earlier = 0;
   for (const std::string& name : earlier_files_) {
     std::error_code error;
     const std::uintmax_t size = fs::file_size(output_ / name, error);
-    if (!error) available += size;
+    if (!error) earlier += size;
   }
-  if (available < bytes) {
-    fail(ExitCode::cannot_create,
-         "--output {} is on a file system with {} free, but the trained model takes {}", output_.string(),
-         format_bytes(static_cast<std::int64_t>(available)), format_bytes(static_cast<std::int64_t>(bytes)));
-  }
+  const std::uint64_t available = keeps_model_ ? *free : *free + earlier;
+  if (available >= bytes) return;
+  fail(ExitCode::cannot_create,
+       "--output {} is on a file system with {} free, but the trained model takes {}{}", output_.string(),
+       format_bytes(static_cast<std::int64_t>(available)), format_bytes(static_cast<std::int64_t>(bytes)),
+       keeps_model_ && available + earlier >= bytes ? "; the model that is there stays until the new one is "
+                                                      "written: remove it first, or choose another "
+                                                      "folder"
+                                                    : "");
 }
 
 void OutputDirectory::begin() {
   created_.keep();
-  // Without config.json it is no model any more, and run.json names what is left until the end.
-  remove_earlier_file(std::string(kConfigName));
-  for (const std::string& name : earlier_files_) {
-    if (name != kRunRecordName) remove_earlier_file(name);
-  }
   remove_temporary_files();
-  remove_earlier_file(std::string(kRunRecordName));
+  if (keeps_model_) {
+    keep_earlier_record();
+  } else {
+    // run.json names what is left until the end.
+    for (const std::string& name : earlier_files_) {
+      if (name != kRunRecordName) remove_earlier_file(name);
+    }
+    remove_earlier_file(std::string(kRunRecordName));
+  }
   sync_directory(output_);
 }
 
+// Of several runs that were to replace the model and did not, the first one's record is the model's.
+void OutputDirectory::keep_earlier_record() const {
+  for (const auto& [name, kept] :
+       {std::pair(kMetricsName, kEarlierMetricsName), std::pair(kRunRecordName, kEarlierRecordName)}) {
+    const fs::path from = output_ / name, to = output_ / kept;
+    if (name_exists(to)) {
+      remove_earlier_file(std::string(name));
+    } else if (::rename(from.c_str(), to.c_str()) != 0 && errno != ENOENT) {
+      fail_system(ExitCode::cannot_create, from, "cannot be renamed", errno);
+    }
+  }
+}
+
+void OutputDirectory::remove_earlier_model() const {
+  for (const std::string& name : earlier_files_) {
+    const bool replaced = std::find(model_files_.begin(), model_files_.end(), name) != model_files_.end();
+    if (!replaced && name != kRunRecordName && name != kMetricsName) remove_earlier_file(name);
+  }
+}
+
+void OutputDirectory::restore() {
+  if (lock_.is_in_place()) return;
+  create_folders(output_);
+  lock_ = lock_folder(output_);
+}
+
+bool OutputDirectory::is_earlier(std::string_view name) const {
+  return std::find(earlier_files_.begin(), earlier_files_.end(), name) != earlier_files_.end();
+}
+
 void OutputDirectory::remove_earlier_file(const std::string& name) const {
-  if (std::find(earlier_files_.begin(), earlier_files_.end(), name) == earlier_files_.end()) return;
+  if (!is_earlier(name)) return;
   if (!parents_are_folders(output_, name)) return;
   const fs::path path = output_ / name;
   if (::unlink(path.c_str()) != 0 && errno != ENOENT) {
@@ -154,7 +203,15 @@ void OutputDirectory::remove_temporary_files() const {
 
 void OutputDirectory::write_run_record(nlohmann::ordered_json record, bool finished) const {
   record["finished"] = finished;
-  record["model_files"] = model_files_;
+  std::vector<std::string> files;
+  if (!finished && keeps_model_) {
+    std::copy_if(earlier_files_.begin(), earlier_files_.end(), std::back_inserter(files),
+                 [&](const auto& name) {
+                   return std::find(model_files_.begin(), model_files_.end(), name) == model_files_.end();
+                 });
+  }
+  files.insert(files.end(), model_files_.begin(), model_files_.end());
+  record["model_files"] = files;
   // File names may hold any bytes; JSON may not.
   const auto replace = nlohmann::ordered_json::error_handler_t::replace;
   replace_file(output_ / kRunRecordName, record.dump(2, ' ', false, replace) + "\n");

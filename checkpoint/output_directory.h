@@ -4,7 +4,9 @@
 #include <cstdint>
 #include <filesystem>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "checkpoint/file.h"
@@ -27,12 +29,15 @@ class OutputDirectory {
   // written
   //   or is a weight file, or when it holds a finished run and `overwrite` is not set;
   // - Error(missing_input) when a file of the model that is to be copied cannot be read.
-  static void check(const std::filesystem::path& output, const ModelDirectory& model, bool overwrite);
+  // `file_names` are those of the model that is to be written, model.file_names() unless the run adds some.
+  static void check(const std::filesystem::path& output, const ModelDirectory& model, bool overwrite,
+                    std::optional<std::vector<std::string>> file_names = {});
 
   // The same, then creates the folder and its parents, locks it, and writes and removes a file as a trial.
   // Also throws Error(cannot_create) when that fails or another run holds the lock. Folders that it created
   // are removed again when it throws, and on destruction when begin() was never called.
-  OutputDirectory(const std::filesystem::path& output, const ModelDirectory& model, bool overwrite);
+  OutputDirectory(const std::filesystem::path& output, const ModelDirectory& model, bool overwrite,
+                  std::optional<std::vector<std::string>> file_names = {});
 
   const std::filesystem::path& path() const { return output_; }
 
@@ -40,12 +45,27 @@ class OutputDirectory {
   // begin() would remove counted as free.
   void require_space(std::uint64_t bytes) const;
 
-  // Removes what an earlier run left, config.json first. To be called when nothing but training can fail any
-  // more. Throws Error(cannot_create).
+  // Bytes that may be written to the folder; none when its file system does not say.
+  std::optional<std::uint64_t> free_space() const;
+
+  // Removes what an unfinished run left. A model that is to be replaced stays, with the record and the metrics of
+  // the run that wrote it under other names. To be called when nothing but training can fail any more. Throws
+  // Error(cannot_create).
   void begin();
 
-  // Replaces run.json by `record` with "finished" and "model_files" added. Throws Error(cannot_create) or
-  // Error(io_failed).
+  // Removes what is left of the earlier model and is not replaced by the new one's files. To be called when
+  // these are all written aside. Throws Error(cannot_create).
+  void remove_earlier_model() const;
+
+  // Removes what was being written. Throws Error(cannot_create).
+  void remove_temporary_files() const;
+
+  // Makes the folder again, and locks it, where it was removed or renamed meanwhile. Throws
+  // Error(cannot_create) or DiskFull.
+  void restore();
+
+  // Replaces run.json by `record` with "finished" and "model_files" added. Throws Error(cannot_create),
+  // Error(io_failed) or DiskFull.
   void write_run_record(nlohmann::ordered_json record, bool finished) const;
 
  private:
@@ -63,12 +83,14 @@ class OutputDirectory {
     std::vector<std::filesystem::path> folders_;
   };
 
+  bool is_earlier(std::string_view name) const;
   void remove_earlier_file(const std::string& name) const;
-  void remove_temporary_files() const;
+  void keep_earlier_record() const;
 
   std::filesystem::path output_;
   std::vector<std::string> model_files_;    // of this run
   std::vector<std::string> earlier_files_;  // of an earlier one, to be removed
+  bool keeps_model_ = false;                // the earlier one's model, until this run's is written
   CreatedFolders created_;
   File lock_;
 };

@@ -1,5 +1,9 @@
 #include "checkpoint/output_inspection.h"
 
+#include <limits.h>
+
+#include <algorithm>
+#include <array>
 #include <set>
 #include <system_error>
 
@@ -14,6 +18,8 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::uint64_t kLargestRecord = std::uint64_t{64} << 20;
+constexpr std::size_t kAsideName = 43;       // ".model.tmp-" and 32 digits
+constexpr std::size_t kReplacedSuffix = 37;  // ".tmp-" and 32 digits, of a file that is replaced
 
 // Whether `inner` is `outer` or lies in it. Compared by identity, so other spellings of the path and mounts
 // of the same folder are recognized; the part of `inner` that does not exist yet is compared by its existing
@@ -52,33 +58,40 @@ bool is_plain_relative(const std::string& name) {
          *path.begin() != ".." && *path.begin() != ".";
 }
 
+constexpr std::array kRunFiles = {kRunRecordName, kMetricsName, kEarlierRecordName, kEarlierMetricsName};
+
 struct EarlierRun {
   std::set<std::string> files;  // empty when there is no run of ours
   bool finished = false;
 };
 
-EarlierRun read_earlier_run(const fs::path& output) {
+EarlierRun read_record(const fs::path& path) {
   EarlierRun run;
   try {
-    const fs::path path = output / kRunRecordName;
     const nlohmann::json record = parse_json(read_text_file(path, kLargestRecord), path.string());
     for (const auto& name : record.at("model_files").get<std::vector<std::string>>()) {
       if (is_plain_relative(name)) run.files.insert(name);
     }
     run.finished = record.at("finished").get<bool>();
-    run.files.insert({std::string(kRunRecordName), std::string(kMetricsName)});
+    for (const std::string_view name : kRunFiles) run.files.emplace(name);
   } catch (const std::exception&) {  // not there, or not written by us
     return {};
   }
   return run;
 }
 
+// A run that was killed as it began may have left the record of the one before alone.
+EarlierRun read_earlier_run(const fs::path& output) {
+  EarlierRun run = read_record(output / kRunRecordName);
+  return run.files.empty() ? read_record(output / kEarlierRecordName) : run;
+}
+
 // A name that the run would write, or a weight file beside the model's, which a loader might take for a part
 // of it.
-std::string find_foreign_file(const fs::path& output, const ModelDirectory& model,
+std::string find_foreign_file(const fs::path& output, std::span<const std::string> file_names,
                               const EarlierRun& earlier) {
-  std::vector<std::string> names = model.file_names();
-  names.insert(names.end(), {std::string(kRunRecordName), std::string(kMetricsName)});
+  std::vector<std::string> names(file_names.begin(), file_names.end());
+  for (const std::string_view name : kRunFiles) names.emplace_back(name);
   for (const std::string& name : names) {
     if (!parents_are_folders(output, name) || (name_exists(output / name) && !earlier.files.contains(name)))
       return name;
@@ -98,6 +111,20 @@ void require_readable(const ModelDirectory& model) {
   for (const OtherFile& file : model.other_files()) File::open(model.path() / file.name);
 }
 
+// Everything is written aside first, in a folder of a longer name: that must be possible at the end.
+void require_short_names(const fs::path& output, std::span<const std::string> file_names) {
+  std::size_t longest = kRunRecordName.size() + kReplacedSuffix;
+  for (const std::string& name : file_names)
+    longest = std::max(longest, std::size_t{kAsideName} + 1 + name.size() + kReplacedSuffix);
+  const std::size_t needed = output.native().size() + 1 + longest;
+  if (needed < PATH_MAX) return;
+  fail(ExitCode::cannot_create,
+       "--output {}: the path is too long: with the names of the model's files it would have {} bytes, where "
+       "the "
+       "system takes {}; choose a shorter one, or go to a folder nearby and give it from there",
+       output.string(), needed, PATH_MAX - 1);
+}
+
 }  // namespace
 
 bool parents_are_folders(const fs::path& output, const std::string& name) {
@@ -111,7 +138,9 @@ bool parents_are_folders(const fs::path& output, const std::string& name) {
   return true;
 }
 
-std::vector<std::string> inspect_output(const fs::path& output, const ModelDirectory& model, bool overwrite) {
+std::vector<std::string> inspect_output(const fs::path& output, const ModelDirectory& model,
+                                        std::span<const std::string> file_names, bool overwrite) {
+  require_short_names(output, file_names);
   refuse_model_folder(output, model.path());
   require_readable(model);
   std::error_code error;
@@ -130,7 +159,7 @@ std::vector<std::string> inspect_output(const fs::path& output, const ModelDirec
     fail(ExitCode::cannot_create, "--output {} is not a folder; choose another name", output.string());
   }
   const EarlierRun earlier = read_earlier_run(output);
-  if (const std::string foreign = find_foreign_file(output, model, earlier); !foreign.empty()) {
+  if (const std::string foreign = find_foreign_file(output, file_names, earlier); !foreign.empty()) {
     fail(ExitCode::cannot_create,
          "{}: is there already and was not written by a run of autoglm-train; choose another "
          "--output folder",

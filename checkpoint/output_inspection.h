@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -9,10 +10,10 @@
 
 namespace autoglm {
 
-// Returns the files (relative paths) of an earlier run that a new one would replace. Throws as
-// OutputDirectory::check does.
+// Returns the files (relative paths) of an earlier run that a new one, which writes files of these names, would
+// replace. Throws as OutputDirectory::check does.
 std::vector<std::string> inspect_output(const std::filesystem::path& output, const ModelDirectory& model,
-                                        bool overwrite);
+                                        std::span<const std::string> file_names, bool overwrite);
 
 // Whether every folder on the way from `output` to `name` is a real one or missing, so that a file of that
 // name lies within `output`.

@@ -4,15 +4,17 @@
 #include <algorithm>
 #include <cstdio>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "base/error.h"
 #include "base/units.h"
+#include "checkpoint/file.h"
+#include "checkpoint/model_folder.h"
 #include "launcher/command_main.h"
 #include "launcher/options/data_options_binding.h"
 #include "launcher/report/build_info.h"
 #include "launcher/report/data_report.h"
+#include "sharding/host/processors.h"
 
 namespace {
 
@@ -26,7 +28,7 @@ struct Options {
   std::filesystem::path model;
   DataOptions data;
   std::int64_t show = 0;
-  std::int64_t threads = std::clamp<std::int64_t>(std::thread::hardware_concurrency(), 1, 64);
+  std::int64_t threads = std::min(threads_of_this_process(), 64);
   Color color = Color::automatic;
   bool json = false;
 };
@@ -80,18 +82,21 @@ void report(const Options& options, const Dataset& dataset, const Tokenizer& tok
   write_out(format_data_summary(dataset));
   write_out(format_length_histogram(dataset.summary().lengths, options.data.sequence_length,
                                     columns > 0 ? columns : kPlainColumns));
-  const bool color = options.color == Color::always || (options.color == Color::automatic && columns > 0);
+  const bool color =
+      options.color == Color::always || (options.color == Color::automatic && wants_color(columns));
   const auto count =
-      std::min<std::uint64_t>(static_cast<std::uint64_t>(options.show), dataset.summary().num_kept);
+      std::min<std::uint64_t>(static_cast<std::uint64_t>(options.show), dataset.summary().num_pieces);
   for (std::uint64_t i = 0; i < count; ++i)
     write_out(fmt::format("\n{}", format_sample(dataset, i, tokenizer, color)));
 }
 
 int run(const Options& options, Console& console) {
+  // A folder may hold a tokenizer alone; one that holds neither is better explained as no model.
+  if (!name_exists(options.model / "tokenizer.json")) require_model_folder(options.model);
   const Tokenizer tokenizer = Tokenizer::load(options.model);
   const Dataset dataset = load(options, tokenizer, console);
   if (options.json) {
-    for (std::size_t i = 0; i < dataset.summary().num_kept; ++i) write_out(format_sample_json(dataset, i));
+    for (std::size_t i = 0; i < dataset.summary().num_pieces; ++i) write_out(format_sample_json(dataset, i));
   } else {
     report(options, dataset, tokenizer, terminal_columns(STDOUT_FILENO)());
   }
@@ -107,9 +112,9 @@ int main(int argc, char** argv) {
       "autoglm-data", "autoglm-data --model DIR --data FILE... [options]",
       "Shows what training would see: samples, tokens, lengths, rows, and what is dropped or cut.");
   bind(table, options);
-  return command_main(
-      argc, argv,
-      {"autoglm-data", version_of("autoglm-data"),
-       [&](const auto& arguments) { return table.parse(arguments); }, [&] { return table.help(); },
-       [&](const auto&, Console& console) { return run(options, console); }});
+  return command_main(argc, argv,
+                      {"autoglm-data", version_of("autoglm-data"),
+                       [&](const auto& arguments) { return table.parse(arguments); },
+                       [&] { return table.help(help_columns(STDOUT_FILENO)); },
+                       [&](const auto&, Console& console) { return run(options, console); }});
 }

@@ -10,11 +10,12 @@ int main(int argc, char** argv) {
   PlanCommandLine line;
   const auto answer = [&](const RankEnvironment& environment, Console&) {
     int exit_code = 0;
-    print_to_stdout(answer_plan(line.options(), terminal_columns(STDOUT_FILENO)(), exit_code), environment);
+    const Screen screen{screen_columns(STDOUT_FILENO), wants_color(terminal_columns(STDOUT_FILENO)())};
+    print_to_stdout(answer_plan(line.options(), screen, exit_code), environment);
     return exit_code;
   };
-  return command_main(
-      argc, argv,
-      {"autoglm-plan", version_of("autoglm-plan"),
-       [&](const auto& arguments) { return line.parse(arguments); }, [&] { return line.help(); }, answer});
+  return command_main(argc, argv,
+                      {"autoglm-plan", version_of("autoglm-plan"),
+                       [&](const auto& arguments) { return line.parse(arguments); },
+                       [&] { return line.help(help_columns(STDOUT_FILENO)); }, answer});
 }

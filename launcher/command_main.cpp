@@ -1,5 +1,8 @@
 #include "launcher/command_main.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
@@ -28,9 +31,19 @@ int run(const Command& command, const std::vector<std::string>& arguments, const
   return command.run(environment, console);
 }
 
+// A program that was started with a standard descriptor closed would give its number to the next file that it
+// opens, and then print into that file. What is written to one of these placeholders fails, and is dropped.
+void occupy_standard_descriptors() {
+  for (int descriptor = STDIN_FILENO; descriptor <= STDERR_FILENO; ++descriptor) {
+    if (::fcntl(descriptor, F_GETFD) >= 0 || errno != EBADF) continue;
+    if (::open("/dev/null", O_RDONLY) < 0) return;  // takes the lowest free number, which is this one
+  }
+}
+
 }  // namespace
 
 int command_main(int argc, char** argv, const Command& command) {
+  occupy_standard_descriptors();
   // Writing beyond the limit on file sizes then fails like writing to a full disk, and says so.
   std::signal(SIGXFSZ, SIG_IGN);
   const RankEnvironment environment = rank_from_environment();

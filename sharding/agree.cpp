@@ -80,8 +80,12 @@ void agree(Communicator& communicator, const std::exception_ptr& mine, bool rank
 }
 
 void check_same(Communicator& communicator, std::string_view what, std::string_view value) {
-  const auto opinions = collect(gather_text(communicator, value));
-  if (opinions.size() == 1) return;
+  const std::vector<std::string> values = gather_text(communicator, value);
+  if (std::ranges::count(values, values.front()) < std::ssize(values)) fail_disagreement(what, values);
+}
+
+void fail_disagreement(std::string_view what, const std::vector<std::string>& values) {
+  const std::vector<Opinion> opinions = collect(values);
   const std::string& reference = opinions.front().value;
   std::size_t common = reference.size();
   for (const Opinion& opinion : opinions) {

@@ -84,4 +84,7 @@ std::invoke_result_t<Work> run_agreed(Communicator& communicator, Work&& work) {
 // which value of `what`, showing long values around their first difference. Blocking.
 void check_same(Communicator& communicator, std::string_view what, std::string_view value);
 
+// The same after every rank has learned all ranks' values, which differ.
+[[noreturn]] void fail_disagreement(std::string_view what, const std::vector<std::string>& values);
+
 }  // namespace autoglm

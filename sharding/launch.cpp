@@ -5,6 +5,7 @@
 #include <span>
 #include <sstream>
 #include <string_view>
+#include <utility>
 
 #include "base/error.h"
 
@@ -46,7 +47,48 @@ int first_rank_of_program(const Environment& environment) {
   return first;
 }
 
+// Variables that only one launcher for PyTorch sets; accelerate goes through torchrun's code.
+constexpr std::array torch_launchers = {std::pair("ACCELERATE_MIXED_PRECISION", "accelerate launch"),
+                                        std::pair("TORCHELASTIC_RUN_ID", "torchrun"),
+                                        std::pair("CROSS_SIZE", "deepspeed")};
+constexpr std::array torch_sizes = {"WORLD_SIZE", "LOCAL_WORLD_SIZE"};
+constexpr std::array torch_ranks = {"RANK", "LOCAL_RANK"};
+
+std::string name_torch_launcher(const Environment& environment) {
+  for (const auto& [variable, name] : torch_launchers) {
+    if (environment(variable) != nullptr) return name;
+  }
+  return "a launcher for PyTorch (torchrun, accelerate or deepspeed)";
+}
+
+// How to start as many ranks, where they are spread over hosts likewise.
+std::string mpirun_for(const Environment& environment, int num_ranks) {
+  constexpr std::array local_sizes = {"LOCAL_WORLD_SIZE", "LOCAL_SIZE"};
+  const std::optional<Number> local = read_number(environment, local_sizes, 1);
+  if (!local || local->value >= num_ranks) return fmt::format("mpirun -np {}", num_ranks);
+  return fmt::format("mpirun -np {} --hostfile FILE --map-by ppr:{}:node", num_ranks, local->value);
+}
+
 }  // namespace
+
+void check_launcher(const Environment& environment) {
+  const std::optional<Number> size = read_number(environment, torch_sizes, 2);
+  const std::optional<Number> rank = read_number(environment, torch_ranks, 0);
+  if (!size || !rank) return;
+  if (const auto launch = detect_launch(environment)) {
+    // Within a Slurm job these may be its own numbers under other names, or those of a launcher that it has
+    // started.
+    const bool of_slurm = std::string_view(launch->variable).starts_with("SLURM_");
+    const bool renamed = launch->num_ranks == size->value && environment("TORCHELASTIC_RUN_ID") == nullptr;
+    if (!of_slurm || renamed) return;
+  }
+  fail(ExitCode::unavailable,
+       "{}={} and {}={} say that {} has started this process as one of {}; autoglm-train takes its ranks "
+       "from MPI, and "
+       "each would train alone: start it with {} autoglm-train ... instead",
+       size->variable, size->value, rank->variable, rank->value, name_torch_launcher(environment),
+       size->value, mpirun_for(environment, size->value));
+}
 
 std::optional<Launch> detect_launch(const Environment& environment) {
   const std::optional<Number> size = read_number(environment, sizes, 1);

@@ -26,6 +26,11 @@ std::optional<Launch> detect_launch(const Environment& environment);
 // MPI library starts N programs of one rank each, which would all train alone and write the same output.
 void check_launch(const std::optional<Launch>& launch, int num_ranks);
 
+// Throws Error(unavailable) when a launcher for PyTorch (torchrun, accelerate, deepspeed) has started this
+// process as one of several: it starts N programs that MPI does not connect, as above. What mpirun or another
+// PMI launcher has started is let pass, whatever such variables it was given.
+void check_launcher(const Environment& environment);
+
 // Who this process is before MPI is started.
 struct RankEnvironment {
   int rank = 0;

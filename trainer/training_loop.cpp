@@ -4,6 +4,7 @@
 #include <array>
 #include <chrono>
 #include <cmath>
+#include <limits>
 
 #include "base/error.h"
 #include "base/math.h"
@@ -28,7 +29,7 @@ std::vector<std::int64_t> count_rows(const Dataset& dataset, const LoopOptions& 
 
 TrainingLoop::TrainingLoop(Engine& engine, const Dataset& dataset, const BatchPlan& plan,
                            Communicator& communicator, const LoopOptions& options,
-                           std::vector<LoopListener*> listeners)
+                           std::vector<LoopListener*> listeners, FailureHints hints)
     : engine_(engine),
       dataset_(dataset),
       plan_(plan),
@@ -36,6 +37,7 @@ TrainingLoop::TrainingLoop(Engine& engine, const Dataset& dataset, const BatchPl
       options_(options),
       schedule_(make_schedule(options.schedule, plan.num_steps())),
       listeners_(std::move(listeners)),
+      hints_(std::move(hints)),
       batch_(engine.options().strategy.micro_batch, engine.options().row_length, engine.options().device),
       validation_rows_(dataset.validation_rows()) {}
 
@@ -64,9 +66,11 @@ const RowPlan& TrainingLoop::epoch_rows(std::int64_t epoch) {
 StepSums TrainingLoop::accumulate(const StepRows& step, double supervised) {
   const RowPlan& rows = epoch_rows(step.epoch);
   double loss_sum = 0;
+  micro_losses_.clear();
   for (std::int64_t i = 0; i < step.num_micro_batches; ++i) {
     fill(rows, [&](std::int64_t slot) { return plan_.row_at(step, i, communicator_.rank(), slot); });
-    loss_sum += engine_.train_micro_batch(batch_, static_cast<float>(1 / supervised));
+    micro_losses_.push_back(engine_.train_micro_batch(batch_, static_cast<float>(1 / supervised)));
+    loss_sum += micro_losses_.back();
   }
   return engine_.finish_accumulation(loss_sum);
 }
@@ -120,11 +124,12 @@ void TrainingLoop::train_step(std::int64_t index) {
       throw AgreedError(
           ExitCode::not_finite,
           fmt::format("step {}: the loss is {} and the gradient norm {}; nothing was updated with them and "
-                      "no model was written; try a lower --learning-rate or a longer --warmup",
-                      report.step, *report.loss, sums.gradient_norm));
+                      "no model was written; {}",
+                      report.step, *report.loss, sums.gradient_norm, advice(plan_, step, rows)));
     }
     engine_.optimizer_step(options_.adamw, report.learning_rate, report.step,
                            clip_factor(sums.gradient_norm, options_.clip));
+    updated_ = true;
   }
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   for (LoopListener* listener : listeners_) listener->after_step(report);
@@ -139,14 +144,17 @@ std::optional<double> TrainingLoop::evaluate(std::int64_t step) {
         static_cast<double>(dataset_.supervised_tokens(validation_rows_.row(static_cast<std::size_t>(row))));
   }
   std::array<double, 1> loss_sum{0};
+  BatchPlan plan({num_rows}, num_rows, communicator_.size(), batch_.rows.batch);
   while (true) {
-    const BatchPlan plan({num_rows}, num_rows, communicator_.size(), batch_.rows.batch);
+    plan = BatchPlan({num_rows}, num_rows, communicator_.size(), batch_.rows.batch);
     const StepRows all = plan.step(0);
     loss_sum[0] = 0;
+    micro_losses_.clear();
     for (std::int64_t i = 0; i < all.num_micro_batches; ++i) {
       fill(validation_rows_,
            [&](std::int64_t slot) { return plan.row_at(all, i, communicator_.rank(), slot); });
-      loss_sum[0] += engine_.evaluate_micro_batch(batch_);
+      micro_losses_.push_back(engine_.evaluate_micro_batch(batch_));
+      loss_sum[0] += micro_losses_.back();
     }
     const std::int64_t num_ranks = engine_.agree_on_memory();
     if (num_ranks == 0) break;
@@ -156,14 +164,63 @@ std::optional<double> TrainingLoop::evaluate(std::int64_t step) {
   const double loss = loss_sum[0] / supervised;
   if (!std::isfinite(loss)) {
     // Reduced over all ranks, so all of them stop here; after the last step nothing else would notice.
-    throw AgreedError(
-        ExitCode::not_finite,
-        fmt::format("the validation loss after step {} is {}; no model was written; {}", step, loss,
-                    step == 0 ? "the weights of --model are broken, or need --precision fp32"
-                              : "try a lower --learning-rate or a longer --warmup"));
+    throw AgreedError(ExitCode::not_finite,
+                      fmt::format("the validation loss after step {} is {}; no model was written; {}", step,
+                                  loss, advice(plan, plan.step(0), validation_rows_)));
   }
   for (LoopListener* listener : listeners_) listener->after_evaluation(step, loss);
   return loss;
+}
+
+std::optional<std::int64_t> TrainingLoop::first_broken_micro_batch() const {
+  const auto broken = std::ranges::find_if(micro_losses_, [](double loss) { return !std::isfinite(loss); });
+  const std::int64_t none = std::numeric_limits<std::int64_t>::max();
+  const std::int64_t first = least(
+      communicator_, broken == micro_losses_.end() ? none : std::int64_t{broken - micro_losses_.begin()});
+  return first == none ? std::nullopt : std::optional(first);
+}
+
+std::optional<std::uint32_t> TrainingLoop::first_broken_sample(std::span<const std::uint32_t> samples) {
+  const auto ranks = static_cast<std::size_t>(communicator_.size());
+  const auto rank = static_cast<std::size_t>(communicator_.rank());
+  std::size_t first = samples.size();
+  for (std::size_t begin = 0; begin < samples.size(); begin += ranks) {
+    const std::size_t mine = begin + rank;
+    // One sample in the first row, nothing in the others.
+    RowPlan alone;
+    if (mine < samples.size()) alone.add_row(samples.subspan(mine, 1));
+    fill(alone, [&](std::int64_t slot) {
+      return slot == 0 && mine < samples.size() ? std::optional<std::int64_t>(0) : std::nullopt;
+    });
+    if (!std::isfinite(engine_.evaluate_micro_batch(batch_))) first = std::min(first, mine);
+  }
+  if (engine_.agree_on_memory() > 0) return std::nullopt;
+  first = least(communicator_, first);
+  return first == samples.size() ? std::nullopt : std::optional(samples[first]);
+}
+
+std::string TrainingLoop::advice(const BatchPlan& plan, const StepRows& step, const RowPlan& rows) {
+  if (updated_) return "try a lower --learning-rate or a longer --warmup";
+  if (!hints_.broken_weights.empty())
+    return fmt::format("the weights of --model are broken: {}; fetch or save the model again",
+                       hints_.broken_weights);
+  std::vector<std::uint32_t> suspects;
+  if (const auto broken = first_broken_micro_batch()) {
+    for (int rank = 0; rank < communicator_.size(); ++rank) {
+      for (std::int64_t slot = 0; slot < batch_.rows.batch; ++slot) {
+        const auto row = plan.row_at(step, *broken, rank, slot);
+        if (!row) continue;
+        const auto samples = rows.row(static_cast<std::size_t>(*row));
+        suspects.insert(suspects.end(), samples.begin(), samples.end());
+      }
+    }
+  }
+  const std::string unchanged = "the weights are still those of --model";
+  engine_.discard_gradients();
+  if (const auto sample = first_broken_sample(suspects))
+    return fmt::format("{}, which give this for {}: take it out, or try --precision fp32", unchanged,
+                       hints_.describe_sample(*sample));
+  return fmt::format("{}, which are broken, or need --precision fp32", unchanged);
 }
 
 void TrainingLoop::run(std::int64_t first_step) {

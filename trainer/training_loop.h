@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <span>
+#include <string>
 #include <vector>
 
 #include "sharding/communicator.h"
@@ -19,12 +21,22 @@ namespace autoglm {
 // many epochs as they reach into.
 std::vector<std::int64_t> count_rows(const Dataset& dataset, const LoopOptions& options);
 
+// What explains a loss that is not finite before anything was trained.
+struct FailureHints {
+  // Tensors whose values were not finite when they were read; empty: there was none.
+  std::string broken_weights = {};
+  // A sample as a person finds it.
+  std::function<std::string(std::uint32_t sample)> describe_sample = [](std::uint32_t sample) {
+    return "sample " + std::to_string(sample + 1);
+  };
+};
+
 class TrainingLoop {
  public:
   // All objects but `plan` must outlive the loop. `plan` was made for the communicator's size and
   // the engine's micro-batch. Throws Error(usage) when the warm-up is longer than it.
   TrainingLoop(Engine& engine, const Dataset& dataset, const BatchPlan& plan, Communicator& communicator,
-               const LoopOptions& options, std::vector<LoopListener*> listeners);
+               const LoopOptions& options, std::vector<LoopListener*> listeners, FailureHints hints = {});
 
   // Evaluates, then trains all steps with evaluations between them; the one after the last step is left to
   // the caller. With `first_step` goes on after so many steps of an earlier run, where the first evaluation
@@ -44,6 +56,12 @@ class TrainingLoop {
   void recover(std::int64_t step, std::int64_t num_ranks);
   void fill(const RowPlan& rows, const std::function<std::optional<std::int64_t>(std::int64_t slot)>& row_of);
   const RowPlan& epoch_rows(std::int64_t epoch);
+  // What is to blame and what to do, where the loss of a step or an evaluation is not finite.
+  std::string advice(const BatchPlan& plan, const StepRows& step, const RowPlan& rows);
+  // Of the micro-batches that ran last, the first whose loss is not finite; the same on all ranks.
+  std::optional<std::int64_t> first_broken_micro_batch() const;
+  // The first of the samples whose loss alone is not finite. Collective.
+  std::optional<std::uint32_t> first_broken_sample(std::span<const std::uint32_t> samples);
 
   Engine& engine_;
   const Dataset& dataset_;
@@ -52,6 +70,9 @@ class TrainingLoop {
   LoopOptions options_;
   LearningRateSchedule schedule_;
   std::vector<LoopListener*> listeners_;  // told in this order
+  FailureHints hints_;
+  bool updated_ = false;              // a step has changed the weights
+  std::vector<double> micro_losses_;  // of the micro-batches of this rank that ran last
   MicroBatch batch_;
   RowPlan validation_rows_;
   std::int64_t current_epoch_ = -1;

@@ -11,7 +11,8 @@ namespace autoglm {
 
 // AUTOGLM_FAULT_OUT_OF_MEMORY=RANK:STEP:ALLOCATION[,...]: that allocation of the step fails on that rank.
 // Several for one step fail its attempts one after the other. AUTOGLM_FAULT_ARENA_LIMIT=BYTES: the device's
-// pool holds no more, though the plan does not know.
+// pool holds no more, though the plan does not know. AUTOGLM_FAULT_DISK_PATIENCE=SECONDS: a full disk is waited
+// out for so long at the end of the run.
 class FaultInjection : public LoopListener {
  public:
   // Reads the environment. Throws Error(usage) when it cannot be understood.
@@ -21,6 +22,7 @@ class FaultInjection : public LoopListener {
   void before_step(std::int64_t step) override;
 
   const std::optional<std::int64_t>& arena_limit() const { return arena_limit_; }
+  const std::optional<std::int64_t>& disk_patience_seconds() const { return disk_patience_seconds_; }
 
  private:
   struct Fault {
@@ -29,6 +31,7 @@ class FaultInjection : public LoopListener {
   };
   std::deque<Fault> faults_;
   std::optional<std::int64_t> arena_limit_;
+  std::optional<std::int64_t> disk_patience_seconds_;
 };
 
 }  // namespace autoglm

@@ -20,6 +20,16 @@ namespace {
 // What the system, file caches and the growth of other processes may take of a host's memory.
 constexpr double kHostShare = 0.9;
 
+// This rank's part of the memory of its host, beside what it holds already: of all that the ranks may use,
+// and of what nobody uses now.
+std::int64_t share_of_host(const LocalRank& local, std::int64_t fixed_resident) {
+  const auto part = [&](std::int64_t bytes) {
+    return static_cast<std::int64_t>(kHostShare * static_cast<double>(bytes)) / local.size;
+  };
+  return std::max<std::int64_t>(
+      0, std::min(part(host_memory_limit()) - fixed_resident, part(available_host_memory())));
+}
+
 MemoryQuestion question_of(const TrainOptions& options, const Model& model, std::int64_t max_positions,
                            int world_size) {
   MemoryQuestion question;
@@ -46,14 +56,23 @@ MemoryBudget agree_on_budget(Communicator& communicator, MemoryBudget budget) {
 PlanWish wish_of(const TrainOptions& options, const JobPlan& job) {
   const MemoryBudget budget = job.budget;
   return {job.question, job.probe.rates, options.training.loop.global_batch, [budget](int) { return budget; },
-          options.strategy.memory_limit ? "--memory-limit" : ""};
+          job.limited_by};
+}
+
+// What a person could raise.
+std::string what_limits(const StrategyOptions& options, const JobDevice& device, const LocalRank& local,
+                        std::int64_t fixed_resident) {
+  if (options.memory_limit) return "--memory-limit";
+  const std::optional<AddressLimit> addresses = device.is_cuda() ? std::nullopt : address_limit();
+  const bool binds =
+      addresses && job_memory().statistics().device.limit < cpu_budget(options, local, fixed_resident).device;
+  return binds ? addresses->name : "";
 }
 
 }  // namespace
 
 MemoryBudget cpu_budget(const StrategyOptions& options, const LocalRank& local, std::int64_t fixed_resident) {
-  const auto host = static_cast<std::int64_t>(kHostShare * static_cast<double>(host_memory_limit()));
-  const std::int64_t share = std::max<std::int64_t>(0, host / local.size - fixed_resident);
+  const std::int64_t share = share_of_host(local, fixed_resident);
   MemoryBudget budget;
   budget.shared = !options.memory_limit;
   budget.device = options.memory_limit ? *options.memory_limit : share;
@@ -64,11 +83,16 @@ MemoryBudget cpu_budget(const StrategyOptions& options, const LocalRank& local, 
 
 MemoryBudget job_budget(const StrategyOptions& options, const JobDevice& device, const LocalRank& local,
                         std::int64_t fixed_resident) {
-  if (!device.is_cuda()) return cpu_budget(options, local, fixed_resident);
+  // A limit on addresses may leave the pools less than there is memory.
+  const MemoryStatistics pools = job_memory().statistics();
   MemoryBudget budget;
-  budget.device = job_memory().statistics().device.limit;
-  const auto host = static_cast<std::int64_t>(kHostShare * static_cast<double>(host_memory_limit()));
-  budget.host = std::max<std::int64_t>(0, host / local.size - fixed_resident);
+  if (device.is_cuda()) {
+    budget.host = share_of_host(local, fixed_resident);
+  } else {
+    budget = cpu_budget(options, local, fixed_resident);
+  }
+  budget.device = device.is_cuda() ? pools.device.limit : std::min(budget.device, pools.device.limit);
+  if (budget.host) budget.host = std::min(*budget.host, pools.host.limit);
   return budget;
 }
 
@@ -86,6 +110,9 @@ JobPlan plan_job(const TrainOptions& options, const Model& model, std::int64_t m
     job_memory().trim();
   }
   job.fixed_resident = resident_bytes();
+  // What is available is read when every rank has given back what its probe took.
+  gather(communicator, job.fixed_resident);
+  job.limited_by = what_limits(options.strategy, device, local, job.fixed_resident);
   job.budget = agree_on_budget(communicator, job_budget(options.strategy, device, local, job.fixed_resident));
   run_agreed(communicator, [&] {
     MemoryModel memory(job.question);

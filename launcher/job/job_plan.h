@@ -18,6 +18,7 @@ namespace autoglm {
 struct JobPlan {
   MemoryQuestion question;
   MemoryBudget budget;
+  std::string limited_by;  // the option or limit that sets the budget of this rank, if one does
   ProbeResult probe;
   bool probed = false;
   Plan plan;

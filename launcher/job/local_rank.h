@@ -4,11 +4,13 @@
 
 namespace autoglm {
 
-// This rank among the ranks of its host, and the MPI library that connects them (empty without one).
+// This rank among the ranks of its host, the MPI library that connects them (empty without one), and how many
+// of the host's processors are its own.
 struct LocalRank {
   int rank = 0;
   int size = 1;
   std::string mpi_version;
+  int num_processors = 1;
 };
 
 }  // namespace autoglm

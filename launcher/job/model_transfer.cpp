@@ -1,20 +1,35 @@
 #include "launcher/job/model_transfer.h"
 
 #include <fnmatch.h>
-#include <spdlog/spdlog.h>
 
+#include <algorithm>
+#include <bit>
+#include <cmath>
 #include <exception>
 #include <set>
+#include <utility>
 
 #include "base/error.h"
+#include "checkpoint/convert.h"
+#include "sharding/agree.h"
 #include "trainer/models/architecture.h"
 
 namespace autoglm {
 
 ModelConfig model_config_of(const ModelDirectory& directory) {
   ModelConfig config = parse_model_config(directory.config().json, (directory.path() / kConfigName).string());
-  choose_tensor_prefix(config,
-                       [&](const std::string& name) { return directory.find(name).tensor != nullptr; });
+  const auto exists = [&](const std::string& name) { return directory.find(name).tensor != nullptr; };
+  choose_tensor_names(config, exists);
+  const std::string table = architecture_of(config).embedding(config)->table().name();
+  if (!config.tied_embeddings || config.table_under_head_name || !exists(table) || !exists(config.head_name))
+    return config;
+  if (directory.same_values(table, config.head_name)) return config;
+  config.tied_embeddings = false;
+  config.remarks.push_back(
+      fmt::format("{}: \"tie_word_embeddings\" is true, but {} differs from {}; it is trained as a matrix of "
+                  "its own, as transformers 5 "
+                  "takes it; set the field to false, for other programs tie the two",
+                  (directory.path() / kConfigName).string(), config.head_name, table));
   return config;
 }
 
@@ -47,10 +62,38 @@ void freeze_parameters(Model& model, std::span<const std::string> patterns) {
   fail(ExitCode::usage, "--freeze leaves no parameter to train");
 }
 
-void load_weights(const ModelDirectory& directory, Engine& engine) {
+namespace {
+
+// Without an early exit, so that it is computed many values at a time.
+bool all_finite(std::span<const float> values) {
+  constexpr std::uint32_t kExponent = 0x7F800000;
+  bool finite = true;
+  for (const float value : values) finite &= (std::bit_cast<std::uint32_t>(value) & kExponent) != kExponent;
+  return finite;
+}
+
+}  // namespace
+
+std::string load_weights(const ModelDirectory& directory, Engine& engine, std::optional<DType> save_dtype) {
+  const auto saved = saved_dtypes(directory, save_dtype);
+  std::vector<std::string> found;
+  std::set<std::string> names;
   engine.state_access().load([&](const std::string& name, std::int64_t offset, std::span<float> values) {
     directory.read_tensor(name, offset, values);
+    const DType dtype = saved(name);
+    if (const std::int64_t lost = count_out_of_range(values, dtype); lost > 0) {
+      fail(ExitCode::not_finite,
+           "tensor {}: {} value{} of the model would become infinite in {}; write with another --save-dtype",
+           name, lost, lost == 1 ? "" : "s", dtype_name(dtype));
+    }
+    if (all_finite(values) || !names.insert(name).second) return;
+    const auto bad = std::ranges::find_if(values, [](float value) { return !std::isfinite(value); });
+    const auto place = directory.find(name);
+    found.push_back(fmt::format("{} of {} (value {} is {})", name,
+                                directory.weight_files()[place.file].path().string(),
+                                offset + (bad - values.begin()), *bad));
   });
+  return found.empty() ? "" : few_names(found);
 }
 
 std::function<DType(const std::string&)> saved_dtypes(const ModelDirectory& directory,
@@ -61,14 +104,26 @@ std::function<DType(const std::string&)> saved_dtypes(const ModelDirectory& dire
   };
 }
 
+std::optional<DType> narrowest_saved(const Model& model,
+                                     const std::function<DType(const std::string&)>& saved,
+                                     Precision precision) {
+  std::optional<DType> narrowest;
+  for (const Parameter* parameter : model.parameters()) {
+    if (!parameter->trainable() || !parameter->spec().from_file()) continue;
+    const DType dtype = saved(parameter->name());
+    const bool rounds = dtype == DType::float16 || (dtype == DType::bfloat16 && precision == Precision::fp32);
+    if (rounds && narrowest != DType::bfloat16) narrowest = dtype;
+  }
+  return narrowest;
+}
+
 namespace {
 
 // Rank 0's side of write_model.
 class TrainedModel {
  public:
-  TrainedModel(const ModelDirectory& directory, const Model& model, const std::filesystem::path& output,
-               std::optional<DType> save_dtype)
-      : directory_(directory), writer_(directory, output, save_dtype), copies_(possible_copies(model)) {
+  TrainedModel(const ModelDirectory& directory, const Model& model, ModelWriter& writer)
+      : directory_(directory), writer_(writer), copies_(possible_copies(model)) {
     std::erase_if(copies_,
                   [&](const TensorCopy& copy) { return directory.find(copy.name).tensor == nullptr; });
   }
@@ -81,52 +136,65 @@ class TrainedModel {
     }
   }
 
-  void commit() {
+  void copy_the_rest() {
     for (const SafetensorsFile& file : directory_.weight_files()) {
       for (const SafetensorsTensor& tensor : file.tensors()) {
         if (written_.count(tensor.name) == 0) writer_.copy_tensor(tensor.name);
       }
     }
-    writer_.commit();
-    if (!directory_.skipped_files().empty())
-      spdlog::info("not copied from the model's folder: {}", describe_skipped(directory_.skipped_files()));
-    if (writer_.out_of_range() > 0) {
-      spdlog::warn(
-          "{} values became infinite because fp16 cannot hold them; write with --save-dtype bf16 instead",
-          writer_.out_of_range());
-    }
   }
 
  private:
   const ModelDirectory& directory_;
-  ModelWriter writer_;
+  ModelWriter& writer_;
   std::vector<TensorCopy> copies_;
   std::set<std::string> written_;
 };
 
-}  // namespace
-
-void write_model(const ModelDirectory& directory, Engine& engine, const std::filesystem::path& output,
-                 std::optional<DType> save_dtype, bool writes) {
+// Returns on rank 0 what went wrong there. A rank that cannot write any more goes on taking part, so that the
+// others are not left waiting.
+std::exception_ptr write_once(const ModelDirectory& directory, Engine& engine, ModelTarget* target,
+                              std::optional<DType> save_dtype) {
   std::optional<TrainedModel> model;
-  // A rank that cannot write any more goes on taking part, so that the others are not left waiting.
   std::exception_ptr failure;
   const auto attempt = [&](auto action) {
-    if (!writes || failure) return;
+    if (target == nullptr || failure) return;
     try {
       action();
     } catch (...) {
       failure = std::current_exception();
     }
   };
-  attempt([&] { model.emplace(directory, engine.model(), output, save_dtype); });
+  attempt([&] { model.emplace(directory, engine.model(), target->writer()); });
   engine.state_access().export_parameters(
       saved_dtypes(directory, save_dtype),
       [&](const std::string& name, std::int64_t offset, std::span<const float> values) {
         attempt([&] { model->write(name, offset, values); });
       });
-  attempt([&] { model->commit(); });
-  if (failure) std::rethrow_exception(failure);
+  attempt([&] {
+    model->copy_the_rest();
+    target->commit();
+  });
+  return failure;
+}
+
+}  // namespace
+
+void write_model(const ModelDirectory& directory, Engine& engine, ModelTarget* target,
+                 std::optional<DType> save_dtype, Communicator& ranks) {
+  for (bool again = true; again;) {
+    std::exception_ptr failure = write_once(directory, engine, target, save_dtype);
+    again = false;
+    if (failure) {
+      try {
+        again = target->recover(std::exchange(failure, nullptr));
+      } catch (...) {
+        failure = std::current_exception();
+      }
+    }
+    again = most(ranks, again ? 1 : 0) != 0;
+    if (failure) std::rethrow_exception(failure);
+  }
 }
 
 }  // namespace autoglm

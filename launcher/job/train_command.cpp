@@ -1,11 +1,17 @@
 #include "launcher/job/train_command.h"
 
-#include <cstdlib>
+#include <spdlog/spdlog.h>
 
+#include <cstdlib>
+#include <optional>
+
+#include "launcher/job/ending_signals.h"
 #include "launcher/job/training_job.h"
 #include "launcher/report/failure.h"
 #include "launcher/report/logging.h"
 #include "sharding/agree.h"
+#include "sharding/host/binding.h"
+#include "sharding/host/processors.h"
 #include "sharding/launch.h"
 #include "sharding/mpi/mpi_communicator.h"
 #include "sharding/mpi/mpi_session.h"
@@ -13,15 +19,23 @@
 namespace autoglm {
 namespace {
 
+const char* variable(const char* name) {
+  return std::getenv(name);
+}
+
 int run_on_ranks(const TrainOptions& options) {
+  // Before MPI and the libraries start threads, which keep the processors of the one that starts them.
+  const std::optional<std::string> rebound = widen_binding(variable);
   MpiSession session;
   const RankEnvironment environment{session.rank(), session.size(), session.rank() == 0};
   Console& console = stderr_console();
   start_logging(console, session.rank(), session.size());
+  if (rebound) spdlog::info("{}", *rebound);
   try {
     const auto communicator = make_mpi_communicator(session);
-    run_training_job(options, *communicator,
-                     {session.local_rank(), session.local_size(), session.library_version()});
+    run_training_job(
+        options, *communicator,
+        {session.local_rank(), session.local_size(), session.library_version(), session.num_processors()});
     return static_cast<int>(ExitCode::done);
   } catch (const AgreedError&) {
     return report_failure("autoglm-train", console, environment, std::current_exception());
@@ -35,9 +49,11 @@ int run_on_ranks(const TrainOptions& options) {
 }  // namespace
 
 int run_training(const TrainOptions& options) {
-  if (detect_launch([](const char* name) { return std::getenv(name); })) return run_on_ranks(options);
+  watch_ending_signals();
+  check_launcher(variable);
+  if (detect_launch(variable)) return run_on_ranks(options);
   const auto communicator = make_self_communicator();
-  run_training_job(options, *communicator, {});
+  run_training_job(options, *communicator, {0, 1, "", threads_of_this_process()});
   return static_cast<int>(ExitCode::done);
 }
 

@@ -4,16 +4,19 @@
 #include <spdlog/spdlog.h>
 
 #include <cstdlib>
-#include <thread>
 
 #include "base/units.h"
 #include "checkpoint/output_directory.h"
+#include "launcher/job/ending_signals.h"
+#include "launcher/job/exported_files.h"
 #include "launcher/job/fault_injection.h"
+#include "launcher/job/input_checks.h"
 #include "launcher/job/job_device.h"
 #include "launcher/job/job_plan.h"
 #include "launcher/job/memory_recovery.h"
 #include "launcher/job/model_transfer.h"
 #include "launcher/job/ranks.h"
+#include "launcher/job/same_inputs.h"
 #include "launcher/report/data_report.h"
 #include "launcher/report/progress.h"
 #include "launcher/report/run_record.h"
@@ -37,16 +40,17 @@ struct Inputs {
   ChatTemplate chat_template;
 };
 
-// One thread per core of the host, shared among its ranks, unless the environment says otherwise.
-void set_threads(const LocalRank& local) {
-  if (std::getenv("OMP_NUM_THREADS") != nullptr) return;
-  const int cores = static_cast<int>(std::thread::hardware_concurrency());
-  at::set_num_threads(std::max(1, cores / local.size));
+// As many threads as processors that the rank with the fewest may use, unless the environment says otherwise:
+// workspaces are per thread, and all ranks plan alike. Collective.
+void set_threads(const LocalRank& local, Communicator& control) {
+  const int num_processors = least(control, local.num_processors);
+  if (std::getenv("OMP_NUM_THREADS") == nullptr) at::set_num_threads(num_processors);
 }
 
 Inputs read_inputs(const TrainOptions& options) {
   ModelDirectory directory = ModelDirectory::open(options.model);
   Model model = make_model(model_config_of(directory));
+  for (const std::string& remark : model.config.remarks) spdlog::warn("{}", remark);
   check_positions(model.config, "--sequence-length", options.data.sequence_length);
   check_recompute_layers(options.strategy.pins, model.config.num_layers);
   check_model_files(directory, model);
@@ -54,20 +58,8 @@ Inputs read_inputs(const TrainOptions& options) {
   Tokenizer tokenizer = Tokenizer::load(options.model);
   ChatTemplate chat_template =
       ChatTemplate::select(options.data.template_name, options.model, tokenizer, options.data.end_of_turn);
+  check_prompts(options.watching.samples, tokenizer, chat_template, model.config);
   return {std::move(directory), std::move(model), std::move(tokenizer), std::move(chat_template)};
-}
-
-void check_vocabulary(const Dataset& dataset, const Model& model) {
-  for (std::size_t i = 0; i < dataset.samples().size(); ++i) {
-    for (const std::int32_t id : dataset.samples().ids(i)) {
-      if (id >= model.config.vocabulary_size) {
-        fail(ExitCode::bad_data,
-             "the tokenizer gives id {}, but the model's vocabulary has {} entries: tokenizer.json "
-             "belongs to another model",
-             id, model.config.vocabulary_size);
-      }
-    }
-  }
 }
 
 Dataset load_data(const TrainOptions& options, const Inputs& inputs, Communicator& communicator) {
@@ -82,7 +74,10 @@ Dataset load_data(const TrainOptions& options, const Inputs& inputs, Communicato
   }
   Dataset dataset = load_dataset(options.data, inputs.tokenizer, inputs.chat_template, context);
   stderr_console().set_live_line("");
-  run_agreed(communicator, [&] { check_vocabulary(dataset, inputs.model); });
+  run_agreed(communicator, [&] { check_vocabulary(dataset, inputs.tokenizer, inputs.model.config); });
+  for (const std::string& doubt :
+       doubts(dataset, inputs.tokenizer, inputs.chat_template, inputs.model.config))
+    spdlog::warn("{}", doubt);
   return dataset;
 }
 
@@ -128,6 +123,13 @@ Decisions decide(const TrainOptions& options, const Inputs& inputs, const Datase
   });
 }
 
+// What rank 0 alone has.
+struct JobOutput {
+  OutputDirectory directory;
+  SideFiles side_files;  // from before anything is read from the model's folder that takes time
+  FileChanges changes;
+};
+
 // A job of which everything is known that must be known before it takes memory.
 struct Job {
   const TrainOptions& options;
@@ -136,7 +138,8 @@ struct Job {
   Inputs inputs;
   Dataset dataset;
   Decisions decisions;
-  std::unique_ptr<OutputDirectory> output;  // on rank 0, unless nothing is to be written
+  std::unique_ptr<JobOutput> output;  // on rank 0, unless nothing is to be written
+  std::string broken_weights = {};    // tensors that were not finite when they were read
 
   Communicator& ranks() const { return device.communicator(); }
 };
@@ -209,17 +212,18 @@ class Reporting : public LoopListener {
 void evaluate_last(const Job& job, Engine& engine, TrainingLoop& loop) {
   const std::int64_t last = job.decisions.batches.num_steps();
   const auto dtypes = saved_dtypes(job.inputs.directory, job.options.saving.save_dtype);
-  const bool rounds = engine.options().precision == Precision::fp32 &&
-                      dtypes(job.inputs.model.embedding().table().name()) == DType::bfloat16;
+  const std::optional<DType> rounded_to =
+      narrowest_saved(job.inputs.model, dtypes, engine.options().precision);
+  run_agreed(job.ranks(), [&] { engine.state_access().check_saved_range(dtypes); });
   const std::optional<double> exact = loop.evaluate(last);
-  if (!rounds) return;
+  if (!rounded_to) return;
   engine.state_access().round_to_saved(dtypes);
   const std::optional<double> rounded = loop.evaluate(last);
   if (job.output && exact && *rounded > *exact * 1.001) {
     spdlog::warn(
-        "rounding the weights to bf16 raised the validation loss from {:.4f} to {:.4f}; --save-dtype fp32 "
+        "rounding the weights to {} raised the validation loss from {:.4f} to {:.4f}; --save-dtype fp32 "
         "keeps them exact",
-        *exact, *rounded);
+        dtype_name(*rounded_to), *exact, *rounded);
   }
 }
 
@@ -238,7 +242,14 @@ std::unique_ptr<Engine> make_engine(Job& job, MemoryRecovery& recovery) {
       }
     });
     if (!recovery.recover_construction(failure ? &*failure : nullptr)) {
-      run_agreed(ranks, [&] { load_weights(job.inputs.directory, *engine); });
+      const std::string mine = run_agreed(
+          ranks, [&] { return load_weights(job.inputs.directory, *engine, job.options.saving.save_dtype); });
+      const std::vector<std::string> all = gather_text(ranks, mine);
+      const auto broken = std::ranges::find_if(all, [](const std::string& one) { return !one.empty(); });
+      if (broken != all.end()) {
+        job.broken_weights = *broken;
+        spdlog::warn("the model came with values that are not finite: {}; fetch or save it again", *broken);
+      }
       recovery.attach(*engine);
       return engine;
     }
@@ -254,34 +265,74 @@ std::unique_ptr<TrainingReport> open_report(const Job& job) {
   const JobPlan& plan = job.decisions.job;
   return run_agreed(job.ranks(), [&]() -> std::unique_ptr<TrainingReport> {
     if (!job.output) return nullptr;
-    job.output->begin();
+    job.output->directory.begin();
     return std::make_unique<TrainingReport>(
-        job.options, job.decisions.to_json(), ranks, job.local.mpi_version, *job.output,
+        job.options, job.decisions.to_json(), ranks, job.local.mpi_version, job.output->directory,
         job.decisions.batches.num_steps(),
         MemoryExpectation{plan.plan.predicted, plan.budget.device, plan.predicted_resident()});
   });
 }
 
-void train(Job& job) {
+// Takes the room for the model before step 1. On rank 0; null on others.
+std::unique_ptr<ModelTarget> open_target(Job& job, DiskPatience& patience) {
+  const Dataset& data = job.dataset;
+  // Running text is trained wholly, but for the first token of each sample.
+  const bool has_chats = data.summary().tokens > data.summary().supervised_tokens + data.summary().num_kept;
+  return run_agreed(job.ranks(), [&]() -> std::unique_ptr<ModelTarget> {
+    if (!job.output) return nullptr;
+    JobOutput& output = *job.output;
+    if (has_chats && job.options.data.template_name == "auto")
+      output.changes = export_stop_tokens(output.side_files, job.inputs.chat_template, job.inputs.tokenizer);
+    return std::make_unique<ModelTarget>(job.inputs.directory, output.directory, output.side_files,
+                                         job.options.saving.save_dtype, patience);
+  });
+}
+
+void write_output(Job& job, Engine& engine, ModelTarget* target) {
+  const ModelDirectory& directory = job.inputs.directory;
+  run_agreed(job.ranks(),
+             [&] { write_model(directory, engine, target, job.options.saving.save_dtype, job.ranks()); });
+  if (target == nullptr) return;
+  if (!directory.skipped_files().empty())
+    spdlog::info("not copied from the model's folder: {}", describe_skipped(directory.skipped_files()));
+  for (const std::string& change : job.output->changes)
+    spdlog::info("changed in the model's folder: {}", change);
+}
+
+// The model is whole by now; what is missing is the record that says so.
+void finish_report(TrainingReport& report, DiskPatience& patience) {
+  while (true) {
+    try {
+      return report.finish();
+    } catch (const DiskFull& error) {
+      patience.wait(error, [] { return false; });
+    }
+  }
+}
+
+void train_and_write(Job& job, TrainingReport* report, DiskPatience& patience) {
   Communicator& ranks = job.ranks();
-  const std::unique_ptr<TrainingReport> report = open_report(job);
+  const std::unique_ptr<ModelTarget> target = open_target(job, patience);
   MemoryRecovery recovery(
       job.options, job.decisions.job, ranks, [] { return job_memory().statistics().device.limit; },
       [&](const MemoryEvent& event) {
         // What the failed attempt held is neither kept nor compared with the next plan.
         job_memory().trim();
         job_memory().reset_peak();
-        if (report) report->out_of_memory(event, job.decisions.job.plan.predicted);
+        if (report != nullptr) report->out_of_memory(event, job.decisions.job.plan.predicted);
       });
   const std::unique_ptr<Engine> engine = make_engine(job, recovery);
-  Reporting reporting(job, *engine, report.get());
+  Reporting reporting(job, *engine, report);
   reporting.end_phase(JobPhase::loading);
   reporting.show_samples();
   job_memory().reset_peak();
 
   FaultInjection faults(ranks.rank());
   TrainingLoop loop(*engine, job.dataset, job.decisions.batches, ranks, job.options.training.loop,
-                    {&faults, &recovery, &reporting});
+                    {&faults, &recovery, &reporting},
+                    {job.broken_weights, [&](std::uint32_t sample) {
+                       return describe_sample(job.dataset, job.inputs.tokenizer, sample);
+                     }});
   loop.run();
   evaluate_last(job, *engine, loop);
   reporting.show_samples();
@@ -289,28 +340,57 @@ void train(Job& job) {
   job_memory().trim();
   reporting.end_phase(JobPhase::training);
 
-  run_agreed(ranks, [&] {
-    write_model(job.inputs.directory, *engine, job.output ? job.output->path() : job.options.output,
-                job.options.saving.save_dtype, job.output != nullptr);
-  });
+  write_output(job, *engine, target.get());
   reporting.end_phase(JobPhase::saving);
   run_agreed(ranks, [&] {
-    if (report) report->finish();
+    if (report) finish_report(*report, patience);
   });
 }
 
+// Whatever ends the run, run.json says so: a failure, or a signal, which also ends a wait for a full disk.
+void train(Job& job) {
+  const FaultInjection faults(job.ranks().rank());
+  DiskPatience patience(std::chrono::seconds(faults.disk_patience_seconds().value_or(30 * 60)));
+  const std::unique_ptr<TrainingReport> report = open_report(job);
+  const OnEndingSignal on_signal([&](int signal) {
+    if (patience.stop()) return AfterSignal::go_on;
+    if (report) report->interrupted(signal);
+    if (report) job.output->directory.remove_temporary_files();
+    return AfterSignal::end;
+  });
+  try {
+    try {
+      train_and_write(job, report.get(), patience);
+    } catch (const OutOfMemory& error) {
+      fail(ExitCode::does_not_fit, "{}; lower --micro-batch, or set --recompute full", error.what());
+    }
+  } catch (...) {
+    if (report) report->fail(summarize_failure(std::current_exception()));
+    throw;
+  }
+}
+
 // Takes the folder, on rank 0, unless nothing is to be written.
-std::unique_ptr<OutputDirectory> open_output(const TrainOptions& options, const Inputs& inputs,
-                                             Communicator& ranks) {
-  return run_agreed(ranks, [&]() -> std::unique_ptr<OutputDirectory> {
+std::unique_ptr<JobOutput> open_output(const TrainOptions& options, const Inputs& inputs,
+                                       Communicator& ranks) {
+  return run_agreed(ranks, [&]() -> std::unique_ptr<JobOutput> {
     if (ranks.rank() != 0) return nullptr;
+    SideFiles side_files = SideFiles::keep(inputs.directory);
+    FileChanges changes;
+    if (options.data.template_name != "auto")
+      changes = export_template(side_files, inputs.chat_template, inputs.tokenizer);
+    std::vector<std::string> names = inputs.directory.weight_file_names();
+    for (std::string& name : side_files.names()) names.push_back(std::move(name));
     if (options.watching.dry_run) {
-      OutputDirectory::check(options.output, inputs.directory, options.saving.overwrite);
+      OutputDirectory::check(options.output, inputs.directory, options.saving.overwrite, std::move(names));
       return nullptr;
     }
-    auto output =
-        std::make_unique<OutputDirectory>(options.output, inputs.directory, options.saving.overwrite);
-    output->require_space(ModelWriter::bytes_needed(inputs.directory, options.saving.save_dtype));
+    const std::uint64_t bytes =
+        ModelWriter::bytes_needed(inputs.directory, side_files, options.saving.save_dtype);
+    std::unique_ptr<JobOutput> output(new JobOutput{
+        OutputDirectory(options.output, inputs.directory, options.saving.overwrite, std::move(names)),
+        std::move(side_files), std::move(changes)});
+    output->directory.require_space(bytes);
     return output;
   });
 }
@@ -319,12 +399,13 @@ std::unique_ptr<OutputDirectory> open_output(const TrainOptions& options, const 
 
 void run_training_job(const TrainOptions& options, Communicator& control, const LocalRank& local) {
   check_same(control, "the options", to_json(options).dump());
-  set_threads(local);
+  set_threads(local, control);
   JobDevice device({options.strategy.device, options.strategy.memory_limit, at::get_num_threads()}, local,
                    control);
   Communicator& ranks = device.communicator();
   Inputs inputs = run_agreed(ranks, [&] { return read_inputs(options); });
-  std::unique_ptr<OutputDirectory> output = open_output(options, inputs, ranks);
+  check_same_inputs(ranks, inputs.directory, options.data);
+  std::unique_ptr<JobOutput> output = open_output(options, inputs, ranks);
   Dataset dataset = load_data(options, inputs, ranks);
   Decisions decisions = decide(options, inputs, dataset, device, local);
   Job job{options,          local, device, std::move(inputs), std::move(dataset), std::move(decisions),
@@ -336,11 +417,7 @@ void run_training_job(const TrainOptions& options, Communicator& control, const 
   job_memory().device().set_limit(job.decisions.job.budget.device);
   const FaultInjection faults(ranks.rank());
   if (faults.arena_limit()) job_memory().device().set_limit(*faults.arena_limit());
-  try {
-    train(job);
-  } catch (const OutOfMemory& error) {
-    fail(ExitCode::does_not_fit, "{}; lower --micro-batch, or set --recompute full", error.what());
-  }
+  train(job);
 }
 
 }  // namespace autoglm

@@ -20,6 +20,7 @@ bool looks_like_number(std::string_view text) {
 
 Option validation_option(ValidationSource& validation) {
   Option option{"validation", "FRACTION|FILE", "share of the samples held out, or a file of its own", "0"};
+  option.names_files = true;
   option.assign = [&validation](std::string_view text, std::string_view spelled) {
     constexpr std::string_view kAccepted = "a fraction from 0 to below 1, or a file";
     ValidationSource source;
@@ -65,8 +66,11 @@ void bind_data_options(OptionTable& table, DataOptions& options) {
                          "several samples a row, each attending to itself");
   table.add_choice<Overlong>(
       "overlong", options.overlong,
-      {{"truncate", Overlong::truncate}, {"drop", Overlong::drop}, {"error", Overlong::error}},
-      "what to do with a sample longer than a row");
+      {{"split", Overlong::split},
+       {"truncate", Overlong::truncate},
+       {"drop", Overlong::drop},
+       {"error", Overlong::error}},
+      "a sample longer than a row: split cuts running text into rows, and truncates others");
 }
 
 void bind_seed(OptionTable& table, std::uint64_t& seed) {

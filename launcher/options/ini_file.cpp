@@ -77,6 +77,36 @@ std::vector<IniEntry> read_ini_file(const std::filesystem::path& path) {
   return parse_ini(text, path.string());
 }
 
+void check_file_names(const std::vector<std::string>& words, std::string_view value,
+                      std::string_view option) {
+  std::error_code ignored;
+  const auto exists = [&](std::string_view name) {
+    return std::filesystem::exists(std::string(name), ignored);
+  };
+  if (exists(value) && words.size() == 1) return;
+  std::string plain(value);
+  const bool single_quotes = value.size() > 2 && value.front() == '\'' && value.back() == '\'';
+  if (single_quotes) plain = value.substr(1, value.size() - 2);
+  const bool backslashes = plain.find("\\ ") != std::string::npos;
+  for (std::size_t at = plain.find("\\ "); at != std::string::npos; at = plain.find("\\ ", at))
+    plain.erase(at, 1);
+  if (words.size() == 1 && !((single_quotes || backslashes) && exists(plain))) return;
+  for (const std::string& word : words) {
+    // Half a path has seldom an extension. What has one may be the name of a file that is missing.
+    const bool is_piece = word.find('/') != std::string::npos && !std::filesystem::path(word).has_extension();
+    if (exists(word) || (!exists(plain) && !is_piece)) continue;
+    if (single_quotes || backslashes || words.size() == 1)
+      fail(ExitCode::missing_input,
+           "{}: there is no file {}; {} here: a name with blanks stands in double quotes, as in \"{}\"",
+           option, in_quotes(word),
+           single_quotes ? "single quotes mean nothing" : "a backslash means nothing", plain);
+    fail(ExitCode::missing_input,
+         "{}: there is no file {}; the value is read as {} names, for a name with blanks stands in double "
+         "quotes, as in \"{}\"",
+         option, in_quotes(word), words.size(), exists(plain) ? plain : "my data.jsonl");
+  }
+}
+
 std::vector<std::string> split_words(std::string_view value, std::string_view option) {
   std::vector<std::string> words;
   bool inside_quotes = false, inside_word = false;

@@ -23,6 +23,11 @@ std::vector<IniEntry> read_ini_file(const std::filesystem::path& path);
 // The same from text; `path` is for messages.
 std::vector<IniEntry> parse_ini(std::string_view text, const std::string& path);
 
+// Throws Error(missing_input) where the words of `value`, which are names of files, look like one name in pieces: the
+// file of one is not there, and nothing in the value keeps its blanks together. The sentence begins with `option` and
+// says how to write it. The same for one name in single quotes, which mean nothing here.
+void check_file_names(const std::vector<std::string>& words, std::string_view value, std::string_view option);
+
 // Words of a value that holds several: split at blanks, double quotes keep blanks together. Throws
 // Error(usage) that begins with `option` when a quote is not closed.
 std::vector<std::string> split_words(std::string_view value, std::string_view option);

@@ -7,7 +7,7 @@
 namespace autoglm {
 namespace {
 
-constexpr std::size_t kColumns = 100;
+constexpr std::size_t kLeastHelpColumns = 20;
 constexpr std::size_t kIndent = 2;
 
 // "--learning-rate RATE"
@@ -31,13 +31,14 @@ std::vector<std::string> wrapped(std::string_view text, std::size_t columns) {
   return lines;
 }
 
-std::string option_lines(const Option& option, std::size_t help_column) {
+std::string option_lines(const Option& option, std::size_t help_column, std::size_t columns) {
   std::string left(kIndent, ' ');
   left += left_column(option);
   std::string help = option.help;
   if (!option.default_text.empty()) help += " [" + option.default_text + "]";
   std::string text;
-  for (const std::string& line : wrapped(help, kColumns - help_column)) {
+  for (const std::string& line :
+       wrapped(help, std::max(columns, help_column + kLeastHelpColumns) - help_column)) {
     left.resize(help_column, ' ');
     text += left + line + "\n";
     left.clear();
@@ -47,7 +48,7 @@ std::string option_lines(const Option& option, std::size_t help_column) {
 
 }  // namespace
 
-std::string OptionTable::help() const {
+std::string OptionTable::help(std::size_t columns) const {
   std::size_t widest = 0;
   std::vector<std::string> groups;
   for (const Entry& entry : entries_) {
@@ -57,12 +58,12 @@ std::string OptionTable::help() const {
   // The constructor's group comes last in the text.
   std::rotate(groups.begin(), groups.begin() + 1, groups.end());
   std::string text;
-  for (const std::string& line : wrapped("Usage: " + usage_, kColumns)) text += line + "\n";
-  for (const std::string& line : wrapped(summary_, kColumns)) text += line + "\n";
+  for (const std::string& line : wrapped("Usage: " + usage_, columns)) text += line + "\n";
+  for (const std::string& line : wrapped(summary_, columns)) text += line + "\n";
   for (const std::string& group : groups) {
     text += "\n" + group + "\n";
     for (const Entry& entry : entries_)
-      if (entry.group == group) text += option_lines(entry.option, kIndent + widest + 2);
+      if (entry.group == group) text += option_lines(entry.option, kIndent + widest + 2, columns);
   }
   return text;
 }

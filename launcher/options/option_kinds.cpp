@@ -52,6 +52,7 @@ void OptionTable::add_text(std::string name, std::string value_name, std::string
 void OptionTable::add_path(std::string name, std::string value_name, std::filesystem::path& target,
                            std::string help) {
   Option option{name, value_name, std::move(help), target.string()};
+  option.names_files = true;
   option.assign = [&target, value_name](std::string_view text, std::string_view spelled) {
     target = not_empty(text, spelled, value_name);
   };
@@ -64,6 +65,7 @@ void OptionTable::add_path(std::string name, std::string value_name, std::filesy
 void OptionTable::add_paths(std::string name, std::string value_name,
                             std::vector<std::filesystem::path>& target, std::string help) {
   Option option{name, value_name, std::move(help), "", OptionArity::several};
+  option.names_files = true;
   option.assign = [&target, value_name](std::string_view text, std::string_view spelled) {
     target.emplace_back(not_empty(text, spelled, value_name));
   };

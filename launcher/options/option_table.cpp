@@ -151,7 +151,7 @@ std::vector<OptionTable::Given> OptionTable::read_command_line(const std::vector
   return given;
 }
 
-void OptionTable::apply_config_file(const std::filesystem::path& path) {
+void OptionTable::apply_config_file(const std::filesystem::path& path, const std::vector<Given>& given) {
   const std::string file = path.string();
   for (const IniEntry& line : read_ini_file(path)) {
     const std::string place = fmt::format("{}:{}: ", file, line.line);
@@ -166,8 +166,12 @@ void OptionTable::apply_config_file(const std::filesystem::path& path) {
     if (first && takes_many(entry->option.arity)) entry->option.clear();
     if (line.value.empty()) refuse_missing_value(spelled, entry->option);
     const bool one_value = line.enclosed || entry->option.arity != OptionArity::several;
-    for (const std::string& word : one_value ? std::vector{line.value} : split_words(line.value, spelled))
-      entry->option.assign(word, spelled);
+    const std::vector<std::string> words =
+        one_value ? std::vector{line.value} : split_words(line.value, spelled);
+    const bool overruled = std::ranges::any_of(given, [&](const Given& one) { return one.entry == entry; });
+    if (entry->option.names_files && !line.enclosed && !overruled)
+      check_file_names(words, line.value, spelled);
+    for (const std::string& word : words) entry->option.assign(word, spelled);
     entry->source = OptionSource::config_file;
     entry->spelled = spelled;
   }
@@ -203,7 +207,7 @@ OptionRequest OptionTable::parse(const std::vector<std::string>& arguments) {
   if (holds("--version")) return OptionRequest::version;
   const std::vector<Given> given = read_command_line(arguments);
   for (const auto& [entry, values] : given)
-    if (entry->option.name == "config") apply_config_file(values.at(0));
+    if (entry->option.name == "config") apply_config_file(values.at(0), given);
   apply_command_line(given);
   check_required();
   return OptionRequest::run;

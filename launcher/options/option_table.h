@@ -51,6 +51,7 @@ struct Option {
   std::string default_text;  // shown in brackets; empty: nothing to show
   OptionArity arity = OptionArity::single;
   std::function<void(std::string_view text, std::string_view option)> assign = {};
+  bool names_files = false;                                        // its values are paths
   std::function<void()> clear = {};                                // repeated and several: forgets all values
   std::function<void(nlohmann::ordered_json& object)> store = {};  // sets object[name] to the current value
 };
@@ -111,8 +112,8 @@ class OptionTable {
   // The option as the person wrote it: "--steps", or "run.ini:3: steps" when it came from the file.
   std::string spelled(std::string_view name) const;
 
-  // At most 100 columns wide.
-  std::string help() const;
+  // At most so many columns wide, of which the options' names take what they need.
+  std::string help(std::size_t columns = 100) const;
   // Every option but --config, --help and --version with its current value, in the order of the help text and
   // in the command line's spelling.
   nlohmann::ordered_json to_json() const;
@@ -133,7 +134,7 @@ class OptionTable {
   const Entry& at(std::string_view name) const;
   std::vector<std::string> names() const;
   std::vector<Given> read_command_line(const std::vector<std::string>& arguments);
-  void apply_config_file(const std::filesystem::path& path);
+  void apply_config_file(const std::filesystem::path& path, const std::vector<Given>& given);
   void apply_command_line(const std::vector<Given>& given);
   void check_required() const;
   [[noreturn]] void refuse_name(std::string_view spelled, std::string_view name,

@@ -83,7 +83,7 @@ void bind_training(OptionTable& table, TrainingOptions& training) {
 
 void bind_saving(OptionTable& table, SavingOptions& saving) {
   table.begin_group("Saving");
-  table.add_flag("overwrite", saving.overwrite, "replace a finished run in the output folder");
+  table.add_flag("overwrite", saving.overwrite, "replace a finished run, once the new model is written");
   table.add_choice<std::optional<DType>>("save-dtype", saving.save_dtype,
                                          {{"input", std::nullopt},
                                           {"fp32", DType::float32},

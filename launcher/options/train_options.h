@@ -55,7 +55,7 @@ class TrainCommandLine {
   OptionRequest parse(const std::vector<std::string>& arguments);
 
   const TrainOptions& options() const { return options_; }
-  std::string help() const { return table_.help(); }
+  std::string help(std::size_t columns = 100) const { return table_.help(columns); }
 
  private:
   TrainOptions options_;

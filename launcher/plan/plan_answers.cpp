@@ -20,12 +20,38 @@ Search make_search(const PlanContext& context, const PlanWish& wish, MemoryModel
 
 // Of cards sold with so many GB, where a profile tells; else the number itself.
 std::int64_t bytes_of_tier(const PlanContext& context, std::int64_t gigabytes) {
-  const auto known = context.sold_memories.find(gigabytes);
-  return known != context.sold_memories.end() ? known->second : gigabytes * kGigabyte;
+  std::int64_t smallest = 0;
+  for (const HardwareProfile& one : context.profiles) {
+    if (one.sold_as_gb == gigabytes && (smallest == 0 || one.memory_bytes < smallest))
+      smallest = one.memory_bytes;
+  }
+  return smallest > 0 ? smallest : gigabytes * kGigabyte;
 }
 
-Tier plan_tier(PlanContext context, std::int64_t gigabytes, const AdapterEstimate& adapters,
+// Of the cards sold with so many GB the slowest; where none is, of all that have more; else of all.
+const HardwareProfile& card_of_tier(const PlanContext& context, std::int64_t gigabytes) {
+  if (context.options.names_gpu) return context.hardware;
+  const bool in_bf16 = context.options.precision == Precision::bf16;
+  const auto speed = [&](const HardwareProfile& one) {
+    return one.matrix_efficiency * (in_bf16 ? *one.matrix_flops_bf16 : one.matrix_flops_fp32);
+  };
+  const auto slowest = [&](const auto& is_meant) {
+    const HardwareProfile* found = nullptr;
+    for (const HardwareProfile& one : context.profiles) {
+      if ((in_bf16 && !one.matrix_flops_bf16) || !is_meant(one.sold_as_gb)) continue;
+      if (found == nullptr || speed(one) < speed(*found)) found = &one;
+    }
+    return found;
+  };
+  const HardwareProfile* card = slowest([&](std::int64_t sold) { return sold == gigabytes; });
+  if (card == nullptr) card = slowest([&](std::int64_t sold) { return sold > gigabytes; });
+  if (card == nullptr) card = slowest([](std::int64_t) { return true; });
+  return card != nullptr ? *card : context.hardware;
+}
+
+Tier plan_tier(const PlanContext& asked, std::int64_t gigabytes, const AdapterEstimate& adapters,
                MemoryModel& memory) {
+  PlanContext context = asked.on(card_of_tier(asked, gigabytes));
   context.hardware.memory_bytes = bytes_of_tier(context, gigabytes);
   const PlanWish wish = context.wish();
   StrategyPins without_host = context.options.pins;
@@ -35,6 +61,7 @@ Tier plan_tier(PlanContext context, std::int64_t gigabytes, const AdapterEstimat
   plain.restrict_to([](const Strategy& one) { return one.weights != WeightSourceKind::host; });
   Tier tier;
   tier.gigabytes = gigabytes;
+  tier.card = context.hardware.name;
   tier.plain = plain.run();
   tier.offloaded = make_search(context, wish, memory, context.options.pins).run();
   const std::int64_t free = context.budget(1).device;
@@ -71,7 +98,11 @@ bool TrainingAnswer::is_chosen(const Candidate& one) const {
 }
 
 std::vector<OptIn> TrainingAnswer::opt_ins() {
-  return autoglm::opt_ins(memory_, context_.options.pins, wish_);
+  return autoglm::opt_ins(memory_, context_.options.pins, wish_, *plan_);
+}
+
+std::vector<OptIn> TrainingAnswer::larger_batches() {
+  return autoglm::larger_batches(memory_, context_.options.pins, wish_, *plan_);
 }
 
 Candidate TrainingAnswer::with_twice_the_micro_batch() {

@@ -31,6 +31,7 @@ class TrainingAnswer {
   // Of a plan that fits.
   bool is_chosen(const Candidate& one) const;
   std::vector<OptIn> opt_ins();
+  std::vector<OptIn> larger_batches();
   Candidate with_twice_the_micro_batch();
   Candidate with_twice_the_row_length() const;
 
@@ -45,9 +46,11 @@ class TrainingAnswer {
   std::optional<Plan> plan_;
 };
 
-// Full fine-tuning on a device of so many GB, with and without the host's help.
+// Full fine-tuning on a device of so many GB, with and without the host's help: on the card that the person
+// named, else on the slowest that is sold with so much.
 struct Tier {
   std::int64_t gigabytes = 0;
+  std::string card;  // whose speeds and links these are, a profile's name
   std::optional<Plan> plain, offloaded;
   bool lora_fits = false, qlora_fits = false;  // on one device, by the estimates
 };

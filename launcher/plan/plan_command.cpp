@@ -11,9 +11,9 @@
 
 namespace autoglm {
 
-std::string answer_plan(const PlanOptions& options, int columns, int& exit_code) {
-  const auto written = [&](auto&& answer, auto... how) {
-    return options.json ? to_json(answer).dump(2) + "\n" : to_text(answer, how...);
+std::string answer_plan(const PlanOptions& options, const Screen& screen, int& exit_code) {
+  const auto written = [&](auto&& answer) {
+    return options.json ? to_json(answer).dump(2) + "\n" : to_text(answer, screen);
   };
   exit_code = 0;
   const std::filesystem::path configs = configs_folder();
@@ -23,7 +23,7 @@ std::string answer_plan(const PlanOptions& options, int columns, int& exit_code)
   if (!options.memory_tiers.empty()) return written(answer_tiers(context));
   TrainingAnswer answer(context);
   if (!answer.plan()) exit_code = static_cast<int>(ExitCode::does_not_fit);
-  return written(answer, columns > 0);
+  return written(answer);
 }
 
 }  // namespace autoglm

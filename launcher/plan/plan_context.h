@@ -3,8 +3,8 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <map>
 #include <optional>
+#include <vector>
 
 #include "launcher/plan/plan_options.h"
 #include "launcher/planner/changes.h"
@@ -16,12 +16,17 @@ struct PlanContext {
   PlanOptions options;
   ModelConfig model;
   HardwareProfile hardware;
-  // Bytes of the smallest card sold with so many GB, of all profiles.
-  std::map<std::int64_t, std::int64_t> sold_memories;
+  std::filesystem::path configs;
+  std::vector<HardwareProfile> profiles;
+  std::vector<LinkProfile> links;
   LinkProfile node_link;
   ClusterShape shape;
   std::optional<std::int64_t> host_memory;  // bytes of a node
   std::int64_t inference_context = 0;       // tokens
+
+  // The same question of another card and the nodes that it usually sits in. Throws Error: usage where the card
+  // lacks the arithmetic that is asked for.
+  PlanContext on(const HardwareProfile& card) const;
 
   // What one rank among so many may use; beyond the asked-for number, nodes are filled.
   MemoryBudget budget(int ranks) const;

@@ -10,6 +10,15 @@ namespace {
 
 using nlohmann::ordered_json;
 
+// Of a plan with another global batch than the one that was asked for, perhaps.
+ordered_json opt_in_json(TrainingAnswer& answer, const OptIn& one) {
+  ordered_json plan = to_json(one.plan.chosen, answer.context().question(), one.global_batch);
+  const auto asked = static_cast<double>(answer.context().options.global_batch);
+  plan["estimated_mfu"] =
+      answer.model_flops_utilization(one.plan.chosen) * static_cast<double>(one.global_batch) / asked;
+  return {{"option", one.option}, {"gain", one.gain}, {"plan", std::move(plan)}};
+}
+
 ordered_json candidate_json(const PlanContext& context, const Candidate& one) {
   return to_json(one, context.question(), context.options.global_batch);
 }
@@ -62,8 +71,10 @@ ordered_json to_json(TrainingAnswer& answer) {
     object["alternatives"].push_back(std::move(alternative));
   }
   object["opt_ins"] = ordered_json::array();
-  for (const OptIn& one : answer.opt_ins())
-    object["opt_ins"].push_back({{"option", one.option}, {"plan", candidate(one.plan.chosen)}});
+  for (const OptIn& one : answer.opt_ins()) object["opt_ins"].push_back(opt_in_json(answer, one));
+  object["larger_batches"] = ordered_json::array();
+  for (const OptIn& one : answer.larger_batches())
+    object["larger_batches"].push_back(opt_in_json(answer, one));
   return object;
 }
 
@@ -75,6 +86,7 @@ ordered_json to_json(const TiersAnswer& answer) {
   ordered_json tiers = ordered_json::array();
   for (const Tier& tier : answer.tiers)
     tiers.push_back({{"gigabytes", tier.gigabytes},
+                     {"card", tier.card},
                      {"full", plan(tier.plain)},
                      {"with_host", plan(tier.offloaded)},
                      {"lora_estimate_fits", tier.lora_fits},

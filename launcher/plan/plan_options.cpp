@@ -10,6 +10,7 @@ namespace {
 
 constexpr std::int64_t kMostRanks = 65'536;
 constexpr std::int64_t kMostGigabytes = 100'000;
+constexpr std::int64_t kMostNodeLinks = 64;
 
 // "8,16,24": whole gigabytes.
 Option tiers_option(std::vector<std::int64_t>& tiers) {
@@ -37,7 +38,13 @@ void bind(OptionTable& table, PlanOptions& options) {
   table.add_integer("nodes", options.nodes, {1, kMostRanks}, "that the ranks are spread over",
                     "as few as hold them");
   table.add_bytes("host-memory", options.host_memory, "memory of one node", "the profile's, or enough");
-  table.add_text("node-link", "NAME", options.node_link, "between nodes, as infiniband-hdr or 10gbe");
+  table.add_text("device-link", "NAME", options.device_link,
+                 "between the devices of a node, as pcie4; the device's own otherwise");
+  table.add_text("node-link", "NAME", options.node_link,
+                 "between nodes, as infiniband-hdr or 10gbe; the usual one otherwise");
+  table.add_integer("node-links", options.node_links, {1, kMostNodeLinks},
+                    "adapters of that kind in a node, which its devices share",
+                    "as the device's nodes usually have, or 1 with --node-link");
   table.add_bytes("memory-limit", options.memory_limit, "most bytes of the device that a rank may use",
                   "all that are free");
   table.add_flag("list", options.list, "print the names of models, devices and links");
@@ -73,6 +80,7 @@ OptionRequest PlanCommandLine::parse(const std::vector<std::string>& arguments) 
   if (request != OptionRequest::run) return request;
   if (options_.model.empty() && !options_.list)
     fail(ExitCode::usage, "--model is missing; give a folder or a name of autoglm-plan --list");
+  options_.names_gpu = table_.source("gpu") != OptionSource::default_value;
   settle_pins(table_, options_.pins, options_.precision);
   if (options_.nodes && *options_.nodes > options_.ranks)
     fail(ExitCode::usage, "{} {} is more than {} {}: every node needs a rank", table_.spelled("nodes"),

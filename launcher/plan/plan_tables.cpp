@@ -1,8 +1,11 @@
 #include "launcher/plan/plan_tables.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
+#include <utility>
+#include <vector>
 
 #include "base/units.h"
 #include "launcher/planner/candidate_json.h"
@@ -12,66 +15,161 @@ namespace autoglm {
 namespace {
 
 constexpr int kBarColumns = 40;
+constexpr int kBesideBars = 30;
+// Of the text that follows a broken line.
+constexpr std::size_t kFurtherIndent = 4;
+// Alternatives that miss by more of the budget stand in one line together.
+constexpr double kFar = 0.2;
+// And those that take so many times as long.
+constexpr double kMuchSlower = 3;
 
 std::string parameters_text(double count) {
   return count >= 1e9 ? fmt::format("{:.2f} billion", count / 1e9)
                       : fmt::format("{:.1f} million", count / 1e6);
 }
 
+std::string steps_text(const PlanContext& context) {
+  const std::int64_t idle = context.shape.ranks - context.options.global_batch;
+  return fmt::format("steps of {} rows of {} tokens{}", context.options.global_batch,
+                     context.options.sequence_length,
+                     idle > 0 ? fmt::format(", which leave {} of {} ranks without a row (--global-batch)",
+                                            idle, context.shape.ranks)
+                              : "");
+}
+
+std::string model_text(const PlanContext& context) {
+  const Model model = make_model(context.model);
+  return fmt::format("{}: {}, {} parameters, {}; {}\n", context.options.model, context.model.model_type,
+                     parameters_text(static_cast<double>(model.num_parameters())),
+                     precision_name(context.options.precision), steps_text(context));
+}
+
+// "; nvlink4 between devices, 8 x infiniband-ndr between nodes"
+std::string links_text(const PlanContext& context) {
+  if (context.shape.ranks == 1) return "";
+  std::vector<std::string> links;
+  if (context.shape.ranks > context.shape.nodes)
+    links.push_back(fmt::format("{} between devices", context.hardware.link.name));
+  if (context.shape.nodes > 1)
+    links.push_back(
+        fmt::format("{} x {} between nodes", context.hardware.node_links, context.node_link.name));
+  return fmt::format("; {}", fmt::join(links, ", "));
+}
+
 std::string header(const PlanContext& context) {
   const MemoryBudget budget = context.budget(context.shape.ranks);
-  const Model model = make_model(context.model);
-  const std::int64_t idle = context.shape.ranks - context.options.global_batch;
   return fmt::format(
-      "{}: {}, {} parameters, {}; steps of {} rows of {} tokens{}\n{} x {}{}: {} each, {} for tensors; host "
-      "memory {}\n",
-      context.options.model, context.model.model_type,
-      parameters_text(static_cast<double>(model.num_parameters())), precision_name(context.options.precision),
-      context.options.global_batch, context.options.sequence_length,
-      idle > 0 ? fmt::format(", which leave {} of {} ranks without a row (--global-batch)", idle,
-                             context.shape.ranks)
-               : "",
-      context.shape.ranks, context.hardware.description,
-      context.shape.nodes > 1 ? fmt::format(" on {} nodes ({})", context.shape.nodes, context.node_link.name)
-                              : "",
+      "{}{} x {}{}: {} each, {} for tensors; host memory {}{}\n", model_text(context), context.shape.ranks,
+      context.hardware.description,
+      context.shape.nodes > 1 ? fmt::format(" on {} nodes", context.shape.nodes) : "",
       format_bytes(context.hardware.memory_bytes), format_bytes(budget.device),
-      budget.host ? fmt::format("{} per rank", format_bytes(*budget.host)) : "not known, taken as enough");
+      budget.host ? fmt::format("{} per rank", format_bytes(*budget.host)) : "not known, taken as enough",
+      links_text(context));
 }
 
 // A line per category, with a bar.
-std::string bars(const MemoryUse& use, std::int64_t budget, bool color) {
+std::string bars(const MemoryUse& use, std::int64_t budget, const Screen& screen) {
   std::string text;
+  const int longest =
+      screen.columns > 0 ? std::clamp(screen.columns - kBesideBars, 1, kBarColumns) : kBarColumns;
   for (std::size_t i = 0; i < kNumMemoryCategories; ++i) {
     const auto category = static_cast<MemoryCategory>(i);
     if (use[category] <= 0) continue;
     const double share =
         static_cast<double>(use[category]) / static_cast<double>(std::max<std::int64_t>(budget, 1));
-    const int length = std::clamp(static_cast<int>(share * kBarColumns + 0.5), 0, kBarColumns);
+    const int length = std::clamp(static_cast<int>(share * longest + 0.5), 0, longest);
     text += fmt::format("    {:<12}{:>11}  {}{}{}\n", category_name(category), format_bytes(use[category]),
-                        color ? "\033[36m" : "", std::string(static_cast<std::size_t>(length), '#'),
-                        color ? "\033[0m" : "");
+                        screen.color ? "\033[36m" : "", std::string(static_cast<std::size_t>(length), '#'),
+                        screen.color ? "\033[0m" : "");
   }
   return text;
+}
+
+bool misses_by_far(const Candidate& one, const MemoryBudget& budget) {
+  const auto far = [](std::int64_t missing, std::int64_t of) {
+    return static_cast<double>(missing) > kFar * static_cast<double>(of);
+  };
+  return far(one.device_missing, budget.device) || far(one.host_missing, budget.host.value_or(0));
+}
+
+// "zero3 with weights on the host; ddp"
+std::string layouts_text(const std::vector<const Candidate*>& candidates) {
+  std::vector<std::string> names;
+  for (const Candidate* one : candidates) {
+    std::string name(stage_name(one->strategy.stage));
+    if (one->strategy.weights == WeightSourceKind::host) name += " with weights on the host";
+    if (one->strategy.offload_optimizer > 0) name += " with the optimizer on the host";
+    names.push_back(std::move(name));
+  }
+  return fmt::format("{}", fmt::join(names, "; "));
+}
+
+std::string folded_slow(const std::vector<const Candidate*>& slow, const Candidate& chosen) {
+  if (slow.empty()) return "";
+  return fmt::format("  {} more that would fit {} {:.0f} times as long or longer: {}\n", slow.size(),
+                     slow.size() == 1 ? "takes" : "take", slow.front()->time.total() / chosen.time.total(),
+                     layouts_text(slow));
+}
+
+// "4 more, far off, need 12 GiB to 60 GiB more ...: ..."
+std::string folded_far(const std::vector<const Candidate*>& far) {
+  if (far.empty()) return "";
+  const auto missing = [](const Candidate* one) { return one->device_missing + one->host_missing; };
+  std::int64_t least = missing(far.front()), most = least;
+  for (const Candidate* one : far) {
+    least = std::min(least, missing(one));
+    most = std::max(most, missing(one));
+  }
+  return fmt::format(
+      "  {} more, far off, {} {} more on the device or the host: {}\n", far.size(),
+      far.size() == 1 ? "needs" : "need",
+      least == most ? format_bytes(least) : fmt::format("{} to {}", format_bytes(least), format_bytes(most)),
+      layouts_text(far));
 }
 
 // The best of every way to lay out memory.
 std::string alternatives(TrainingAnswer& answer) {
   const Plan& plan = *answer.plan();
+  const MemoryBudget budget = answer.context().budget(answer.context().shape.ranks);
   std::string text =
-      fmt::format("\n  {:<50} {:>10} {:>10} {:>9} {:>6}\n", "strategy", "device", "host", "tokens/s", "MFU");
+      fmt::format("\n  strategy\n  {:>12} {:>11} {:>11} {:>6}\n", "device", "host", "tokens/s", "MFU");
+  std::vector<const Candidate*> far, slow;
   for (const Candidate& one : plan.alternatives) {
     const bool chosen = answer.is_chosen(one);
-    text += fmt::format("{} {}\n  {:<50} {:>10} {:>10} {:>9.0f} {:>5.1f}%  {}\n", chosen ? "*" : " ",
-                        schedule_text(one.strategy), "", format_bytes(one.price.device.total),
-                        format_bytes(one.price.host.total), answer.tokens_per_second(one),
+    if (!chosen && misses_by_far(one, budget)) {
+      far.push_back(&one);
+      continue;
+    }
+    if (one.fits() && one.time.total() > kMuchSlower * plan.chosen.time.total()) {
+      slow.push_back(&one);
+      continue;
+    }
+    text += fmt::format("{} {}\n  {:>12} {:>11} {:>11} {:>5.1f}%  {}\n", chosen ? "*" : " ",
+                        schedule_text(one.strategy), format_bytes(one.price.device.total),
+                        format_bytes(one.price.host.total), format_count(answer.tokens_per_second(one)),
                         100 * answer.model_flops_utilization(one),
                         chosen ? "chosen" : reason_lost(one, plan.chosen));
   }
-  return text + "\n";
+  return text + folded_slow(slow, plan.chosen) + folded_far(far) + "\n";
+}
+
+// Where the time of a step goes.
+std::string times(const Plan& plan) {
+  const StepTime& time = plan.chosen.time;
+  const std::pair<std::string_view, double> parts[] = {{"forward and backward", time.compute},
+                                                       {"recompute", time.recompute},
+                                                       {"waiting for links", time.exposed},
+                                                       {"optimizer", time.optimizer}};
+  std::vector<std::string> texts;
+  for (const auto& [name, seconds] : parts) {
+    if (seconds > 0)
+      texts.push_back(fmt::format("{} {:.3g} s ({:.0f} %)", name, seconds, 100 * seconds / time.total()));
+  }
+  return fmt::format("step: {:.3g} s, estimated: {}\n", time.total(), fmt::join(texts, ", "));
 }
 
 // What the chosen plan needs, and what it leaves.
-std::string margins(const PlanContext& context, const Plan& plan, bool color) {
+std::string margins(const PlanContext& context, const Plan& plan, const Screen& screen) {
   const MemoryBudget budget = context.budget(context.shape.ranks);
   const MemoryStatistics& predicted = plan.predicted;
   std::string text = fmt::format(
@@ -80,7 +178,7 @@ std::string margins(const PlanContext& context, const Plan& plan, bool color) {
       phase_name(plan.chosen.price.device_phase),
       format_bytes(predicted.device.extent - predicted.device.peak.total),
       format_bytes(budget.device - predicted.device.extent));
-  text += bars(predicted.device.peak, budget.device, color);
+  text += bars(predicted.device.peak, budget.device, screen);
   if (predicted.host.peak.total > 0) {
     const std::int64_t node = predicted.host.extent * context.shape.ranks_per_node();
     text += fmt::format(
@@ -88,7 +186,7 @@ std::string margins(const PlanContext& context, const Plan& plan, bool color) {
         budget.host
             ? fmt::format("; {} to spare per rank", format_bytes(*budget.host - predicted.host.extent))
             : "");
-    text += bars(predicted.host.peak, budget.host.value_or(predicted.host.peak.total), color);
+    text += bars(predicted.host.peak, budget.host.value_or(predicted.host.peak.total), screen);
   }
   return text;
 }
@@ -119,14 +217,15 @@ std::string doubled(TrainingAnswer& answer) {
 
 std::string nearest_changes(TrainingAnswer& answer) {
   std::string text;
-  const double now = answer.plan()->chosen.time.total();
-  for (const OptIn& one : answer.opt_ins()) {
+  const auto add = [&](const OptIn& one, std::string_view what) {
     const Candidate& other = one.plan.chosen;
-    text += fmt::format("  {}: {:+.0f} % tokens/s, {} on the device, {} on the host ({})\n", one.option,
-                        100 * (now / other.time.total() - 1), format_bytes(other.price.device.total),
-                        format_bytes(other.price.host.total), schedule_text(other.strategy));
-  }
-  return text.empty() ? "" : "nearest changes, which change last bits:\n" + text;
+    text += fmt::format("  {}: {:+.0f} % tokens/s, {} on the device, {} on the host ({}); {}\n", one.option,
+                        100 * one.gain, format_bytes(other.price.device.total),
+                        format_bytes(other.price.host.total), schedule_text(other.strategy), what);
+  };
+  for (const OptIn& one : answer.opt_ins()) add(one, "changes last bits");
+  for (const OptIn& one : answer.larger_batches()) add(one, "fewer and larger updates");
+  return text.empty() ? "" : "nearest changes:\n" + text;
 }
 
 const char* yes_or_no(bool value) {
@@ -138,31 +237,60 @@ std::string tier_line(const PlanContext& context, const Tier& tier) {
     if (!one) return "no";
     const std::string host =
         with_host ? fmt::format("{} host, ", format_bytes(one->predicted.host.peak.total)) : "";
-    return fmt::format("{}, {}{:.0f} tokens/s", stage_name(one->chosen.strategy.stage), host,
-                       tokens_per_second(one->chosen, context.question(), context.options.global_batch));
+    return fmt::format(
+        "{}, {}{} tokens/s", stage_name(one->chosen.strategy.stage), host,
+        format_count(tokens_per_second(one->chosen, context.question(), context.options.global_batch)));
   };
-  return fmt::format("  {:>3} GB  {:<34} {:<44} {:<11} {:<11}\n", tier.gigabytes, plan(tier.plain, false),
-                     plan(tier.offloaded, true), yes_or_no(tier.lora_fits), yes_or_no(tier.qlora_fits));
+  return fmt::format("  {:>3} GB  {:<24} {:<36} {:<5} {:<5} {}\n", tier.gigabytes, plan(tier.plain, false),
+                     plan(tier.offloaded, true), yes_or_no(tier.lora_fits), yes_or_no(tier.qlora_fits),
+                     tier.card);
 }
 
 }  // namespace
 
-std::string to_text(TrainingAnswer& answer, bool color) {
-  if (!answer.plan()) return header(answer.context()) + "\n" + answer.why_nothing_fits() + "\n";
-  return header(answer.context()) + alternatives(answer) + margins(answer.context(), *answer.plan(), color) +
-         doubled(answer) + nearest_changes(answer);
+std::string wrapped_to(std::string_view text, int columns) {
+  if (columns <= 0) return std::string(text);
+  const auto most = static_cast<std::size_t>(columns);
+  std::string result;
+  while (!text.empty()) {
+    const std::size_t length = std::min(text.find('\n'), text.size());
+    std::string line(text.substr(0, length));
+    text.remove_prefix(std::min(length + 1, text.size()));
+    const std::size_t start = std::min(line.find_first_not_of(" *"), line.size());
+    const std::string indent(std::min(start + kFurtherIndent, most / 2), ' ');
+    while (line.size() > most && line.find('\033') == std::string::npos) {
+      const std::size_t space = line.rfind(' ', most);
+      if (space == std::string::npos || line.find_first_not_of(' ') >= space) break;
+      result += line.substr(0, line.find_last_not_of(' ', space) + 1) + "\n";
+      line = indent + line.substr(std::min(line.find_first_not_of(' ', space), line.size()));
+    }
+    result += line + "\n";
+  }
+  return result;
 }
 
-std::string to_text(const TiersAnswer& answer) {
-  std::string text =
-      fmt::format("{}\n  {:>6}  {:<34} {:<44} {:<10} {:<10}\n", header(answer.context), "device",
-                  "full fine-tuning", "with host memory (per rank)", "LoRA (est.)", "QLoRA (est.)");
+std::string to_text(TrainingAnswer& answer, const Screen& screen) {
+  const PlanContext& context = answer.context();
+  if (!answer.plan())
+    return wrapped_to(header(context) + "\n" + answer.why_nothing_fits() + "\n", screen.columns);
+  const Plan& plan = *answer.plan();
+  return wrapped_to(header(context) + alternatives(answer) + times(plan) + margins(context, plan, screen) +
+                        doubled(answer) + nearest_changes(answer),
+                    screen.columns);
+}
+
+std::string to_text(const TiersAnswer& answer, const Screen& screen) {
+  std::string text = fmt::format(
+      "{}{}\n  {:>6}  {:<24} {:<36} {:<5} {:<5} {}\n", model_text(answer.context),
+      answer.context.shape.ranks == 1 ? "" : fmt::format("{} ranks\n", answer.context.shape.ranks), "device",
+      "full fine-tuning", "with host memory (per rank)", "LoRA*", "QLoRA*", "as fast as");
   for (const Tier& tier : answer.tiers) text += tier_line(answer.context, tier);
-  return text + fmt::format("LoRA and QLoRA of rank 16, by arithmetic for one device: {} and {}.\n",
-                            format_bytes(answer.adapters.lora), format_bytes(answer.adapters.qlora));
+  text += fmt::format("* estimates for one device, by arithmetic: LoRA and QLoRA of rank 16 need {} and {}\n",
+                      format_bytes(answer.adapters.lora), format_bytes(answer.adapters.qlora));
+  return wrapped_to(text, screen.columns);
 }
 
-std::string to_text(const InferenceAnswer& answer) {
+std::string to_text(const InferenceAnswer& answer, const Screen& screen) {
   std::string text = fmt::format(
       "{}: inference of {} x {} tokens on one {}, estimated\n\n  {:<6} {:>11} {:>12} {:>11} {:>11}  {}\n",
       answer.context.options.model, answer.context.options.batch, answer.context.inference_context,
@@ -171,19 +299,20 @@ std::string to_text(const InferenceAnswer& answer) {
     text += fmt::format("  {:<6} {:>11} {:>12} {:>11} {:>11}  {}\n", one.format, format_bytes(one.weights),
                         format_bytes(one.key_values), format_bytes(one.scratch), format_bytes(one.total()),
                         yes_or_no(answer.fits(one)));
-  return text;
+  return wrapped_to(text, screen.columns);
 }
 
-std::string to_text(const NamesAnswer& answer) {
+std::string to_text(const NamesAnswer& answer, const Screen& screen) {
   std::string text = "models:\n";
   for (const std::string& name : answer.models) text += "  " + name + "\n";
   text += "devices:\n";
   for (const HardwareProfile& one : answer.devices)
-    text += fmt::format("  {:<14}{}, {}\n", one.name, one.description, format_bytes(one.memory_bytes));
+    text += fmt::format("  {:<15}{}, {}{}\n", one.name, one.description, format_bytes(one.memory_bytes),
+                        one.matrix_flops_bf16 ? "" : ", no bf16");
   text += "links:\n";
   for (const LinkProfile& one : answer.links)
     text += fmt::format("  {:<16}{:.1f} GB/s between {}\n", one.name, one.bandwidth / 1e9, ends_of(one));
-  return text;
+  return wrapped_to(text, screen.columns);
 }
 
 }  // namespace autoglm

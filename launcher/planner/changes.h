@@ -20,11 +20,17 @@ struct PlanWish {
   std::string limited_by = "";                            // the option that sets the budget, if one does
   std::optional<MemoryBudget> unlimited = {};             // one rank's without that option, where it is known
   std::function<std::string(int ranks)> ranks_text = {};  // how to ask for more ranks; none: "16 ranks"
+  int ranks_per_node = 0;                                 // of a full node; more ranks come node by node
+  // How to ask for so many bytes of the host for each rank; none: "20 GiB of host memory per rank".
+  std::function<std::string(std::int64_t bytes)> host_text = {};
+  // What else could be trained where no change makes this fit, as the ends of a sentence.
+  std::function<std::vector<std::string>()> instead = {};
 };
 
-// "it would fit with --gradient-dtype bf16 (zero3, ...)": the first of these that does: pins given up,
-// opt-ins that change last bits or none of them, a larger limit, shorter rows, more host memory, more ranks.
-// A sentence that says so when none does. `nearest` is what missed the budget by least, if that is known.
+// "it would fit with --gradient-dtype bf16 (zero3, ...)": the first of these that does: pins given up, opt-ins
+// that change last bits, a larger limit; else the least of each that does of shorter rows, more host memory and
+// more ranks, alone or with those opt-ins. A sentence that says so when nothing does. `nearest` is what missed
+// the budget by least, if that is known.
 std::string cheapest_change(const StrategyPins& pins, const PlanWish& wish,
                             const Candidate* nearest = nullptr);
 
@@ -32,12 +38,22 @@ std::string cheapest_change(const StrategyPins& pins, const PlanWish& wish,
 // cheapest change.
 std::string why_nothing_fits(const Search& search, const StrategyPins& pins, const PlanWish& wish);
 
-// What an opt-in that changes last bits would bring beside a plan that fits.
+// What a change to the numbers would bring beside a plan that fits.
 struct OptIn {
   std::string option;
   Plan plan;
+  std::int64_t global_batch = 0;  // of that plan
+  double gain = 0;                // tokens per second over those of the plan that fits, less 1
 };
-// `memory` is a model of the wish's question: what it has rehearsed is not rehearsed again.
-std::vector<OptIn> opt_ins(MemoryModel& memory, const StrategyPins& pins, const PlanWish& wish);
+
+// The opt-ins that change last bits and gain at least one percent over `plan`. `memory` is a model of the wish's
+// question: what it has rehearsed is not rehearsed again.
+std::vector<OptIn> opt_ins(MemoryModel& memory, const StrategyPins& pins, const PlanWish& wish,
+                           const Plan& plan);
+
+// Larger global batches, each a good deal faster than the one before, where links or the optimizer's step take a
+// good part of the time of `plan`, or ranks are idle.
+std::vector<OptIn> larger_batches(MemoryModel& memory, const StrategyPins& pins, const PlanWish& wish,
+                                  const Plan& plan);
 
 }  // namespace autoglm

@@ -50,7 +50,8 @@ HardwareProfile parse_hardware_profile(const nlohmann::json& object, const std::
   profile.memory_bytes = fields.bytes("memory_bytes");
   profile.architecture = fields.text("architecture");
   if (!is_architecture(profile.architecture)) fields.wrong("architecture", "an architecture such as sm_80");
-  profile.matrix_flops_bf16 = fields.positive_number("matrix_flops_bf16");
+  if (!fields.is_null("matrix_flops_bf16"))
+    profile.matrix_flops_bf16 = fields.positive_number("matrix_flops_bf16");
   profile.matrix_flops_fp32 = fields.positive_number("matrix_flops_fp32");
   profile.matrix_efficiency = fields.fraction("matrix_efficiency");
   profile.memory_bandwidth = fields.positive_number("memory_bandwidth");
@@ -60,6 +61,7 @@ HardwareProfile parse_hardware_profile(const nlohmann::json& object, const std::
   link.finish();
   profile.gpus_per_node = fields.count("gpus_per_node");
   profile.node_link = fields.text("node_link");
+  profile.node_links = fields.count("node_links");
   if (!fields.is_null("host_memory_bytes")) profile.host_memory_bytes = fields.bytes("host_memory_bytes");
   profile.host_memory_bandwidth = fields.positive_number("host_memory_bandwidth");
   const JsonFields fixed = fields.object("fixed_device_bytes");

@@ -45,18 +45,19 @@ struct HardwareProfile {
   std::string name;                  // "a100-40gb"
   std::vector<std::string> aliases;  // other names, the driver's among them
   std::string description;
-  std::string source;              // where the figures come from
-  std::int64_t sold_as_gb = 0;     // the size in its name
-  std::int64_t memory_bytes = 0;   // what cudaMemGetInfo calls the total
-  std::string architecture;        // "sm_80"
-  double matrix_flops_bf16 = 0;    // per second, dense, fp32 sums
-  double matrix_flops_fp32 = 0;    // per second, true fp32 (no TF32)
-  double matrix_efficiency = 0;    // part of these that large matrix products reach, in (0, 1]
-  double memory_bandwidth = 0;     // bytes per second
-  double host_link_bandwidth = 0;  // bytes per second to or from pinned host memory, one direction
+  std::string source;                       // where the figures come from
+  std::int64_t sold_as_gb = 0;              // the size in its name
+  std::int64_t memory_bytes = 0;            // what cudaMemGetInfo calls the total
+  std::string architecture;                 // "sm_80"
+  std::optional<double> matrix_flops_bf16;  // per second, dense, fp32 sums; none: no bf16 arithmetic
+  double matrix_flops_fp32 = 0;             // per second, true fp32 (no TF32)
+  double matrix_efficiency = 0;             // part of these that large matrix products reach, in (0, 1]
+  double memory_bandwidth = 0;              // bytes per second
+  double host_link_bandwidth = 0;           // bytes per second to or from pinned host memory, one direction
   DeviceLink link;
   std::int64_t gpus_per_node = 0;
   std::string node_link;                          // between nodes, one of configs/links.json
+  std::int64_t node_links = 1;                    // adapters of it in a node, which its devices share
   std::optional<std::int64_t> host_memory_bytes;  // of a node; none: unknown
   double host_memory_bandwidth = 0;               // bytes per second of a node
   FixedDeviceBytes fixed_device_bytes;

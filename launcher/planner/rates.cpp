@@ -14,19 +14,32 @@ constexpr double kBlockOverhead = 1e-4;
 // Of the data sheet's memory bandwidth.
 constexpr double kStreamEfficiency = 0.85;
 
+// A ring runs over every adapter of a node, but ranks that leave devices of a node idle leave theirs idle too.
+double bandwidth_between_nodes(const HardwareProfile& profile, const ClusterShape& shape,
+                               const LinkProfile& link) {
+  const double in_use =
+      std::min(1.0, static_cast<double>(shape.ranks_per_node()) / static_cast<double>(profile.gpus_per_node));
+  return link.bandwidth * std::max(1.0, in_use * static_cast<double>(profile.node_links));
+}
+
 }  // namespace
 
 Rates rates_of(const HardwareProfile& profile, const ClusterShape& shape, const LinkProfile& between_nodes,
                Precision precision) {
   Rates rates;
-  rates.peak_flops = precision == Precision::bf16 ? profile.matrix_flops_bf16 : profile.matrix_flops_fp32;
+  const bool in_bf16 = precision == Precision::bf16;
+  rates.peak_flops =
+      in_bf16 ? profile.matrix_flops_bf16.value_or(profile.matrix_flops_fp32) : profile.matrix_flops_fp32;
   rates.matrix_flops = rates.peak_flops * profile.matrix_efficiency;
   rates.matrix_half_tokens = kHalfTokens;
   rates.memory_bandwidth = profile.memory_bandwidth * kStreamEfficiency;
   rates.host_link_bandwidth = profile.host_link_bandwidth;
   rates.host_memory_bandwidth = profile.host_memory_bandwidth / shape.ranks_per_node();
   rates.link_bandwidth = profile.link.bandwidth;
-  if (shape.nodes > 1) rates.link_bandwidth = std::min(rates.link_bandwidth, between_nodes.bandwidth);
+  if (shape.nodes > 1) {
+    rates.link_bandwidth =
+        std::min(rates.link_bandwidth, bandwidth_between_nodes(profile, shape, between_nodes));
+  }
   rates.link_latency = shape.nodes > 1 ? between_nodes.latency * (shape.ranks - 1) : 3e-6 * (shape.ranks - 1);
   rates.overlap = kOverlap;
   rates.block_overhead = kBlockOverhead;

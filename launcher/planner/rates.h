@@ -20,8 +20,9 @@ struct Rates {
   double block_overhead = 0;         // seconds of a block's pass beyond the arithmetic
 };
 
-// Of a device that is known from its profile. `between_nodes` counts where there are several nodes. A ring passes
-// every link once, so the slowest sets the pace.
+// Of a device that is known from its profile; in fp32 where it has no bf16 arithmetic. `between_nodes` counts
+// where there are several nodes: one adapter, of which a node has profile.node_links. A ring passes every link
+// once, so the slowest sets the pace.
 Rates rates_of(const HardwareProfile& profile, const ClusterShape& shape, const LinkProfile& between_nodes,
                Precision precision);
 

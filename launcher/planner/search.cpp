@@ -35,6 +35,11 @@ bool faster(const Candidate& a, const Candidate& b) {
          std::tuple(!b.fits(), b.fits() ? 0 : bytes_missing(b), b.time.total());
 }
 
+bool leaner_on_host(const Candidate& a, const Candidate& b) {
+  return std::tuple(!a.fits(), bytes_missing(a), a.price.host.total, a.time.total()) <
+         std::tuple(!b.fits(), bytes_missing(b), b.price.host.total, b.time.total());
+}
+
 std::tuple<int, WeightSourceKind, bool> layout_of(const Strategy& strategy) {
   return {strategy.stage, strategy.weights, strategy.offload_optimizer > 0};
 }
@@ -167,17 +172,17 @@ std::vector<Candidate> Search::candidates(std::int64_t head_chunks) {
 
 // Placement leaves holes, much the same ones in all steps of one shape: once seen in a rehearsal, they are
 // part of the price of all that are alike.
-std::optional<Plan> Search::choose(std::int64_t head_chunks) {
+std::optional<Plan> Search::choose(std::int64_t head_chunks, Goal goal) {
   Plan plan;
   for (int tries = 0; tries < kMostRehearsals; ++tries) {
     std::vector<Candidate> all = candidates(head_chunks);
-    std::stable_sort(all.begin(), all.end(), faster);
+    std::stable_sort(all.begin(), all.end(), goal == Goal::fastest ? faster : leaner_on_host);
     if (all.empty()) return std::nullopt;
     if (!all.front().fits()) {
       if (!nearest_ || faster(all.front(), *nearest_)) nearest_ = all.front();
       return std::nullopt;
     }
-    const Candidate chosen = preferred(all);
+    const Candidate chosen = goal == Goal::fastest ? preferred(all) : all.front();
     const MemoryStatistics predicted = memory_.rehearse(chosen.strategy, chosen.num_micro_batches);
     const std::int64_t device = predicted.device.extent + (budget_.shared ? predicted.host.extent : 0);
     const bool host_fits = budget_.shared || !budget_.host || predicted.host.extent <= *budget_.host;
@@ -223,12 +228,18 @@ bool Search::hopeless() {
 
 std::optional<Plan> Search::run() {
   for (std::int64_t chunks = kDefaultHeadChunks; chunks <= kMostHeadChunks; chunks *= 2) {
-    if (std::optional<Plan> plan = choose(chunks)) return plan;
+    if (std::optional<Plan> plan = choose(chunks, Goal::fastest)) return plan;
     if (space_.pins.head_chunks) break;
     // Only the nearest is still to be found.
     if (chunks == kDefaultHeadChunks && hopeless()) chunks = kMostHeadChunks / 2;
   }
   return std::nullopt;
+}
+
+std::optional<Plan> Search::run_leanest_on_host() {
+  budget_.host.reset();
+  if (budget_.shared || hopeless()) return std::nullopt;
+  return choose(kDefaultHeadChunks, Goal::least_host);
 }
 
 std::optional<Plan> Search::run_unless_hopeless() {

@@ -56,6 +56,9 @@ class Search {
   // The same, sooner where nothing fits by far; then there is no nearest().
   std::optional<Plan> run_unless_hopeless();
 
+  // The plan that needs the least host memory, however slow, with all of the host's memory that it needs.
+  std::optional<Plan> run_leanest_on_host();
+
   // Prices one strategy against the budget; close to it, what it says to fit is rehearsed.
   Candidate judge_closely(const Strategy& strategy);
 
@@ -74,7 +77,8 @@ class Search {
   // Whether the fewest rows, recomputed in all layers, with the smallest pieces of the head, miss the budget
   // in every layout by more than gaps between tensors could explain: then all else does, needing more.
   bool hopeless();
-  std::optional<Plan> choose(std::int64_t head_chunks);
+  enum class Goal { fastest, least_host };
+  std::optional<Plan> choose(std::int64_t head_chunks, Goal goal);
   // Bytes between allocations that steps of this shape were seen to leave unused.
   std::int64_t holes_of(const Strategy& strategy) const;
 

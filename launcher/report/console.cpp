@@ -5,6 +5,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <filesystem>
@@ -14,6 +15,7 @@
 namespace autoglm {
 namespace {
 
+constexpr int kNarrowestHelp = 60, kWidestHelp = 100;
 constexpr std::string_view kClearLine = "\r\x1b[K";
 
 int window_columns(int fd) {
@@ -54,6 +56,11 @@ std::string mpirun_terminal(int fd) {
   return target.starts_with("/dev/") ? target : "";
 }
 
+bool refuses_escapes() {
+  const char* refused = std::getenv("NO_COLOR");
+  return refused != nullptr && *refused != '\0';
+}
+
 }  // namespace
 
 TerminalColumns terminal_columns(int fd) {
@@ -67,12 +74,26 @@ TerminalColumns terminal_columns(int fd) {
   return [fd] { return window_columns(fd); };
 }
 
+int screen_columns(int fd) {
+  return window_columns(fd);
+}
+
+bool wants_color(int terminal_columns) {
+  return terminal_columns > 0 && !refuses_escapes();
+}
+
+std::size_t help_columns(int fd) {
+  const int columns = screen_columns(fd);
+  return static_cast<std::size_t>(columns == 0 ? kWidestHelp
+                                               : std::clamp(columns, kNarrowestHelp, kWidestHelp));
+}
+
 Console::Console(int fd, TerminalColumns columns) : fd_(fd), columns_(std::move(columns)) {}
 
 void Console::print(std::string_view text) {
   const std::lock_guard lock(mutex_);
   std::string output;
-  if (!live_line_.empty()) output += kClearLine;
+  if (!live_line_.empty()) output += clear_live_line();
   output.append(text).append("\n").append(live_line_);
   write(output);
 }
@@ -84,8 +105,15 @@ void Console::set_live_line(std::string_view text) {
   // The last column stays free: a terminal may wrap when it is written.
   const std::string line(cut_to_columns(text, columns - 1));
   if (line.empty() && live_line_.empty()) return;
-  write(std::string(kClearLine) + line);
+  write(clear_live_line() + line);
   live_line_ = line;
+}
+
+// Who wants no colour may have a terminal that takes no escapes either: then with spaces.
+std::string Console::clear_live_line() const {
+  if (!refuses_escapes()) return std::string(kClearLine);
+  const auto shown = static_cast<std::size_t>(std::max(0, columns_() - 1));
+  return "\r" + std::string(std::min(live_line_.size(), shown), ' ') + "\r";
 }
 
 void Console::write(std::string_view text) {

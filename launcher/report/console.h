@@ -16,6 +16,16 @@ using TerminalColumns = std::function<int()>;
 // terminal.
 TerminalColumns terminal_columns(int fd);
 
+// Columns of the terminal behind a stream of this process, whatever it can redraw; 0 when there is none.
+int screen_columns(int fd);
+
+// Whether text for a terminal of so many columns is coloured: not without one, nor where NO_COLOR is set
+// (no-color.org).
+bool wants_color(int terminal_columns);
+
+// Columns that --help may use.
+std::size_t help_columns(int fd);
+
 // All functions are thread-safe. Output that fails is dropped: what a person watches never stops a training.
 class Console {
  public:
@@ -30,6 +40,7 @@ class Console {
   int columns() const { return columns_(); }
 
  private:
+  std::string clear_live_line() const;
   void write(std::string_view text);
 
   const int fd_;

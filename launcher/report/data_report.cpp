@@ -20,6 +20,20 @@ std::string grouped(std::uint64_t number) {
   return digits;
 }
 
+// Text without characters that would act on a terminal.
+std::string make_visible(const std::string& text) {
+  std::string visible;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if ((byte < 0x20 && c != '\n' && c != '\t') || byte == 0x7f) {
+      visible += fmt::format("\\x{:02x}", byte);
+    } else {
+      visible += c;
+    }
+  }
+  return visible;
+}
+
 std::string percent(std::uint64_t part, std::uint64_t whole) {
   return whole == 0 ? "0 %"
                     : fmt::format("{:.1f} %", 100.0 * static_cast<double>(part) / static_cast<double>(whole));
@@ -30,6 +44,25 @@ void add_count(std::string& text, const char* what, const SampleCount& count,
   if (count.count == 0) return;
   text += fmt::format("{}{} {}; the first is {}\n", std::string(13, ' '), grouped(count.count), what,
                       describe(files, *count.first));
+}
+
+constexpr std::size_t kMostFields = 40;
+
+// The fields of samples that nobody reads, with where each stands first.
+void add_unread(std::string& text, const UnreadFields& unread,
+                const std::vector<std::filesystem::path>& files) {
+  std::size_t shown = 0;
+  for (const auto& [field, count] : unread.counts()) {
+    if (++shown > kMostFields) break;
+    const std::string name =
+        field.name.empty() ? "further fields" : fmt::format("a field \"{}\"", make_visible(field.name));
+    const std::string place =
+        field.place == FieldPlace::sample ? "" : fmt::format(" in a {}", to_string(field.place));
+    add_count(text, fmt::format("with {}{} that nothing reads", name, place).c_str(), count, files);
+  }
+  if (shown > kMostFields)
+    text += fmt::format("{}and {} more such fields\n", std::string(13, ' '),
+                        grouped(unread.counts().size() - kMostFields));
 }
 
 // What was read from one set of files.
@@ -47,6 +80,13 @@ std::string format_reading(const DataSummary& summary, const std::vector<std::fi
   add_count(text, "dropped: longer than a row (--overlong drop)", summary.dropped_overlong, files);
   add_count(text, fmt::format("cut to {} tokens (--overlong truncate)", options.sequence_length).c_str(),
             summary.truncated, files);
+  const std::uint64_t pieces = summary.num_pieces - (summary.num_kept - summary.split.count);
+  add_count(text,
+            fmt::format("cut into {} pieces of up to {} tokens (--overlong split)", grouped(pieces),
+                        options.sequence_length)
+                .c_str(),
+            summary.split, files);
+  add_unread(text, summary.unread, files);
   text += fmt::format("  {:<10} {}, of which {} are supervised ({})", "tokens", grouped(summary.tokens),
                       grouped(summary.supervised_tokens), percent(summary.supervised_tokens, summary.tokens));
   if (summary.cut_tokens > 0) text += fmt::format("; {} were cut off", grouped(summary.cut_tokens));
@@ -79,20 +119,6 @@ std::uint32_t choose_width(std::vector<std::uint32_t> lengths) {
     }
   }
   return width;
-}
-
-// Text without characters that would act on a terminal.
-std::string make_visible(const std::string& text) {
-  std::string visible;
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if ((byte < 0x20 && c != '\n' && c != '\t') || byte == 0x7f) {
-      visible += fmt::format("\\x{:02x}", byte);
-    } else {
-      visible += c;
-    }
-  }
-  return visible;
 }
 
 std::string mark_trained(const std::string& text, bool color) {

@@ -3,10 +3,12 @@
 #include <fmt/format.h>
 
 #include <new>
+#include <optional>
 #include <string>
 
 #include "base/error.h"
 #include "sharding/agree.h"
+#include "sharding/memory/host_memory.h"
 
 namespace autoglm {
 namespace {
@@ -30,7 +32,10 @@ Report describe_failure(const std::exception_ptr& failure) {
   } catch (const Error& error) {
     return {error.code(), error.what(), error.code() == ExitCode::usage};
   } catch (const std::bad_alloc&) {
-    return {ExitCode::does_not_fit, "out of host memory"};
+    const std::optional<AddressLimit> limit = address_limit();
+    if (!limit) return {ExitCode::does_not_fit, "out of host memory"};
+    return {ExitCode::does_not_fit, fmt::format("out of host memory, or of what {} {} allows: raise it",
+                                                limit->name, limit->bytes >> 10)};
   } catch (const std::exception& error) {
     return {ExitCode::bug, fmt::format("internal error: {}", first_line(error.what()))};
   } catch (...) {
@@ -39,6 +44,11 @@ Report describe_failure(const std::exception_ptr& failure) {
 }
 
 }  // namespace
+
+FailureSummary summarize_failure(const std::exception_ptr& failure) {
+  const Report report = describe_failure(failure);
+  return {static_cast<int>(report.code), report.sentence};
+}
 
 int report_failure(std::string_view program, Console& console, const RankEnvironment& environment,
                    const std::exception_ptr& failure) {

@@ -2,12 +2,21 @@
 #pragma once
 
 #include <exception>
+#include <string>
 #include <string_view>
 
 #include "launcher/report/console.h"
 #include "sharding/launch.h"
 
 namespace autoglm {
+
+struct FailureSummary {
+  int exit_code = 0;
+  std::string sentence;
+};
+
+// What report_failure makes of an exception.
+FailureSummary summarize_failure(const std::exception_ptr& failure);
 
 // Prints the failure's sentence and returns its exit code. Error: its own; std::bad_alloc: 78; any other
 // exception is a bug here, 70. A wrong command line is reported once, however many ranks were started with

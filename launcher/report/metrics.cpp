@@ -1,7 +1,11 @@
 #include "launcher/report/metrics.h"
 
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 
 namespace autoglm {
 namespace {
@@ -40,9 +44,42 @@ void MetricsWriter::evaluation(const EvaluationMetrics& metrics) {
 }
 
 void MetricsWriter::event(const nlohmann::ordered_json& event) {
-  const std::string line = event.dump() + '\n';
-  file_.write_at(size_, as_bytes(line));
-  size_ += line.size();
+  constexpr std::size_t kMostKept = std::size_t{64} << 20;
+  kept_ += event.dump() + '\n';
+  try {
+    write_kept();
+  } catch (const Error& error) {
+    file_.truncate(size_);  // no half line
+    if (kept_.size() > kMostKept) kept_.erase(0, kept_.find('\n') + 1);
+    if (!warned_) spdlog::warn("{}; lines are kept back until there is room", error.what());
+    warned_ = true;
+  }
+}
+
+void MetricsWriter::write_kept() {
+  if (!file_.is_in_place()) {
+    create_folders(file_.path().parent_path());
+    std::string earlier(size_, '\0');
+    file_.read_at(0, std::as_writable_bytes(std::span(earlier)));
+    File again = File::create(file_.path());
+    again.write_at(0, as_bytes(earlier));
+    file_ = std::move(again);
+    spdlog::warn("{}: was removed, and is made again", file_.path().string());
+  }
+  file_.write_at(size_, as_bytes(kept_));
+  size_ += kept_.size();
+  kept_.clear();
+  warned_ = false;
+}
+
+MetricsWriter::~MetricsWriter() {
+  if (kept_.empty()) return;
+  try {
+    write_kept();
+  } catch (const std::exception& error) {
+    file_.truncate(size_);
+    spdlog::warn("{}; the last {} lines of metrics are lost", error.what(), std::ranges::count(kept_, '\n'));
+  }
 }
 
 }  // namespace autoglm

@@ -64,14 +64,22 @@ class MetricsWriter : public MetricsSink {
   // Creates the file. Throws Error(cannot_create), also when there is one already.
   explicit MetricsWriter(const std::filesystem::path& path);
 
-  // Throw Error(io_failed), for example when the disk is full.
+  // Tries once more to write what is kept back.
+  ~MetricsWriter() override;
+
+  // A line that cannot be written is kept back, with one warning, and written with a later one. A file that was
+  // removed, or whose folder was, is made again with all that it held.
   void step(const StepMetrics& metrics) override;
   void evaluation(const EvaluationMetrics& metrics) override;
   void event(const nlohmann::ordered_json& event) override;
 
  private:
+  void write_kept();
+
   File file_;
   std::uint64_t size_ = 0;
+  std::string kept_;  // whole lines that are not in the file yet
+  bool warned_ = false;
 };
 
 }  // namespace autoglm

@@ -22,9 +22,12 @@ struct RunRecord {
   std::chrono::system_clock::time_point started;
   std::optional<std::chrono::system_clock::time_point> ended;
   nlohmann::ordered_json result;  // null until the run ends
+  // Why it ended before it was finished: {"exit_code", "message"}, or {"signal", "message"}; null otherwise.
+  nlohmann::ordered_json failure;
 };
 
-// Keys: options, plan, versions, ranks, started_at, ended_at, result. OutputDirectory::write_run_record
+// Keys: options, plan, versions, ranks, started_at, ended_at, result, and failure where there is one.
+// OutputDirectory::write_run_record
 // writes it.
 nlohmann::ordered_json to_json(const RunRecord& record);
 

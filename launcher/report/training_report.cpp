@@ -1,6 +1,10 @@
 #include "launcher/report/training_report.h"
 
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
+#include <csignal>
+#include <cstring>
 
 #include "launcher/planner/candidate_json.h"
 #include "launcher/report/build_info.h"
@@ -9,7 +13,6 @@
 
 namespace autoglm {
 namespace {
-
 
 nlohmann::ordered_json to_json(const MemoryEvent& event) {
   return {{"event", "out_of_memory"},
@@ -42,6 +45,8 @@ TrainingReport::TrainingReport(const TrainOptions& options, nlohmann::ordered_js
 void TrainingReport::step(const StepReport& step, const RankExtremes& largest) {
   const double rate = static_cast<double>(step.tokens) / std::max(step.seconds, 1e-9);
   for (const auto& sink : sinks_) sink->step({step, largest, summary_.predicted_device_peak_bytes, rate});
+  const std::lock_guard lock(mutex_);
+  steps_done_ = step.step;
   summary_.tokens += step.tokens;
   summary_.device_peak_bytes = std::max(summary_.device_peak_bytes, largest.device_peak_bytes);
   memory_.step(step.step, largest.device_peak_bytes);
@@ -52,6 +57,7 @@ void TrainingReport::step(const StepReport& step, const RankExtremes& largest) {
 
 void TrainingReport::evaluation(std::int64_t step, double loss) {
   for (const auto& sink : sinks_) sink->evaluation({step, loss});
+  const std::lock_guard lock(mutex_);
   if (!summary_.first_validation_loss) summary_.first_validation_loss = loss;
   summary_.last_validation_loss = loss;
 }
@@ -91,11 +97,42 @@ nlohmann::ordered_json TrainingReport::result() const {
        {{"loading", resident_peaks_[0]}, {"training", resident_peaks_[1]}, {"saving", resident_peaks_[2]}}}};
 }
 
+void TrainingReport::end(nlohmann::ordered_json failure) noexcept {
+  try {
+    const std::lock_guard lock(mutex_);
+    if (record_.ended) return;
+    summary_.num_steps = steps_done_;
+    summary_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+    record_.ended = std::chrono::system_clock::now();
+    record_.result = result();
+    record_.failure = std::move(failure);
+    output_.write_run_record(autoglm::to_json(record_), false);
+  } catch (const std::exception& error) {
+    spdlog::warn("{}: how the run ended is not written down", error.what());
+  }
+}
+
+void TrainingReport::fail(const FailureSummary& failure) noexcept {
+  end({{"exit_code", failure.exit_code}, {"message", failure.sentence}});
+}
+
+void TrainingReport::interrupted(int signal) noexcept {
+  const char* name = ::sigabbrev_np(signal);
+  end({{"signal", signal},
+       {"message", fmt::format("ended by signal {} (SIG{})", signal, name ? name : "?")}});
+}
+
 void TrainingReport::finish() {
+  const std::lock_guard lock(mutex_);
   summary_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
   record_.ended = std::chrono::system_clock::now();
   record_.result = result();
-  output_.write_run_record(autoglm::to_json(record_), true);
+  try {
+    output_.write_run_record(autoglm::to_json(record_), true);
+  } catch (...) {
+    record_.ended.reset();
+    throw;
+  }
   for (const auto& sink : sinks_) sink->finish(summary_);
 }
 

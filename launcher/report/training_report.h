@@ -5,12 +5,14 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "checkpoint/output_directory.h"
 #include "launcher/options/train_options.h"
+#include "launcher/report/failure.h"
 #include "launcher/report/memory_watch.h"
 #include "launcher/report/metrics.h"
 #include "launcher/report/run_record.h"
@@ -39,17 +41,25 @@ class TrainingReport {
     resident_peaks_[static_cast<std::size_t>(phase)] = bytes;
   }
 
-  // Marks the run as finished in run.json and shows the summary.
+  // Marks the run as finished in run.json and shows the summary. May be called again when it throws.
   void finish();
+
+  // Writes down in run.json why the run ends unfinished, as far as that is possible; nothing is thrown. The
+  // second one is called from another thread while the run goes on.
+  void fail(const FailureSummary& failure) noexcept;
+  void interrupted(int signal) noexcept;
 
  private:
   nlohmann::ordered_json result() const;
+  void end(nlohmann::ordered_json failure) noexcept;
 
   const OutputDirectory& output_;
+  std::mutex mutex_;  // of what a signal's thread reads
   RunRecord record_;
   std::vector<std::unique_ptr<MetricsSink>> sinks_;
   RunSummary summary_;
   MemoryWatch memory_;
+  std::int64_t steps_done_ = 0;
   std::array<std::int64_t, 3> resident_peaks_{};
   nlohmann::ordered_json events_ = nlohmann::ordered_json::array();
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();

@@ -58,8 +58,9 @@ int run(const json& object, const std::string& file) {
   MpiSession session;
   const auto control = make_mpi_communicator(session);
   const int code = guarded(session.rank() == 0, [&] {
-    return answer_of(object, *control,
-                     {session.local_rank(), session.local_size(), session.library_version()});
+    return answer_of(
+        object, *control,
+        {session.local_rank(), session.local_size(), session.library_version(), session.num_processors()});
   });
   // The other ranks may be waiting for this one.
   if (code != 0) session.abort(static_cast<ExitCode>(code));

@@ -8,6 +8,8 @@
 
 #include "base/error.h"
 #include "base/units.h"
+#include "sharding/host/control_groups.h"
+#include "sharding/memory/host_memory.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
@@ -18,12 +20,24 @@
 
 namespace autoglm {
 
+namespace {
+
+std::string way_to_more_addresses() {
+  if (const std::optional<AddressLimit> limit = address_limit())
+    return fmt::format("raise the limit set with {}", limit->name);
+  if (read_kernel_line("/proc/sys/vm/overcommit_memory").value_or("") == "2")
+    return "this host hands out no more memory than it has: set vm.overcommit_memory to 0 or 1";
+  return "the system has a limit of its own on the addresses of a process";
+}
+
+}  // namespace
+
 HostMapping::HostMapping(std::int64_t capacity) : Backing(nullptr, capacity) {
   void* base = mmap(nullptr, static_cast<std::size_t>(capacity), PROT_READ | PROT_WRITE,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (base == MAP_FAILED) {
-    fail(ExitCode::unavailable, "cannot reserve {} of address space: {}; raise the limit set with ulimit -v",
-         format_bytes(capacity), std::strerror(errno));
+    fail(ExitCode::unavailable, "cannot reserve {} of address space: {}; {}", format_bytes(capacity),
+         std::strerror(errno), way_to_more_addresses());
   }
   base_ = static_cast<char*>(base);
   madvise(base_, static_cast<std::size_t>(capacity), MADV_HUGEPAGE);

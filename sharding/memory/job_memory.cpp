@@ -2,6 +2,7 @@
 
 #include <c10/core/Allocator.h>
 #include <c10/core/CPUAllocator.h>
+#include <malloc.h>
 
 #include <algorithm>
 #include <cstring>
@@ -64,13 +65,16 @@ void install_job_memory(std::optional<std::int64_t> limit, std::unique_ptr<Locke
     if (limit) installed->cpu().set_limit(*limit);
     return;
   }
-  const std::int64_t addresses = std::max(host_addresses(), limit.value_or(0));
+  // Each thread's own heap would take addresses that the pools need.
+  if (address_limit()) mallopt(M_ARENA_MAX, 1);
+  const std::int64_t wanted = std::max(host_addresses(), limit.value_or(0));
+  const std::int64_t addresses = pool_addresses(wanted);
   auto cpu = std::make_unique<Arena>(std::make_unique<HostMapping>(addresses), limit.value_or(addresses),
                                      Arena::kCpuAlignment, "the CPU");
   const std::int64_t alignment = locked ? Arena::kLockedAlignment : Arena::kCpuAlignment;
   std::unique_ptr<HostMapping> mapping = std::move(locked);
-  if (!mapping) mapping = std::make_unique<HostMapping>(addresses);
-  auto host = std::make_unique<Arena>(std::move(mapping), addresses, alignment, "the host");
+  if (!mapping) mapping = std::make_unique<HostMapping>(pool_addresses(wanted));
+  auto host = std::make_unique<Arena>(std::move(mapping), wanted, alignment, "the host");
   installed = std::make_unique<JobMemory>(std::move(cpu), std::move(host)).release();
   constexpr std::uint8_t kPriority = 100;
   c10::SetAllocator(c10::kCPU, std::make_unique<CpuAllocator>().release(), kPriority);

@@ -4,7 +4,7 @@
 
 namespace autoglm {
 
-LockedMapping::LockedMapping() : HostMapping(host_addresses()) {}
+LockedMapping::LockedMapping() : HostMapping(pool_addresses(host_addresses())) {}
 
 std::string LockedMapping::take(std::int64_t offset, std::int64_t bytes) {
   HostMapping::take(offset, bytes);

@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <cstdlib>
 #include <exception>
+#include <vector>
 
+#include "sharding/host/processors.h"
 #include "sharding/launch.h"
 
 namespace autoglm {
@@ -39,6 +41,11 @@ MpiSession::MpiSession() {
   MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &host);
   MPI_Comm_rank(host, &local_rank_);
   MPI_Comm_size(host, &local_size_);
+  std::vector<ProcessorSet> processors(static_cast<std::size_t>(local_size_));
+  const ProcessorSet mine = allowed_processors();
+  constexpr int kBytes = sizeof(ProcessorSet);
+  MPI_Allgather(&mine, kBytes, MPI_BYTE, processors.data(), kBytes, MPI_BYTE, host);
+  num_processors_ = threads_of_process(processors, static_cast<std::size_t>(local_rank_), processor_quota());
   MPI_Comm_free(&host);
   char version[MPI_MAX_LIBRARY_VERSION_STRING] = {};
   int length = 0;

@@ -34,6 +34,9 @@ class MpiSession {
   int local_rank() const { return local_rank_; }
   int local_size() const { return local_size_; }
 
+  // Processors of this host that this rank may use beside the others of its ranks, at least 1.
+  int num_processors() const { return num_processors_; }
+
   // The communication thread.
   Stream& stream() { return *stream_; }
 
@@ -59,6 +62,7 @@ class MpiSession {
   int size_ = 1;
   int local_rank_ = 0;
   int local_size_ = 1;
+  int num_processors_ = 1;
   int next_tag_ = 1;
   std::string library_version_;
   std::unique_ptr<Stream> stream_;

@@ -30,6 +30,11 @@ TEST(Units, FormatsForReading) {
   EXPECT_EQ(format_bytes(17), "17 B");
   EXPECT_EQ(format_bytes(3 << 20), "3.0 MiB");
   EXPECT_EQ(format_bytes(42'949'672'960), "40.00 GiB");
+  EXPECT_EQ(format_count(7), "7");
+  EXPECT_EQ(format_count(999.6), "1,000");
+  EXPECT_EQ(format_count(22'471), "22,471");
+  EXPECT_EQ(format_count(1'234'567), "1,234,567");
+  EXPECT_EQ(format_count(-123), "-123");
   EXPECT_EQ(format_duration(3725), "1h02m");
   EXPECT_EQ(format_duration(0.42), "0.4s");
   EXPECT_DOUBLE_EQ(parse_duration("1.5h", "--stop-after").count(), 5400);

@@ -54,14 +54,15 @@ void rewrite(const std::string& source, const std::string& output, const std::st
   }
   const ModelDirectory model = ModelDirectory::open(source);
   OutputDirectory directory(output, model, true);
-  directory.require_space(ModelWriter::bytes_needed(model, save_dtype));
+  directory.require_space(ModelWriter::bytes_needed(model, SideFiles::keep(model), save_dtype));
   directory.begin();
   directory.write_run_record({}, false);
-  ModelWriter writer(model, output, save_dtype);
+  const SideFiles files = SideFiles::keep(model);
+  ModelWriter writer(model, files, output, save_dtype);
   for (const SafetensorsFile& file : model.weight_files()) {
     for (const SafetensorsTensor& tensor : file.tensors()) rewrite_tensor(model, writer, tensor);
   }
-  writer.commit();
+  writer.commit([&] { directory.remove_earlier_model(); });
   directory.write_run_record({}, true);
 }
 

@@ -115,8 +115,8 @@ TEST(File, CopiesLargeAndEmptyFiles) {
   for (std::size_t i = 0; i < text.size(); ++i) text[i] = static_cast<char>(i * i >> 7);
   write_text(folder / "large", text);
   write_text(folder / "empty", "");
-  copy_file_durably(folder / "large", folder / "large2");
-  copy_file_durably(folder / "empty", folder / "empty2");
+  copy_file_durably(File::open(folder / "large"), folder / "large2");
+  copy_file_durably(File::open(folder / "empty"), folder / "empty2");
   EXPECT_EQ(read_text(folder / "large2"), text);
   EXPECT_EQ(read_text(folder / "empty2"), "");
 }

@@ -130,18 +130,38 @@ TEST_F(ModelDirectoryTest, RefusesIndexesThatReachOutside) {
 TEST_F(ModelDirectoryTest, RefusesIndexesThatDisagreeWithTheShards) {
   const std::string first = "model-00001-of-00002.safetensors";
   const std::string second = "model-00002-of-00002.safetensors";
+  const std::vector<ExpectedTensor> expected = {{"a", {5, 4}}, {"b", {2, 3}}, {"c", {8}}};
+  const auto disagreement = [&] {
+    return sentence_of(ExitCode::bad_data, [&] { ModelDirectory::open(model_).check_tensors(expected); });
+  };
   write_sharded_model(model_);
   write_weights(model_ / first, {spec("x", DType::bfloat16, {5, 4})});
-  EXPECT_TRUE(contains(refusal(ExitCode::bad_data), first + ": tensor a: is not there"));
+  EXPECT_TRUE(contains(disagreement(), first + ": tensor a: is not there"));
   write_weights(model_ / first, {spec("a", DType::bfloat16, {5, 4}), spec("b", DType::bfloat16, {1})});
   EXPECT_TRUE(contains(refusal(ExitCode::bad_data), "tensor b: is also in"));
   write_weights(model_ / first, {spec("a", DType::bfloat16, {5, 4}), spec("d", DType::bfloat16, {1})});
-  EXPECT_TRUE(contains(refusal(ExitCode::bad_data), first + ": tensor d: is not listed"));
+  EXPECT_TRUE(contains(disagreement(), first + ": holds 1 tensor that config.json has no place for: d"));
   write_weights(model_ / first, {spec("a", DType::bfloat16, {5, 4}), spec("c", DType::float16, {8})});
   write_weights(model_ / second, {spec("b", DType::float64, {2, 3})});
-  EXPECT_TRUE(contains(refusal(ExitCode::bad_data), second + ": tensor c: is not there"));
+  EXPECT_TRUE(contains(disagreement(), second + ": tensor c: is not there"));
   fs::remove(model_ / second);
   EXPECT_TRUE(contains(refusal(ExitCode::missing_input), second + ": is not there"));
+}
+
+// Of an index, where the files are counts, and what it says of tensors that are asked for.
+TEST_F(ModelDirectoryTest, PassesOverWhatIndexesSayOfOtherTensors) {
+  const std::string first = "model-00001-of-00002.safetensors";
+  const std::vector<ExpectedTensor> expected = {{"a", {5, 4}}, {"b", {2, 3}}, {"c", {8}}};
+  write_sharded_model(model_);
+  const auto map_with = [&](const nlohmann::json& changes) {
+    nlohmann::json index = nlohmann::json::parse(kIndexText);
+    index["weight_map"].merge_patch(changes);
+    write_text(model_ / "model.safetensors.index.json", index.dump());
+    return ModelDirectory::open(model_);
+  };
+  EXPECT_NO_THROW(map_with({{"layers.0.rotary_emb.inv_freq", first}}).check_tensors(expected));
+  EXPECT_NO_THROW(map_with({{"lm_head.weight", first}}).check_tensors(expected));
+  EXPECT_NO_THROW(map_with({{"c", nullptr}}).check_tensors(expected));
 }
 
 TEST_F(ModelDirectoryTest, RefusesTruncatedShards) {
@@ -198,11 +218,51 @@ TEST_F(ModelDirectoryTest, SortsTheOtherFiles) {
                                       "loop/", "metrics.jsonl", "model.safetensors.index.json",
                                       "original/consolidated.00.pth", "pytorch_model-00001-of-00002.bin",
                                       "pytorch_model.bin.index.json", "q4.gguf", "run.json", "tf_model.h5"}));
-  EXPECT_EQ(
-      describe_skipped(model.skipped_files()),
-      "consolidated.safetensors, model.safetensors.index.json, original/consolidated.00.pth and 4 more "
-      "(weights in another form); checkpoint-10/, metrics.jsonl, run.json (left by a training run); .cache/, "
-      ".git/ (hidden folder); loop/ (link to a folder)");
+  EXPECT_EQ(describe_skipped(model.skipped_files()),
+            "consolidated.safetensors, model.safetensors.index.json, original/consolidated.00.pth, "
+            "pytorch_model-00001-of-00002.bin, pytorch_model.bin.index.json, q4.gguf, tf_model.h5 (weights "
+            "in another form); checkpoint-10/, metrics.jsonl, run.json (left by a training run); .cache/, "
+            ".git/ (hidden folder); loop/ (link to a folder)");
+}
+
+// What contradicts whole trained weights stays behind, each for its reason; what belongs to them goes along.
+TEST_F(ModelDirectoryTest, LeavesWhatBelongsToOtherWeights) {
+  write_single_model(model_);
+  const std::vector<std::pair<SkipReason, std::vector<std::string>>> left = {
+      {SkipReason::of_an_adapter,
+       {"adapter_config.json", "adapter_model.bin", "adapter_model.safetensors", "lora/adapter_config.json",
+        "non_lora_trainables.bin", "value_head.safetensors"}},
+      {SkipReason::of_a_run,
+       {"all_results.json", "eval_results.json", "events.out.tfevents.17.host", "global_step30/", "latest",
+        "optimizer.pt", "optimizer.bin", "random_states_0.pkl", "rng_state_3.pth", "runs/", "scheduler.pt",
+        "train_results.json", "trainer_log.jsonl", "trainer_state.json", "training_args.bin",
+        "training_loss.png", "wandb/", "zero_to_fp32.py"}},
+      {SkipReason::other_weights,
+       {"flax_model.msgpack", "ggml-model-q4_0.bin", "hf_quant_config.json", "model.fp16.safetensors",
+        "model.bin", "onnx/model.onnx", "openvino_model.xml", "quantize_config.json", "rust_model.ot"}}};
+  for (const auto& [reason, names] : left) {
+    for (const std::string& name : names) write_text(model_ / (name.ends_with('/') ? name + "x" : name), "x");
+  }
+  const std::vector<std::string> kept = {"README.md",       "added_tokens.json",       "chat_template.jinja",
+                                         "merges.txt",      "modeling_custom.py",      "optimizer.py",
+                                         "tokenizer.model", "special_tokens_map.json", "vocab.json",
+                                         "adapter.py",      "preprocessor_config.json"};
+  for (const std::string& name : kept) write_text(model_ / name, "x");
+  const ModelDirectory model = ModelDirectory::open(model_);
+  std::map<std::string, SkipReason> skipped;
+  for (const SkippedFile& file : model.skipped_files()) skipped.emplace(file.name, file.reason);
+  std::size_t count = 0;
+  const std::string said = describe_skipped(model.skipped_files());
+  for (const auto& [reason, names] : left) {
+    for (const std::string& name : names) {
+      ASSERT_TRUE(skipped.contains(name)) << name;
+      EXPECT_EQ(static_cast<int>(skipped.at(name)), static_cast<int>(reason)) << name;
+      EXPECT_TRUE(contains(said, name)) << said;
+    }
+    count += names.size();
+  }
+  EXPECT_EQ(skipped.size(), count);
+  EXPECT_EQ(model.other_files().size(), kept.size() + 1);
 }
 
 class CheckTensors : public ModelDirectoryTest {
@@ -222,6 +282,31 @@ TEST_F(CheckTensors, TakesWhatIsExpectedAndIgnored) {
   const std::vector<ExpectedTensor> wrong = {
       {"model.norm.weight", {4}}, {"lm_head.weight", {6, 4}}, {"ids", {4}}};
   EXPECT_THROW(model.check_tensors(wrong, ignored), Error);
+}
+
+TEST_F(CheckTensors, NamesThePrefixOfAWrapper) {
+  const std::vector<ExpectedTensor> expected = {{"model.norm.weight", {4}}, {"lm_head.weight", {6, 4}}};
+  for (const std::string prefix : {"module.", "_orig_mod.", "base_model.model.", "net._orig_mod."}) {
+    write_text(model_ / "config.json", kConfigText);
+    write_weights(model_ / "model.safetensors", {spec(prefix + "model.norm.weight", DType::bfloat16, {4}),
+                                                 spec(prefix + "lm_head.weight", DType::float32, {6, 4})});
+    EXPECT_TRUE(contains(refusal(expected), "the names of all tensors begin with \"" + prefix + "\""))
+        << prefix;
+  }
+  write_weights(model_ / "model.safetensors", {spec("old.model.norm.weight", DType::bfloat16, {4}),
+                                               spec("lm_head.weight", DType::float32, {6, 4})});
+  EXPECT_TRUE(contains(refusal(expected), "missing: model.norm.weight"));
+}
+
+TEST_F(ModelDirectoryTest, ComparesValuesWhateverTheirDTypes) {
+  write_text(model_ / "config.json", kConfigText);
+  write_weights(
+      model_ / "model.safetensors",
+      {spec("a", DType::bfloat16, {3}), spec("b", DType::float32, {3}), spec("c", DType::float32, {4})});
+  const ModelDirectory model = ModelDirectory::open(model_);
+  EXPECT_TRUE(model.same_values("a", "a"));
+  EXPECT_FALSE(model.same_values("a", "b"));
+  EXPECT_FALSE(model.same_values("a", "c"));
 }
 
 TEST_F(CheckTensors, NamesWhatIsWrong) {

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cmath>
 #include <random>
 #include <thread>
 
@@ -67,7 +68,8 @@ TEST_F(ModelWriterTest, UnchangedModelsComeBackToTheByte) {
       write(model_);
       write_text(model_ / "sub" / "deep" / "code.py", "print(1)\r\n");
       const ModelDirectory model = ModelDirectory::open(model_);
-      ModelWriter writer(model, output_ / "", std::nullopt);
+      const SideFiles files = SideFiles::keep(model);
+      ModelWriter writer(model, files, output_ / "", std::nullopt);
       fill(model, writer);
       writer.commit();
       expect_same_files();
@@ -82,7 +84,8 @@ TEST_F(ModelWriterTest, KeepsAForeignHeader) {
       "\"hand\"} }     ";
   write_text(model_ / "model.safetensors", safetensors_bytes(header, "abcd"));
   const ModelDirectory model = ModelDirectory::open(model_);
-  ModelWriter writer(model, output_, DType::float16);
+  const SideFiles files = SideFiles::keep(model);
+  ModelWriter writer(model, files, output_, DType::float16);
   writer.copy_tensor("t");
   writer.commit();
   expect_same_files();
@@ -95,7 +98,8 @@ TEST_F(ModelWriterTest, ConvertsToTheSaveDtype) {
        {std::tuple(DType::float32, "float32", "136"), std::tuple(DType::float16, "float16", "68")}) {
     fs::remove_all(output_);
     fs::create_directories(output_);
-    ModelWriter writer(model, output_, dtype);
+    const SideFiles files = SideFiles::keep(model);
+    ModelWriter writer(model, files, output_, dtype);
     if (dtype == DType::float32) {
       rewrite(model, writer);
     } else {
@@ -127,7 +131,8 @@ TEST_F(ModelWriterTest, ChangesOnlyTheDtypeOfTheConfig) {
       "\"dtype\"}";
   write_text(model_ / "config.json", config);
   const ModelDirectory model = ModelDirectory::open(model_);
-  ModelWriter writer(model, output_, DType::bfloat16);
+  const SideFiles files = SideFiles::keep(model);
+  ModelWriter writer(model, files, output_, DType::bfloat16);
   rewrite(model, writer);
   writer.commit();
   EXPECT_EQ(read_text(output_ / "config.json"),
@@ -142,7 +147,8 @@ TEST_F(ModelWriterTest, ChangesOnlyTheDtypeOfTheConfig) {
 TEST_F(ModelWriterTest, TakesStoredValuesOfAnyFloatType) {
   write_sharded_model(model_);
   const ModelDirectory model = ModelDirectory::open(model_);
-  ModelWriter writer(model, output_, std::nullopt);
+  const SideFiles files = SideFiles::keep(model);
+  ModelWriter writer(model, files, output_, std::nullopt);
   // NaN payloads and signed zeros show whether bytes of the same type pass through.
   const std::string bits("\x81\x7F\x81\xFF\x00\x80\x34\x12", 8);
   const std::vector<float> others = ramp(16, 3);
@@ -171,7 +177,8 @@ TEST_F(ModelWriterTest, ConvertsTensorsBeyondTheBuffer) {
   write_weights(model_ / "model.safetensors",
                 {spec("t", DType::float32, {kSize}), spec("u", DType::float64, {kSize})});
   const ModelDirectory model = ModelDirectory::open(model_);
-  ModelWriter writer(model, output_, DType::bfloat16);
+  const SideFiles files = SideFiles::keep(model);
+  ModelWriter writer(model, files, output_, DType::bfloat16);
   writer.copy_tensor("t");
   writer.write("u", 0, ramp(kSize, 9));
   writer.commit();
@@ -183,12 +190,70 @@ TEST_F(ModelWriterTest, ConvertsTensorsBeyondTheBuffer) {
   EXPECT_TRUE(values == ramp(kSize, 9));
 }
 
-TEST_F(ModelWriterTest, CountsWhatTheDtypeCannotHold) {
+// Of every dtype that is written, from fp32 and from values as they are stored.
+TEST_F(ModelWriterTest, RefusesWhatTheDtypeCannotHold) {
   write_sharded_model(model_);
   const ModelDirectory model = ModelDirectory::open(model_);
-  ModelWriter writer(model, output_, DType::float16);
-  writer.write("c", 0, std::vector<float>{1, 1e6F, -7e4F, 65504, 5, 6, 7, 8});
-  EXPECT_EQ(writer.out_of_range(), 2);
+  const SideFiles files = SideFiles::keep(model);
+  ModelWriter writer(model, files, output_, DType::float16);
+  writer.write("c", 0, std::vector<float>{1, 65504, -65519, 5});
+  std::string sentence = sentence_of(ExitCode::not_finite, [&] {
+    writer.write("c", 4, std::vector<float>{1e6F, -7e4F, INFINITY, 5});
+  });
+  EXPECT_TRUE(contains(sentence, "tensor c: 2 values would become infinite, because fp16")) << sentence;
+  EXPECT_TRUE(contains(sentence, "--save-dtype bf16 or fp32")) << sentence;
+  sentence = sentence_of(ExitCode::not_finite, [&] { writer.write("a", 0, std::vector<float>{65536}); });
+  EXPECT_TRUE(contains(sentence, "tensor a: 1 value would")) << sentence;
+  const double large = 1e300;
+  for (const DType dtype : {DType::float32, DType::bfloat16}) {
+    const SideFiles side_files = SideFiles::keep(model);
+    ModelWriter other(model, side_files, output_, dtype);
+    const float most = 3.4e38F;  // rounds up to infinity in bf16
+    if (dtype == DType::bfloat16)
+      sentence_of(ExitCode::not_finite, [&] { other.write("a", 0, std::vector<float>{most}); });
+    sentence = sentence_of(ExitCode::not_finite,
+                           [&] { other.write("b", 0, DType::float64, std::as_bytes(std::span(&large, 1))); });
+    EXPECT_TRUE(contains(sentence, "tensor b: 1 value")) << sentence;
+  }
+}
+
+// What happens to the model's folder after the files were kept does not matter.
+TEST_F(ModelWriterTest, WritesTheFilesAsTheyWereKept) {
+  write_sharded_model(model_);
+  write_text(model_ / "tokenizer.json", "{\"t\": 1}");
+  write_text(model_ / "chat_template.jinja", "{{ x }}");
+  write_text(model_ / "sub" / "code.py", "print(1)");
+  write_text(model_ / "large.json", std::string(65 << 20, ' '));
+  const ModelDirectory model = ModelDirectory::open(model_);
+  const SideFiles files = SideFiles::keep(model);
+  ModelWriter writer(model, files, output_, std::nullopt);
+  write_text(model_ / "tokenizer.json", "another");
+  fs::remove(model_ / "chat_template.jinja");
+  fs::remove(model_ / "large.json");
+  fs::remove_all(model_ / "sub");
+  copy(model, writer);
+  writer.commit();
+  EXPECT_EQ(read_text(output_ / "tokenizer.json"), "{\"t\": 1}");
+  EXPECT_EQ(read_text(output_ / "chat_template.jinja"), "{{ x }}");
+  EXPECT_EQ(read_text(output_ / "sub" / "code.py"), "print(1)");
+  EXPECT_EQ(fs::file_size(output_ / "large.json"), std::uintmax_t{65} << 20);
+}
+
+TEST_F(ModelWriterTest, WritesFilesThatWereChanged) {
+  write_single_model(model_);
+  write_text(model_ / "extra" / "a.txt", "a");
+  const ModelDirectory model = ModelDirectory::open(model_);
+  SideFiles files = SideFiles::keep(model);
+  files.set("new.txt", "new");
+  files.set("config.json", "{\"dtype\": \"bfloat16\"}");
+  files.remove("extra/");
+  EXPECT_EQ(files.names(), (std::vector<std::string>{"new.txt", "tokenizer.json", "config.json"}));
+  ModelWriter writer(model, files, output_, DType::float32);
+  copy(model, writer);
+  writer.commit();
+  EXPECT_EQ(names_below(output_),
+            (std::vector<std::string>{"config.json", "model.safetensors", "new.txt", "tokenizer.json"}));
+  EXPECT_EQ(read_text(output_ / "config.json"), "{\"dtype\": \"float32\"}");
 }
 
 TEST_F(ModelWriterTest, SaysHowMuchItWillWrite) {
@@ -198,14 +263,15 @@ TEST_F(ModelWriterTest, SaysHowMuchItWillWrite) {
   for (const std::optional<DType> dtype : {std::optional<DType>(), std::optional(DType::float32)}) {
     fs::remove_all(output_);
     fs::create_directories(output_);
-    ModelWriter writer(model, output_, dtype);
+    const SideFiles files = SideFiles::keep(model);
+    ModelWriter writer(model, files, output_, dtype);
     copy(model, writer);
     writer.commit();
     std::uint64_t bytes = 0;
     for (const auto& entry : fs::recursive_directory_iterator(output_)) {
       if (entry.is_regular_file()) bytes += entry.file_size();
     }
-    EXPECT_EQ(ModelWriter::bytes_needed(model, dtype), bytes);
+    EXPECT_EQ(ModelWriter::bytes_needed(model, SideFiles::keep(model), dtype), bytes);
   }
 }
 
@@ -213,44 +279,59 @@ TEST_F(ModelWriterTest, LeavesNothingWhenItIsNotCommitted) {
   write_single_model(model_);
   const ModelDirectory model = ModelDirectory::open(model_);
   {
-    ModelWriter writer(model, output_, std::nullopt);
+    const SideFiles files = SideFiles::keep(model);
+    ModelWriter writer(model, files, output_, std::nullopt);
     EXPECT_FALSE(names_below(output_).empty());
   }
   EXPECT_TRUE(names_below(output_).empty());
   {
-    ModelWriter writer(model, output_, std::nullopt);
+    const SideFiles files = SideFiles::keep(model);
+    ModelWriter writer(model, files, output_, std::nullopt);
     writer.copy_tensor("ids");
     const std::string sentence = sentence_of(ExitCode::bug, [&] { writer.commit(); });
     EXPECT_TRUE(contains(sentence, "model.norm.weight was never written at byte 0")) << sentence;
   }
   EXPECT_TRUE(names_below(output_).empty());
   {
-    ModelWriter writer(model, output_, std::nullopt);
+    const SideFiles files = SideFiles::keep(model);
+    ModelWriter writer(model, files, output_, std::nullopt);
     copy(model, writer);
-    fs::remove(model_ / "tokenizer.json");
-    sentence_of(ExitCode::missing_input, [&] { writer.commit(); });
+    write_text(writer.aside() / "tokenizer.json" / "in the way", "");
+    sentence_of(ExitCode::cannot_create, [&] { writer.commit(); });
   }
   EXPECT_TRUE(names_below(output_).empty());
-  sentence_of(ExitCode::cannot_create, [&] { ModelWriter(model, folder_ / "none", std::nullopt); });
+  sentence_of(ExitCode::cannot_create,
+              [&] { ModelWriter(model, SideFiles::keep(model), folder_ / "none", std::nullopt); });
 }
 
-TEST_F(ModelWriterTest, AFailedMoveLeavesNoModelAndLosesNothing) {
-  write_sharded_model(model_);
-  write_text(model_ / "tokenizer.json", "{}");
-  write_text(output_ / "config.json", "of an earlier model");
-  write_text(output_ / "tokenizer.json" / "in the way", "");
-  const ModelDirectory model = ModelDirectory::open(model_);
-  {
-    ModelWriter writer(model, output_, std::nullopt);
-    copy(model, writer);
-    const std::string sentence = sentence_of(ExitCode::io_failed, [&] { writer.commit(); });
-    EXPECT_TRUE(contains(sentence, "nothing is lost")) << sentence;
-  }
-  EXPECT_FALSE(fs::exists(output_ / "config.json"));
-  std::vector<std::string> found;
-  for (const std::string& path : names_below(output_)) found.push_back(fs::path(path).filename().string());
-  for (const std::string& name : model.file_names()) {
-    EXPECT_NE(std::find(found.begin(), found.end(), name), found.end()) << name;
+TEST_F(ModelWriterTest, AFailedMoveLosesNothingAndGoesOn) {
+  for (const bool goes_on : {false, true}) {
+    fs::remove_all(output_);
+    fs::create_directories(output_);
+    write_sharded_model(model_);
+    write_text(model_ / "tokenizer.json", "{}");
+    write_text(output_ / "config.json", "of an earlier model");
+    write_text(output_ / "tokenizer.json" / "in the way", "");
+    const ModelDirectory model = ModelDirectory::open(model_);
+    {
+      const SideFiles files = SideFiles::keep(model);
+      ModelWriter writer(model, files, output_, std::nullopt);
+      copy(model, writer);
+      const std::string sentence = sentence_of(ExitCode::io_failed, [&] { writer.commit(); });
+      EXPECT_TRUE(contains(sentence, "nothing is lost")) << sentence;
+      EXPECT_TRUE(writer.publishing());
+      if (goes_on) {
+        fs::remove_all(output_ / "tokenizer.json");
+        writer.commit();
+      }
+    }
+    if (goes_on) return expect_same_files();
+    EXPECT_FALSE(fs::exists(output_ / "config.json"));
+    std::vector<std::string> found;
+    for (const std::string& path : names_below(output_)) found.push_back(fs::path(path).filename().string());
+    for (const std::string& name : model.file_names()) {
+      EXPECT_NE(std::find(found.begin(), found.end(), name), found.end()) << name;
+    }
   }
 }
 
@@ -268,7 +349,8 @@ TEST_F(ModelWriterTest, AKilledWriterLeavesAWholeModelOrNone) {
     if (child == 0) {
       const ModelDirectory model = ModelDirectory::open(model_);
       for (;;) {
-        ModelWriter writer(model, output_, std::nullopt);
+        const SideFiles files = SideFiles::keep(model);
+        ModelWriter writer(model, files, output_, std::nullopt);
         copy(model, writer);
         writer.commit();
       }

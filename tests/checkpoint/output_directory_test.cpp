@@ -42,9 +42,10 @@ class OutputDirectoryTest : public Test {
       write_text(output_ / (".model.tmp-" + random_name()) / "model.safetensors", "half");
       return;
     }
-    ModelWriter writer(model, output_, std::nullopt);
+    const SideFiles files = SideFiles::keep(model);
+    ModelWriter writer(model, files, output_, std::nullopt);
     for (const SafetensorsTensor& tensor : model.weight_files()[0].tensors()) writer.copy_tensor(tensor.name);
-    writer.commit();
+    writer.commit([&] { directory.remove_earlier_model(); });
     directory.write_run_record({{"options", {{"seed", 42}}}}, true);
   }
 
@@ -147,8 +148,68 @@ TEST_F(OutputDirectoryTest, AFinishedRunNeedsOverwrite) {
   const ModelDirectory model = open();
   OutputDirectory directory(output_, model, true);
   EXPECT_TRUE(fs::exists(output_ / "config.json"));  // nothing goes before the run begins
+  const std::string earlier = read_text(output_ / "run.json");
   directory.begin();
-  EXPECT_EQ(names_below(output_), std::vector<std::string>{"notes.txt"});
+  EXPECT_EQ(names_below(output_),
+            (std::vector<std::string>{"config.json", "metrics.earlier.jsonl", "model.safetensors",
+                                      "notes.txt", "run.earlier.json", "tokenizer.json"}));
+  EXPECT_EQ(read_text(output_ / "run.earlier.json"), earlier);
+}
+
+// However often, and of whatever other files the later run's model consists.
+TEST_F(OutputDirectoryTest, AModelStaysUntilTheNextOneIsWritten) {
+  write_text(model_path_ / "sub" / "code.py", "x");
+  run(false, true);
+  const std::string earlier = read_text(output_ / "run.json"), config = read_text(output_ / "config.json");
+  fs::remove_all(model_path_);
+  write_sharded_model(model_path_);
+  for (int attempt = 0; attempt < 3; ++attempt) {
+    {
+      const ModelDirectory model = open();
+      OutputDirectory directory(output_, model, true);
+      directory.begin();
+      if (attempt != 1) directory.write_run_record({}, false);  // or it is killed as it begins
+      write_text(output_ / (".model.tmp-" + random_name()) / "model.safetensors", "half");
+    }
+    EXPECT_EQ(read_text(output_ / "run.earlier.json"), earlier);
+    for (const char* name : {"config.json", "model.safetensors", "tokenizer.json", "sub/code.py"})
+      EXPECT_TRUE(fs::exists(output_ / name)) << name;
+    EXPECT_EQ(read_text(output_ / "config.json"), config);
+    EXPECT_TRUE(contains(refusal(ExitCode::cannot_create, output_), "--overwrite"));
+  }
+  run(true, true);
+  EXPECT_EQ(names_below(output_),
+            (std::vector<std::string>{"config.json", "metrics.jsonl", "model-00001-of-00002.safetensors",
+                                      "model-00002-of-00002.safetensors", "model.safetensors.index.json",
+                                      "run.json"}));
+}
+
+TEST_F(OutputDirectoryTest, IsMadeAgainWhereItWasRemoved) {
+  const ModelDirectory model = open();
+  OutputDirectory directory(output_, model, false);
+  directory.begin();
+  directory.restore();
+  fs::rename(output_, folder_ / "elsewhere");
+  directory.restore();
+  EXPECT_TRUE(fs::is_directory(output_));
+  EXPECT_TRUE(contains(sentence_of(ExitCode::cannot_create, [&] { OutputDirectory(output_, model, false); }),
+                       "another run"));
+  directory.write_run_record({}, true);
+  EXPECT_TRUE(fs::exists(output_ / "run.json"));
+}
+
+TEST_F(OutputDirectoryTest, FindsATooLongPathBeforeTheRun) {
+  const ModelDirectory model = open();
+  std::string longest = output_.string();
+  while (longest.size() < 4000)
+    longest += "/" + std::string(std::min<std::size_t>(200, 4000 - longest.size()), 'x');
+  EXPECT_NO_THROW(OutputDirectory::check(longest, model, false));
+  for (const std::size_t size : {4038, 4090, 5000}) {
+    std::string path = longest;
+    path += "/" + std::string(30, 'y');
+    while (path.size() < size) path += "/" + std::string(std::min<std::size_t>(200, size - path.size()), 'z');
+    EXPECT_TRUE(contains(refusal(ExitCode::cannot_create, path), "too long")) << size;
+  }
 }
 
 TEST_F(OutputDirectoryTest, OverwritingAgainWorks) {
@@ -157,18 +218,6 @@ TEST_F(OutputDirectoryTest, OverwritingAgainWorks) {
   EXPECT_EQ(names_below(output_),
             (std::vector<std::string>{"config.json", "metrics.jsonl", "model.safetensors", "run.json",
                                       "tokenizer.json"}));
-}
-
-TEST_F(OutputDirectoryTest, FilesOfAnotherModelGoWhenItIsOverwritten) {
-  write_text(model_path_ / "sub" / "code.py", "x");
-  run(false, true);
-  EXPECT_TRUE(fs::exists(output_ / "sub" / "code.py"));
-  fs::remove_all(model_path_);
-  write_sharded_model(model_path_);
-  const ModelDirectory model = open();
-  OutputDirectory directory(output_, model, true);
-  directory.begin();
-  EXPECT_TRUE(names_below(output_).empty());
 }
 
 TEST_F(OutputDirectoryTest, ACrashedRunIsCleanedAway) {
@@ -234,7 +283,8 @@ TEST_F(OutputDirectoryTest, DistrustsTheListOfFiles) {
 TEST_F(OutputDirectoryTest, ComparesTheSpaceThatIsFree) {
   const ModelDirectory model = open();
   const OutputDirectory directory(output_, model, false);
-  EXPECT_NO_THROW(directory.require_space(ModelWriter::bytes_needed(model, std::nullopt)));
+  EXPECT_NO_THROW(
+      directory.require_space(ModelWriter::bytes_needed(model, SideFiles::keep(model), std::nullopt)));
   const std::string sentence =
       sentence_of(ExitCode::cannot_create, [&] { directory.require_space(std::uint64_t{1} << 60); });
   EXPECT_TRUE(contains(sentence, "free, but the trained model takes 1048576.00 TiB")) << sentence;

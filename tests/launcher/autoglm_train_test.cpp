@@ -78,6 +78,10 @@ TEST(AutoglmTrain, EveryFailureHasItsCodeAndSentence) {
   const Outcome memory = run(kRequired + "--learning-rate 0.78");
   EXPECT_EQ(memory.code, 78);
   EXPECT_EQ(memory.err, "autoglm-train: out of host memory\n");
+  const Outcome limited =
+      run_shell("ulimit -v 8000000; " AUTOGLM_TRAIN_PROGRAM " " + kRequired + "--learning-rate 0.78");
+  EXPECT_EQ(limited.code, 78);
+  EXPECT_THAT(limited.err, HasSubstr("out of host memory, or of what ulimit -v 8000000 allows: raise it"));
   const Outcome config = run(kRequired + "--config /nonexistent.ini");
   EXPECT_EQ(config.code, 66);
   EXPECT_THAT(config.err, HasSubstr("cannot read /nonexistent.ini"));

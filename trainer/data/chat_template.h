@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "trainer/data/conversation.h"
@@ -27,7 +28,8 @@ struct RenderedChat {
   // What the model's own template renders ends here. Behind it stands what training adds: the token that ends
   // the last answer where the template leaves that to the next turn.
   std::size_t template_end = 0;
-  std::vector<LossSpan> spans;  // ordered; where two overlap, the later one counts
+  std::vector<LossSpan> spans;      // ordered; where two overlap, the later one counts
+  std::vector<LossSpan> untrained;  // turns that are left out whatever the loss is on; ordered
   // No markup: the tokens that the tokenizer itself puts first (bos) belong before it.
   bool running_text = false;
 };
@@ -38,7 +40,7 @@ class ChatTemplate {
   // The template that --template names, or with "auto" the one that the model's own template text amounts to:
   // the two must render the same on a set of probe chats. A model whose template is none of these is not an
   // error until a chat is to be rendered: running text needs no template. Throws Error(usage) for an unknown
-  // name, Error(bad_data) when the tokenizer lacks the template's end token.
+  // name, Error(bad_data) when the tokenizer lacks a special token that the template writes.
   static ChatTemplate select(const std::string& name, const std::filesystem::path& model_directory,
                              const Tokenizer& tokenizer, EndOfTurn end_of_turn = EndOfTurn::user);
 
@@ -50,11 +52,14 @@ class ChatTemplate {
   // Whether the choice of EndOfTurn changes anything.
   bool uses_end_of_turn() const { return spec_.next_turn_ends; }
   const SpecialTokens& special_tokens() const { return tokens_; }
+  // Nothing when auto found no template.
+  const TemplateSpec* spec() const { return missing_.empty() ? &spec_ : nullptr; }
 
   // The text to train on. The loss covers, for `assistant`, what the model writes in answer turns: content,
-  // the lead before it (glm4's newline, llama2's space) and the token that ends it, less the turns marked as
-  // not trained; for `all`, everything. Running text is trained wholly. Throws SampleError when the template
-  // cannot express the conversation, Error(bad_data) when there is no template.
+  // the lead before it (glm4's newline, llama2's space) and the token that ends it; for `all`, everything; less
+  // the turns marked as not trained. Running text is trained wholly. Running text and what `plain` writes get the
+  // eos at their end unless they end with an end token already. Throws SampleError when the template cannot
+  // express the conversation, Error(bad_data) when there is no template, or no eos where one is to be written.
   RenderedChat render(const Conversation& conversation, LossOn loss_on) const;
 
   // The text after which the model answers: like apply_chat_template(add_generation_prompt=True).
@@ -67,6 +72,9 @@ class ChatTemplate {
   // answer.
   std::vector<std::int32_t> stop_ids(const Tokenizer& tokenizer) const;
 
+  // The token that ends an answer: the template's, else the model's end of sequence. Absent where there is neither.
+  std::optional<std::string> end_token() const;
+
   // The label where a span says as_eos; absent when the tokenizer has no end-of-sequence token.
   std::optional<std::int32_t> eos_id(const Tokenizer& tokenizer) const;
 
@@ -74,13 +82,19 @@ class ChatTemplate {
   ChatTemplate() = default;
   RenderedChat render_text(const Conversation& conversation) const;
   void check_turns(const Conversation& conversation) const;
+  void check_fields_have_a_place(const Conversation& conversation, LossOn loss_on) const;
+  bool ends_already(std::string_view text) const;
+  void require_eos() const;
   void append_turns(const Conversation& conversation, RenderedChat& chat) const;
   void append_turn(const Message& message, std::string_view content, RenderedChat& chat) const;
 
   TemplateSpec spec_;
   SpecialTokens tokens_;
   EndOfTurn end_of_turn_ = EndOfTurn::user;
-  std::string missing_;  // why there is no template; empty when there is one
+  std::string missing_;      // why there is no template; empty when there is one
+  std::string eos_problem_;  // why the eos that the model names cannot be written; empty when it can
+  // Tokens with which a text may end that is rendered already.
+  std::vector<std::string> end_texts_;
 };
 
 // Ids that the tokenizer's post-processor puts before a text, such as bos.

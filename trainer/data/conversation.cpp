@@ -8,139 +8,66 @@
 #include <utility>
 
 #include "base/json.h"
+#include "trainer/data/sample_fields.h"
+#include "trainer/data/turn_reader.h"
 
 namespace autoglm {
 namespace {
 
 using nlohmann::json;
 
-template <typename... Args>
-[[noreturn]] void refuse(fmt::format_string<Args...> format, Args&&... args) {
-  throw SampleError(fmt::format(format, std::forward<Args>(args)...));
-}
-
 // Absent, null and empty all mean that the sample does not use the field.
 bool is_set(const json& object, const char* key) {
-  const auto field = object.find(key);
-  return field != object.end() && !field->is_null() &&
-         !(field->is_string() && field->get_ref<const std::string&>().empty()) &&
-         !(field->is_structured() && field->empty());
-}
-
-const json& require(const json& object, const char* key, const std::string& where) {
-  const auto field = object.find(key);
-  if (field == object.end()) refuse("{} has no \"{}\"", where, key);
-  return *field;
-}
-
-std::string text_of(const json& value, const std::string& what) {
-  if (!value.is_string()) refuse("{} must be a string, not {}", what, value.type_name());
-  return value.get<std::string>();
+  if (!has_field(object, key)) return false;
+  const json& field = object.at(key);
+  return !(field.is_string() && field.get_ref<const std::string&>().empty()) &&
+         !(field.is_structured() && field.empty());
 }
 
 std::string optional_text(const json& object, const char* key) {
   return is_set(object, key) ? text_of(object.at(key), fmt::format("\"{}\"", key)) : std::string();
 }
 
-// A string, or a list of parts of which each must be text.
-std::string content_of(const json& value, const std::string& what) {
-  if (!value.is_array()) return text_of(value, what);
-  std::string content;
-  for (const json& part : value) {
-    if (part.is_string()) {
-      content += part.get_ref<const std::string&>();
-      continue;
-    }
-    if (!part.is_object()) refuse("a part of {} must be an object, not {}", what, part.type_name());
-    const std::string type =
-        part.contains("type") ? text_of(part["type"], "the \"type\" of a part of " + what) : "text";
-    if (type != "text") refuse("{} holds a part of type \"{}\"; only text can be trained on", what, type);
-    content += text_of(require(part, "text", "a part of " + what), "\"text\" in " + what);
-  }
-  return content;
+void add_system(const json& sample, Conversation& conversation) {
+  std::string system = optional_text(sample, "system");
+  std::string prompt = optional_text(sample, "system_prompt");
+  if (!system.empty() && !prompt.empty() && system != prompt)
+    refuse_sample("it has both \"system\" and \"system_prompt\", and they differ; keep one");
+  if (system.empty()) system = std::move(prompt);
+  if (!system.empty()) conversation.messages.push_back({Role::system, std::move(system)});
 }
 
-Role role_of(const std::string& name, const std::string& where) {
-  static constexpr std::array<std::pair<std::string_view, Role>, 8> kNames = {{{"system", Role::system},
-                                                                               {"user", Role::user},
-                                                                               {"human", Role::user},
-                                                                               {"assistant", Role::assistant},
-                                                                               {"gpt", Role::assistant},
-                                                                               {"chatgpt", Role::assistant},
-                                                                               {"model", Role::assistant},
-                                                                               {"bot", Role::assistant}}};
-  for (const auto& [known, role] : kNames) {
-    if (name == known) return role;
-  }
-  for (const std::string_view tool : {"tool", "function", "observation", "function_call", "ipython"}) {
-    if (name == tool)
-      refuse("{} is a \"{}\" turn; tool calls are not supported by the built-in templates", where, name);
-  }
-  refuse("{} has the unknown role \"{}\" (known: system, user or human, assistant or gpt)", where, name);
-}
-
-Message read_turn(const json& turn, std::size_t index) {
-  const std::string where = fmt::format("turn {}", index + 1);
-  if (!turn.is_object()) refuse("{} must be an object, not {}", where, turn.type_name());
-  const bool sharegpt = turn.contains("from");
-  for (const char* key : {"tool_calls", "function_call"}) {
-    if (is_set(turn, key))
-      refuse("{} has \"{}\"; tool calls are not supported by the built-in templates", where, key);
-  }
-  Message message;
-  const char* role_key = sharegpt ? "from" : "role";
-  message.role =
-      role_of(text_of(require(turn, role_key, where), fmt::format("\"{}\" of {}", role_key, where)), where);
-  const char* content_key = sharegpt ? "value" : "content";
-  message.content =
-      content_of(require(turn, content_key, where), fmt::format("\"{}\" of {}", content_key, where));
-  if (turn.contains("weight")) {
-    const json& weight = turn["weight"];
-    if (!weight.is_number() || (weight != 0 && weight != 1)) refuse("\"weight\" of {} must be 0 or 1", where);
-    message.trained = weight != 0;
-  }
-  return message;
-}
-
-void refuse_tools(const json& sample) {
-  for (const char* key : {"tools", "functions"}) {
-    if (is_set(sample, key))
-      refuse("it has \"{}\"; tool calls are not supported by the built-in templates", key);
-  }
-  for (const char* key : {"images", "image", "videos", "audios"}) {
-    if (is_set(sample, key)) refuse("it has \"{}\"; only text can be trained on", key);
-  }
-}
-
-Conversation read_turns(const json& sample, const char* key) {
-  const json& turns = sample.at(key);
-  if (!turns.is_array()) refuse("\"{}\" must be a list, not {}", key, turns.type_name());
-  if (turns.empty()) refuse("\"{}\" is empty", key);
-  Conversation conversation;
-  if (const std::string system = optional_text(sample, "system"); !system.empty()) {
-    conversation.messages.push_back({Role::system, system});
-  }
+// `before` turns of the sample stand before these; messages about turns count from the first.
+void add_turns(const json& turns, const char* key, SampleForm form, std::size_t before,
+               Conversation& conversation) {
+  if (!turns.is_array()) refuse_sample("\"{}\" must be a list, not {}", key, turns.type_name());
+  if (turns.empty()) refuse_sample("\"{}\" is empty", key);
   for (std::size_t i = 0; i < turns.size(); ++i) {
-    Message message = read_turn(turns[i], i);
+    Message message = read_turn(turns[i], before + i, form, conversation.unread);
     if (message.role == Role::system && !conversation.messages.empty()) {
-      refuse("turn {} is a system turn; a system turn comes first, and there is at most one", i + 1);
+      refuse_sample("turn {} is a system turn; a system turn comes first, and there is at most one",
+                    before + i + 1);
     }
     conversation.messages.push_back(std::move(message));
   }
+}
+
+Conversation read_turns(const json& sample, const char* key, SampleForm form) {
+  Conversation conversation;
+  add_system(sample, conversation);
+  add_turns(sample.at(key), key, form, 0, conversation);
   return conversation;
 }
 
 Conversation read_alpaca(const json& sample) {
   Conversation conversation;
-  if (std::string system = optional_text(sample, "system"); !system.empty()) {
-    conversation.messages.push_back({Role::system, std::move(system)});
-  }
+  add_system(sample, conversation);
   if (is_set(sample, "history")) {
     const json& history = sample["history"];
-    if (!history.is_array()) refuse("\"history\" must be a list, not {}", history.type_name());
+    if (!history.is_array()) refuse_sample("\"history\" must be a list, not {}", history.type_name());
     for (const json& pair : history) {
       if (!pair.is_array() || pair.size() != 2)
-        refuse("each entry of \"history\" must be [question, answer]");
+        refuse_sample("each entry of \"history\" must be [question, answer]");
       conversation.messages.push_back({Role::user, text_of(pair[0], "a question in \"history\"")});
       conversation.messages.push_back({Role::assistant, text_of(pair[1], "an answer in \"history\"")});
     }
@@ -152,23 +79,100 @@ Conversation read_alpaca(const json& sample) {
   }
   conversation.messages.push_back({Role::user, std::move(instruction)});
   conversation.messages.push_back(
-      {Role::assistant, text_of(require(sample, "output", "an alpaca sample"), "\"output\"")});
+      {Role::assistant, text_of(require_field(sample, "output", "an alpaca sample"), "\"output\"")});
+  read_reasoning(sample, "it", conversation.messages.back());
   return conversation;
 }
 
+// One side of a prompt and its completion, with `before` turns before it: a text is a turn of `role`.
+void add_side(const json& sample, const char* key, Role role, std::size_t before,
+              Conversation& conversation) {
+  const json& side = sample.at(key);
+  const std::size_t first = conversation.messages.size();
+  if (side.is_array()) {
+    add_turns(side, key, kCompletionForm, before, conversation);
+  } else if (side.is_string() || !sample.at(role == Role::user ? "completion" : "prompt").is_array()) {
+    conversation.messages.push_back({role, text_of(side, fmt::format("\"{}\"", key))});
+  } else {
+    refuse_sample("\"{}\" must be a string or a list of turns, not {}", key, side.type_name());
+  }
+  if (role == Role::assistant) return;
+  for (std::size_t i = first; i < conversation.messages.size(); ++i) conversation.messages[i].context = true;
+}
+
 Conversation read_completion(const json& sample) {
-  Conversation conversation{Conversation::Form::completion, {}};
-  conversation.messages.push_back({Role::user, text_of(sample.at("prompt"), "\"prompt\"")});
-  conversation.messages.push_back({Role::assistant, text_of(sample.at("completion"), "\"completion\"")});
+  const bool turns = sample.at("prompt").is_array() || sample.at("completion").is_array();
+  Conversation conversation{turns ? Conversation::Form::chat : Conversation::Form::completion, {}};
+  add_system(sample, conversation);
+  const std::size_t system_turns = conversation.messages.size();
+  add_side(sample, "prompt", Role::user, 0, conversation);
+  const std::size_t prompt_turns = conversation.messages.size();
+  add_side(sample, "completion", Role::assistant, prompt_turns - system_turns, conversation);
+  for (std::size_t i = prompt_turns; i < conversation.messages.size(); ++i) {
+    if (conversation.messages[i].role == Role::assistant) {
+      read_reasoning(sample, "it", conversation.messages[i]);
+      break;
+    }
+  }
   return conversation;
 }
 
 Conversation read_text(const json& sample) {
   std::string text = text_of(sample.at("text"), "\"text\"");
-  if (text.empty()) refuse("\"text\" is empty");
+  if (text.empty()) refuse_sample("\"text\" is empty");
   Conversation conversation{Conversation::Form::text, {}};
   conversation.messages.push_back({Role::assistant, std::move(text)});
   return conversation;
+}
+
+// Whether the fields that tell a form are there, and whether one of them is filled.
+struct Presence {
+  SampleForm form;
+  bool there;
+  bool filled;
+};
+
+std::optional<SampleForm> form_of(const json& sample) {
+  const bool answered = has_field(sample, "prompt") && has_field(sample, "completion");
+  const std::array<Presence, 5> forms{{
+      {kMessagesForm, has_field(sample, "messages"), is_set(sample, "messages")},
+      {kConversationsForm, has_field(sample, "conversations"), is_set(sample, "conversations")},
+      {kAlpacaForm, has_field(sample, "instruction"),
+       is_set(sample, "instruction") || is_set(sample, "input") || is_set(sample, "output")},
+      {kCompletionForm, answered, is_set(sample, "prompt") || is_set(sample, "completion")},
+      {kTextForm, has_field(sample, "text"), is_set(sample, "text")},
+  }};
+  std::optional<SampleForm> empty;
+  for (const auto& [form, there, filled] : forms) {
+    if (there && filled) return form;
+    if (there && !empty) empty = form;
+  }
+  return empty;
+}
+
+Conversation read_form(const json& sample, SampleForm form) {
+  if (form == kMessagesForm) return read_turns(sample, "messages", form);
+  if (form == kConversationsForm) return read_turns(sample, "conversations", form);
+  if (form == kAlpacaForm) return read_alpaca(sample);
+  if (form == kCompletionForm) return read_completion(sample);
+  return read_text(sample);
+}
+
+bool is_turn(const json& value) {
+  return value.is_object() && ((value.contains("role") && value.contains("content")) ||
+                               (value.contains("from") && value.contains("value")));
+}
+
+[[noreturn]] void refuse_form(const json& sample) {
+  constexpr std::string_view kWayOut =
+      "put the list of turns of each sample into an object: {\"messages\": [...]}";
+  if (is_turn(sample)) refuse_sample("it is a turn, not a sample; {}", kWayOut);
+  if (sample.is_array() && !sample.empty() && is_turn(sample.front()))
+    refuse_sample("a sample must be a JSON object, not a list of turns; {}", kWayOut);
+  if (!sample.is_object()) refuse_sample("a sample must be a JSON object, not {}", sample.type_name());
+  refuse_sample(
+      "it has none of the fields that tell its form: \"messages\", \"conversations\", \"instruction\", "
+      "\"prompt\" with \"completion\", or \"text\"");
 }
 
 }  // namespace
@@ -185,18 +189,30 @@ std::string_view to_string(Role role) {
   return "user";
 }
 
+std::string_view to_string(FieldPlace place) {
+  switch (place) {
+    case FieldPlace::turn:
+      return "turn";
+    case FieldPlace::part:
+      return "part";
+    case FieldPlace::sample:
+      break;
+  }
+  return "sample";
+}
+
 Conversation parse_conversation(std::string_view json_text) {
   const json sample = parse_json(json_text);
-  if (!sample.is_object()) refuse("a sample must be a JSON object, not {}", sample.type_name());
-  refuse_tools(sample);
-  if (sample.contains("messages")) return read_turns(sample, "messages");
-  if (sample.contains("conversations")) return read_turns(sample, "conversations");
-  if (sample.contains("instruction")) return read_alpaca(sample);
-  if (sample.contains("prompt") && sample.contains("completion")) return read_completion(sample);
-  if (sample.contains("text")) return read_text(sample);
-  refuse(
-      "it has none of the fields that tell its form: \"messages\", \"conversations\", \"instruction\", "
-      "\"prompt\" with \"completion\", or \"text\"");
+  const std::optional<SampleForm> form = sample.is_object() ? form_of(sample) : std::nullopt;
+  std::vector<UnreadField> unread;
+  // Before anything else of it is judged: of a sample with tools that is what has to be said.
+  if (sample.is_object())
+    check_fields(sample, FieldPlace::sample, form.value_or(kMessagesForm), "it", unread);
+  if (!form) refuse_form(sample);
+  Conversation conversation = read_form(sample, *form);
+  apply_sample_masks(sample, conversation.messages);
+  conversation.unread.insert(conversation.unread.begin(), unread.begin(), unread.end());
+  return conversation;
 }
 
 }  // namespace autoglm

@@ -13,7 +13,8 @@ enum class LossOn { assistant, all };
 // Which token ends an assistant turn in the label where the template has no end token of its own (glm4):
 // the token that follows in the text (<|user|>), or the model's end-of-sequence token.
 enum class EndOfTurn { user, eos };
-enum class Overlong { truncate, drop, error };
+// What becomes of a sample longer than a row. split: running text is cut into rows, other samples are truncated.
+enum class Overlong { split, truncate, drop, error };
 
 // --validation FRACTION|FILE
 struct ValidationSource {
@@ -29,7 +30,7 @@ struct DataOptions {
   LossOn loss_on = LossOn::assistant;
   EndOfTurn end_of_turn = EndOfTurn::user;
   bool packing = true;
-  Overlong overlong = Overlong::truncate;
+  Overlong overlong = Overlong::split;
   std::uint64_t seed = 42;
 };
 

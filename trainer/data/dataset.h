@@ -29,7 +29,7 @@ struct LoadContext {
   std::function<void(std::uint64_t done, std::uint64_t total)> progress = {};
 };
 
-// Immutable after load; the same on every rank.
+// The samples are immutable after load; the same on every rank.
 class Dataset {
  public:
   // Samples to train on and samples to validate with, which index into samples().
@@ -45,6 +45,8 @@ class Dataset {
   const std::string& template_name() const { return template_name_; }
   // Fills rows up: the tokenizer's pad token, else 0.
   std::int32_t pad_id() const { return pad_id_; }
+  // Any will do: padding is masked.
+  void set_pad_id(std::int32_t id) { pad_id_ = id; }
 
   // The rows of an epoch (from 0): the same on every rank and for every number of ranks.
   RowPlan training_rows(std::uint64_t epoch) const;

@@ -6,10 +6,12 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <optional>
 #include <span>
 #include <vector>
 
+#include "trainer/data/conversation.h"
 #include "trainer/data/data_options.h"
 #include "trainer/data/dataset_reader.h"
 #include "trainer/data/sample.h"
@@ -30,6 +32,22 @@ struct SampleCount {
   }
 };
 
+// Fields that nobody reads, each with the number of samples that have it. Of a file that makes up a name for every
+// sample, the first `kMostNames` names are kept and the others counted together, without a name.
+class UnreadFields {
+ public:
+  static constexpr std::size_t kMostNames = 1000;
+
+  void add(const UnreadField& field, const SampleCount& count);
+  void add(const UnreadFields& later);
+  const std::map<UnreadField, SampleCount>& counts() const { return counts_; }
+  void to_bytes(std::vector<std::byte>& bytes) const;
+  static UnreadFields from_bytes(std::span<const std::byte>& bytes);
+
+ private:
+  std::map<UnreadField, SampleCount> counts_;
+};
+
 // What was read, and what became of it. Every sample read is kept or dropped.
 struct DataSummary {
   std::vector<std::uint64_t> samples_per_file;  // read
@@ -42,6 +60,9 @@ struct DataSummary {
   SampleCount dropped_overlong;         // --overlong drop
   SampleCount dropped_cut;              // nothing to supervise was left after truncation
   SampleCount dropped_unsupervised;     // nothing to supervise in the first place
+  SampleCount split;                    // kept, but cut into several pieces of a row's length
+  std::uint64_t num_pieces = 0;         // of the samples kept: one each, or what they were cut into
+  UnreadFields unread;
 
   std::uint64_t num_read() const { return lengths.size(); }
   void add(const DataSummary& later);

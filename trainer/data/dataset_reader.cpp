@@ -179,6 +179,8 @@ struct SampleReader::Cursor {
         finish_array();
         return false;
       }
+      if (window.bytes()[at] == ']')
+        fail_here(at, "a comma stands before the bracket that closes the array; take that comma out");
       if (position() >= end) return false;
       ++number;
       const std::uint64_t place = position();
@@ -203,7 +205,13 @@ struct SampleReader::Cursor {
   void finish_array() {
     ended = true;
     ++at;
-    if (skip_space()) fail_here(at, "something follows the end of the array");
+    if (!skip_space()) return;
+    if (window.bytes()[at] == '\0')
+      fail_here(at, "NUL bytes follow the end of the array, as after a crash of the host; cut them off");
+    fail_here(
+        at,
+        "something follows the end of the array; put all samples into one array, or each as an object on a "
+        "line of its own");
   }
 
   std::string element_;

@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "base/error.h"
+#include "trainer/data/json_problem.h"
 
 namespace autoglm {
 namespace {
@@ -27,11 +28,15 @@ constexpr std::array kForeignFormats{
     ForeignFormat{"ARROW1", "Arrow"},
 };
 
-// By how the file begins; empty when it is none of them.
-std::string_view foreign_format_of(int descriptor) {
-  std::array<char, 8> begin{};
+std::string first_bytes_of(int descriptor) {
+  std::string begin(8, '\0');
   const ssize_t count = ::pread(descriptor, begin.data(), begin.size(), 0);
-  const std::string_view seen(begin.data(), count < 0 ? 0 : static_cast<std::size_t>(count));
+  begin.resize(count < 0 ? 0 : static_cast<std::size_t>(count));
+  return begin;
+}
+
+// By how the file begins; empty when it is none of them.
+std::string_view foreign_format_of(std::string_view seen) {
   for (const ForeignFormat& format : kForeignFormats) {
     if (seen.starts_with(format.first_bytes)) return format.name;
   }
@@ -52,10 +57,17 @@ FileWindow::FileWindow(const std::filesystem::path& path, std::uint64_t begin) :
     fail(ExitCode::missing_input, "the data file {} is not a regular file; --data takes JSONL and JSON files",
          path.string());
   }
-  if (const std::string_view format = foreign_format_of(descriptor_); !format.empty()) {
+  const std::string seen = first_bytes_of(descriptor_);
+  if (const std::string_view format = foreign_format_of(seen); !format.empty()) {
     ::close(descriptor_);
     fail(ExitCode::bad_data, "the data file {} is a {} file; --data takes JSONL and JSON files, unpacked",
          path.string(), format);
+  }
+  if (const std::string_view encoding = wide_encoding_of(seen); !encoding.empty()) {
+    ::close(descriptor_);
+    fail(ExitCode::bad_data,
+         "the data file {} is written in {}; convert it to UTF-8: iconv -f {} -t UTF-8 OLD > NEW",
+         path.string(), encoding, encoding);
   }
   file_size_ = static_cast<std::uint64_t>(status.st_size);
 }

@@ -23,6 +23,7 @@ SampleTokenizer::SampleTokenizer(const Tokenizer& tokenizer, const ChatTemplate&
 
 Sample SampleTokenizer::tokenize(const Conversation& conversation) const {
   const RenderedChat chat = template_.render(conversation, loss_on_);
+  check_spelled_tokens(chat.text);
   Encoding encoding = tokenizer_.encode_with_offsets(chat.text);
   Sample sample;
   sample.ids = std::move(encoding.ids);
@@ -36,19 +37,43 @@ Sample SampleTokenizer::tokenize(const Conversation& conversation) const {
       sample.labels[i] = span.as_eos ? eos_id_.value() : sample.ids[i];
     }
   }
-  if (chat.running_text && !leading_ids_.empty()) {
-    const bool all_trained = loss_on_ == LossOn::all || conversation.form == Conversation::Form::text;
-    sample.ids.insert(sample.ids.begin(), leading_ids_.begin(), leading_ids_.end());
-    sample.labels.insert(sample.labels.begin(), leading_ids_.size(), kIgnoredLabel);
-    if (all_trained) std::copy(leading_ids_.begin(), leading_ids_.end(), sample.labels.begin());
+  if (chat.running_text) {
+    const bool all_trained = !chat.spans.empty() && chat.spans.front().begin == 0 &&
+                             (loss_on_ == LossOn::all || conversation.form == Conversation::Form::text);
+    const std::span<const std::int32_t> leading = missing_in_front(sample.ids);
+    sample.ids.insert(sample.ids.begin(), leading.begin(), leading.end());
+    sample.labels.insert(sample.labels.begin(), leading.size(), kIgnoredLabel);
+    if (all_trained) std::copy(leading.begin(), leading.end(), sample.labels.begin());
   }
   return sample;
 }
 
-void SampleSet::append(const Sample& sample, std::size_t length) {
-  AUTOGLM_CHECK(length <= sample.ids.size() && sample.labels.size() == sample.ids.size());
-  ids_.insert(ids_.end(), sample.ids.begin(), sample.ids.begin() + static_cast<std::ptrdiff_t>(length));
-  for (std::size_t i = 0; i < length; ++i) {
+std::span<const std::int32_t> SampleTokenizer::missing_in_front(std::span<const std::int32_t> ids) const {
+  const std::span<const std::int32_t> leading(leading_ids_);
+  for (std::size_t missing = 0; missing < leading.size(); ++missing) {
+    const auto rest = leading.subspan(missing);
+    if (rest.size() <= ids.size() && std::equal(rest.begin(), rest.end(), ids.begin()))
+      return leading.first(missing);
+  }
+  return leading;
+}
+
+void SampleTokenizer::check_spelled_tokens(const std::string& text) const {
+  for (const std::string& token : template_.special_tokens().missing) {
+    if (text.find(token) == std::string::npos) continue;
+    throw SampleError(
+        fmt::format("it holds {}, which the model's tokenizer_config.json names as a special token, but the "
+                    "tokenizer does not "
+                    "have it; add the token to tokenizer.json, or take it out of the text",
+                    token));
+  }
+}
+
+void SampleSet::append(const Sample& sample, std::size_t length, std::size_t begin) {
+  AUTOGLM_CHECK(begin + length <= sample.ids.size() && sample.labels.size() == sample.ids.size());
+  const auto first = sample.ids.begin() + static_cast<std::ptrdiff_t>(begin);
+  ids_.insert(ids_.end(), first, first + static_cast<std::ptrdiff_t>(length));
+  for (std::size_t i = begin; i < begin + length; ++i) {
     const std::int32_t label = sample.labels[i];
     const bool is_token = label == sample.ids[i];
     AUTOGLM_CHECK(is_token || label == kIgnoredLabel || label == eos_id_, "label {} of token {}", label,

@@ -35,10 +35,15 @@ class SampleTokenizer {
 
   // The whole rendered text is encoded in one go, as apply_chat_template(tokenize=True) does; a token is
   // trained when it begins inside a loss span. Running text gets the tokenizer's own leading special tokens
-  // (bos), and eos at its end where the tokenizer names one. Throws as ChatTemplate::render.
+  // (bos) unless it begins with them, and eos at its end where the tokenizer names one. Throws as
+  // ChatTemplate::render, and SampleError for a text that spells a special token which the tokenizer lacks.
   Sample tokenize(const Conversation& conversation) const;
 
  private:
+  // The leading ids that a text does not begin with itself.
+  std::span<const std::int32_t> missing_in_front(std::span<const std::int32_t> ids) const;
+  void check_spelled_tokens(const std::string& text) const;
+
   const Tokenizer& tokenizer_;
   const ChatTemplate& template_;
   LossOn loss_on_;
@@ -53,8 +58,8 @@ class SampleSet {
   explicit SampleSet(std::optional<std::int32_t> eos_id = std::nullopt)
       : eos_id_(eos_id.value_or(kIgnoredLabel)) {}
 
-  // Adds the first `length` tokens of a sample.
-  void append(const Sample& sample, std::size_t length);
+  // Adds `length` tokens of a sample, from `begin` on.
+  void append(const Sample& sample, std::size_t length, std::size_t begin = 0);
   // Adds all samples of another set with the same eos id.
   void append(const SampleSet& other);
 

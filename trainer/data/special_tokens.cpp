@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "trainer/data/tokenizer/named_tokens.h"
 
 namespace autoglm {
 namespace {
@@ -79,6 +80,9 @@ SpecialTokens read_special_tokens(const fs::path& model_directory, const Tokeniz
     read_token(object, "bos_token", path, tokens.bos);
     read_token(object, "eos_token", path, tokens.eos);
     read_token(object, "pad_token", path, tokens.pad);
+  }
+  for (const std::string& name : named_special_tokens(model_directory)) {
+    if (!tokenizer.token_to_id(name)) tokens.missing.push_back(name);
   }
   if (tokens.eos) {
     if (const auto id = tokenizer.token_to_id(*tokens.eos)) add_stop_id(*id, tokenizer, tokens.stop_ids);

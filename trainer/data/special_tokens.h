@@ -19,6 +19,8 @@ struct SpecialTokens {
   // Ids at which the model's own generation stops: of `eos`, and those of generation_config.json and
   // config.json.
   std::vector<std::int32_t> stop_ids;
+  // Special tokens that the tokenizer's files name and that it does not have.
+  std::vector<std::string> missing;
 };
 
 // Reads tokenizer_config.json, special_tokens_map.json (for what the first leaves open),

@@ -52,11 +52,9 @@ jinja::Value variables_for(const Conversation& chat, const SpecialTokens& tokens
   return variables;
 }
 
-}  // namespace
-
-std::optional<TemplateSpec> recognize_template(const std::string& text, const SpecialTokens& tokens) {
-  std::vector<TemplateSpec> candidates = builtin_templates(tokens);
-  for (TemplateSpec& variant : template_variants(tokens)) candidates.push_back(std::move(variant));
+// The first of the candidates that renders every probe as the template `text` does.
+std::optional<TemplateSpec> first_alike(const std::string& text, std::vector<TemplateSpec> candidates,
+                                        const SpecialTokens& tokens) {
   try {
     const jinja::Template program = jinja::parse(text);
     for (const Conversation& chat : probes()) {
@@ -79,6 +77,18 @@ std::optional<TemplateSpec> recognize_template(const std::string& text, const Sp
     return std::nullopt;
   }
   return std::move(candidates.front());
+}
+
+}  // namespace
+
+std::optional<TemplateSpec> recognize_template(const std::string& text, const SpecialTokens& tokens) {
+  std::vector<TemplateSpec> candidates = builtin_templates(tokens);
+  for (TemplateSpec& variant : template_variants(tokens)) candidates.push_back(std::move(variant));
+  return first_alike(text, std::move(candidates), tokens);
+}
+
+bool renders_as(const std::string& text, const TemplateSpec& spec, const SpecialTokens& tokens) {
+  return first_alike(text, {spec}, tokens).has_value();
 }
 
 }  // namespace autoglm

@@ -15,4 +15,7 @@ namespace autoglm {
 // written recognizes every spelling and cannot confuse two that differ.
 std::optional<TemplateSpec> recognize_template(const std::string& text, const SpecialTokens& tokens);
 
+// Whether the template `text` renders every probe chat as `spec` does.
+bool renders_as(const std::string& text, const TemplateSpec& spec, const SpecialTokens& tokens);
+
 }  // namespace autoglm

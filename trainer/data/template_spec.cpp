@@ -16,6 +16,7 @@ TemplateSpec chatml(std::string name, std::optional<std::string> default_system 
   spec.assistant = turn("assistant");
   spec.default_system = std::move(default_system);
   spec.end_token = "<|im_end|>";
+  spec.special_tokens = {"<|im_start|>", spec.end_token};
   return spec;
 }
 
@@ -29,6 +30,7 @@ TemplateSpec glm4() {
   spec.next_turn_ends = true;
   spec.end_token = "<|user|>";
   spec.stop_tokens = {"<|endoftext|>", "<|observation|>"};
+  spec.special_tokens = {"[gMASK]", "<sop>", "<|system|>", "<|user|>", "<|assistant|>"};
   return spec;
 }
 
@@ -39,6 +41,7 @@ TemplateSpec llama2(const SpecialTokens& tokens) {
   spec.user = {tokens.bos.value_or("<s>") + "[INST] ", "", " [/INST]", ""};
   spec.end_token = tokens.eos.value_or("</s>");
   spec.assistant = {"", " ", fmt::format(" {}", spec.end_token), ""};
+  spec.special_tokens = {tokens.bos.value_or("<s>"), spec.end_token};
   spec.system_in_user = true;
   spec.strips_content = true;
   spec.alternates = true;
@@ -58,6 +61,7 @@ TemplateSpec llama3(const SpecialTokens& tokens) {
   spec.assistant = turn("assistant");
   spec.strips_content = true;
   spec.end_token = "<|eot_id|>";
+  spec.special_tokens = {spec.start, "<|start_header_id|>", "<|end_header_id|>", spec.end_token};
   return spec;
 }
 
@@ -77,6 +81,7 @@ TemplateSpec zephyr(const SpecialTokens& tokens) {
   spec.user = {"<|user|>\n", "", eos, "\n"};
   spec.assistant = {"<|assistant|>\n", "", eos, "\n"};
   spec.end_token = eos;
+  spec.special_tokens = {eos};
   return spec;
 }
 

@@ -20,6 +20,12 @@ struct TurnMarkup {
   std::string after;
 };
 
+// What stands around the reasoning that comes before an answer's content.
+struct ReasoningMarkup {
+  std::string before;
+  std::string after;
+};
+
 struct TemplateSpec {
   std::string name;
   std::string start;  // once, before the first turn
@@ -36,7 +42,9 @@ struct TemplateSpec {
   bool next_turn_ends = false;  // no end token of its own: the token that opens the next turn ends this one
   bool joins_with_newline = false;
   std::string end_token;  // ends the assistant's answer; empty where it is the model's end of sequence
-  std::vector<std::string> stop_tokens;  // further tokens at which an answer ends
+  std::vector<std::string> stop_tokens;      // further tokens at which an answer ends
+  std::vector<std::string> special_tokens;   // what it writes that must be one token each
+  std::optional<ReasoningMarkup> reasoning;  // absent: it has no place for reasoning
 
   const TurnMarkup& turn(Role role) const {
     return role == Role::system ? system : role == Role::user ? user : assistant;

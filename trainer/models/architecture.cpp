@@ -32,9 +32,13 @@ const Architecture& architecture_of(const ModelConfig& config) {
   return *found;
 }
 
+std::string table_name(const ModelConfig& config, const std::string& prefix) {
+  return config.table_under_head_name ? config.head_name : prefix + "embed_tokens.weight";
+}
+
 std::unique_ptr<EmbeddingBlock> token_embedding(const ModelConfig& config) {
-  return std::make_unique<EmbeddingBlock>(config.tensor_prefix + "embed_tokens.weight",
-                                          config.vocabulary_size, config.hidden_size);
+  return std::make_unique<EmbeddingBlock>(table_name(config, config.tensor_prefix), config.vocabulary_size,
+                                          config.hidden_size);
 }
 
 std::unique_ptr<HeadBlock> rms_norm_head(const ModelConfig& config, Parameter* tied) {
@@ -42,18 +46,25 @@ std::unique_ptr<HeadBlock> rms_norm_head(const ModelConfig& config, Parameter* t
   block->head.norm = block->add_norm(ops::NormKind::rms, config.tensor_prefix + "norm", config.hidden_size,
                                      config.norm_epsilon);
   block->head.weight =
-      tied != nullptr ? tied : block->add_parameter(kHeadName, {config.vocabulary_size, config.hidden_size});
+      tied != nullptr ? tied
+                      : block->add_parameter(config.head_name, {config.vocabulary_size, config.hidden_size});
   return block;
 }
 
-void choose_tensor_prefix(ModelConfig& config, const std::function<bool(const std::string&)>& exists) {
+void choose_tensor_names(ModelConfig& config, const std::function<bool(const std::string&)>& exists) {
   const Architecture& architecture = architecture_of(config);
-  for (const std::string& prefix : architecture.tensor_prefixes) {
-    ModelConfig candidate = config;
-    candidate.tensor_prefix = prefix;
-    if (!exists(architecture.embedding(candidate)->table().name())) continue;
-    config.tensor_prefix = prefix;
-    return;
+  for (const char* outer : {"", "model."}) {
+    for (const char* prefix : {"model.", ""}) {
+      ModelConfig candidate = config;
+      candidate.tensor_prefix = std::string(outer) + prefix;
+      candidate.head_name = outer + config.head_name;
+      if (!exists(architecture.layer(candidate, 0)->parameters().front().name())) continue;
+      candidate.table_under_head_name = config.tied_embeddings &&
+                                        !exists(architecture.embedding(candidate)->table().name()) &&
+                                        exists(candidate.head_name);
+      config = std::move(candidate);
+      return;
+    }
   }
 }
 

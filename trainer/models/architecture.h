@@ -12,10 +12,9 @@
 
 namespace autoglm {
 
-// The vocabulary matrix of the head in every architecture's files.
-inline constexpr const char* kHeadName = "lm_head.weight";
-
-// Rows of "embed_tokens.weight".
+// "embed_tokens.weight" after `prefix`, or the head's name where tied embeddings are in the files under that alone.
+std::string table_name(const ModelConfig& config, const std::string& prefix);
+// Its rows.
 std::unique_ptr<EmbeddingBlock> token_embedding(const ModelConfig& config);
 // An RMSNorm "norm" and the vocabulary matrix: `tied` is the embedding's table when the model shares it, else
 // null: then the head owns its own.
@@ -40,8 +39,6 @@ struct Architecture {
 
   // Tensors that old files hold and nothing reads: they follow from the configuration. Patterns as in a shell.
   std::vector<std::string> ignored_tensors = {};
-  // What may stand before the names of tensors, the usual first.
-  std::vector<std::string> tensor_prefixes = {"model."};
 };
 
 // All that are supported.
@@ -51,7 +48,9 @@ void add_architecture(Architecture architecture);
 // The one of a configuration. Throws Error(bug) when there is none.
 const Architecture& architecture_of(const ModelConfig& config);
 
-// Makes the configuration's names those of the files at hand: `exists` says whether they hold a tensor.
-void choose_tensor_prefix(ModelConfig& config, const std::function<bool(const std::string&)>& exists);
+// Makes the configuration's names those of the files at hand, as transformers finds them: `exists` says whether they
+// hold a tensor. A model may have been saved without its head (no "model." before its names), or inside another
+// "model."; tied embeddings may be there under the head's name alone.
+void choose_tensor_names(ModelConfig& config, const std::function<bool(const std::string&)>& exists);
 
 }  // namespace autoglm

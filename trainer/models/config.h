@@ -31,12 +31,19 @@ struct ModelConfig {
   bool norm_first = true;
   // The dropout that the configuration asks for. Training applies none.
   double dropout = 0;
-  // What stands before the names of tensors in the model's files; opt alone has both "model." and nothing.
+  // What stands before the names of tensors in the model's files: "model.", nothing where the model was saved
+  // without its head, or a second "model." of a wrapper.
   std::string tensor_prefix = "model.";
+  // The head's matrix in the model's files.
+  std::string head_name = "lm_head.weight";
+  // Tied embeddings may be in the files under the head's name alone.
+  bool table_under_head_name = false;
   // Rotary embeddings, by the number by which layers name theirs; none: the model has learned positions.
   std::vector<ops::RotarySpec> rotary;
   std::vector<std::int32_t> eos_ids;
   std::optional<std::int32_t> pad_id;
+  // What a person should know of how it was read: spellings that contradict, fields without effect.
+  std::vector<std::string> remarks;
 
   // Tokens that a document may have at most: a table of learned positions ends there, rotary embeddings do
   // not.
@@ -52,10 +59,17 @@ ModelConfig parse_model_config(const nlohmann::json& config, const std::string& 
 // Throws Error(usage) that names the option when it asks for more positions than the model has.
 void check_positions(const ModelConfig& config, const char* option, std::int64_t positions);
 
-// Inverse frequencies of `rotated` dimensions as transformers computes them in fp32: plain, or scaled as the
-// rope parameters say (types default, linear, llama3, yarn). Formulas: Su et al. 2021; the llama3 type is the
-// one of Llama 3.1's release; YaRN: Peng et al. 2023.
-ops::RotarySpec make_rotary_spec(const nlohmann::json& config, std::int64_t rotated, double default_theta,
-                                 const std::string& where);
+// The rope parameters as transformers 5 takes them: "rope_scaling" where it is filled, else "rope_parameters", and
+// what stands beside them (transformers 4's spelling) where they are silent. Always has "rope_theta" and
+// "rope_type"; where two spellings contradict, a remark says which is taken.
+nlohmann::json read_rope_parameters(const nlohmann::json& config, double default_theta,
+                                    std::int64_t max_positions, const std::string& where,
+                                    std::vector<std::string>& remarks);
+
+// Inverse frequencies of `rotated` dimensions as transformers computes them in fp32 from what
+// read_rope_parameters() gives: plain, or scaled (types default, linear, llama3, yarn). Formulas: Su et al. 2021;
+// the llama3 type is the one of Llama 3.1's release; YaRN: Peng et al. 2023.
+ops::RotarySpec make_rotary_spec(const nlohmann::json& parameters, std::int64_t rotated,
+                                 std::int64_t max_positions, const std::string& where);
 
 }  // namespace autoglm

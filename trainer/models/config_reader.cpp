@@ -33,13 +33,41 @@ double read_norm_epsilon(const JsonFields& fields, double otherwise) {
   return epsilon;
 }
 
-// "partial_rotary_factor" stands beside the rope parameters in one spelling and among them, where it counts
-// more, in the other.
-double rotated_share(const JsonFields& fields, double otherwise) {
-  otherwise = fields.number("partial_rotary_factor", otherwise);
+double number_of(const JsonFields& fields, const char* key, const nlohmann::json& value) {
+  if (!value.is_number())
+    fail(ExitCode::bad_data, "{}: \"{}\" is {}, not a number", fields.where(), key, value.dump());
+  return value.get<double>();
+}
+
+// The share of a head that is rotated. Architectures without partial rotation ignore the field, as transformers
+// does, but where the frequencies are scaled it fails there.
+double rotated_share(const JsonFields& fields, const nlohmann::json& rope, std::optional<double> otherwise,
+                     std::vector<std::string>& remarks) {
+  constexpr const char* kFactor = "partial_rotary_factor";
   const nlohmann::json& object = fields.value();
-  if (!object.contains("rope_parameters") || !object.at("rope_parameters").is_object()) return otherwise;
-  return JsonFields(object.at("rope_parameters"), fields.where()).number("partial_rotary_factor", otherwise);
+  const bool beside = object.contains(kFactor), within = rope.contains(kFactor);
+  if (!beside && !within) return otherwise.value_or(1.0);
+  // Among the rope parameters it counts more. A null beside them takes the default away.
+  const nlohmann::json& value = within ? rope.at(kFactor) : object.at(kFactor);
+  const double share = value.is_null() && !within ? 1.0 : number_of(fields, kFactor, value);
+  if (otherwise) {
+    if (beside && within && object.at(kFactor) != rope.at(kFactor))
+      remarks.push_back(
+          fmt::format("{}: \"{}\" is {} beside the rope parameters and {} among them, which is taken, as "
+                      "transformers does; remove the other",
+                      fields.where(), kFactor, object.at(kFactor).dump(), rope.at(kFactor).dump()));
+    return share;
+  }
+  if (share == 1) return share;
+  if (rope.at("rope_type") != "default")
+    fail(
+        ExitCode::bad_data,
+        "{}: \"{}\" {} and scaled rope parameters do not go together in this architecture; remove the factor",
+        fields.where(), kFactor, share);
+  remarks.push_back(fmt::format(
+      "{}: \"{}\" {} is without effect in this architecture, which rotates whole heads, as in transformers",
+      fields.where(), kFactor, share));
+  return 1.0;
 }
 
 std::int64_t rotated_dimensions(double factor, std::int64_t head_dim, const std::string& where) {
@@ -59,6 +87,16 @@ void require_flag(const JsonFields& fields, const char* key, bool supported) {
   fail(ExitCode::bad_data, "{}: \"{}\" is {}, which is not supported", fields.where(), key, !supported);
 }
 
+void require_not_null(const JsonFields& fields, std::initializer_list<const char*> keys) {
+  for (const char* key : keys) {
+    const auto field = fields.value().find(key);
+    if (field == fields.value().end() || !field->is_null()) continue;
+    fail(ExitCode::bad_data,
+         "{}: \"{}\" is null, which stands for nothing; give it a value, or remove the field", fields.where(),
+         key);
+  }
+}
+
 void require_no_dropout(const JsonFields& fields) {
   if (fields.number("attention_dropout", 0) != 0) {
     fail(ExitCode::bad_data, "{}: \"attention_dropout\" is not 0; training with dropout is not supported",
@@ -76,6 +114,12 @@ ModelConfig read_sizes(const JsonFields& fields) {
   config.eos_ids = fields.ids("eos_token_id");
   const std::vector<std::int32_t> pad = fields.ids("pad_token_id");
   if (!pad.empty() && pad.front() >= 0) config.pad_id = pad.front();
+  if (config.pad_id && *config.pad_id >= config.vocabulary_size)
+    config.remarks.push_back(
+        fmt::format("{}: \"pad_token_id\" {} is past the {} entries of the vocabulary; padding is masked, so "
+                    "another id is "
+                    "used here, but transformers does not load such a model: set the field to null",
+                    fields.where(), *config.pad_id, config.vocabulary_size));
   return config;
 }
 
@@ -101,26 +145,35 @@ void require_possible_size(const ModelConfig& config, const JsonFields& fields) 
   }
 }
 
-ModelConfig read_llama_fields(const JsonFields& fields, double norm_epsilon, double rotated) {
+ModelConfig read_llama_fields(const JsonFields& fields, const LlamaDefaults& defaults) {
+  require_not_null(fields, {"hidden_act", "rms_norm_eps", "max_position_embeddings", "tie_word_embeddings",
+                            "attention_bias", "mlp_bias"});
   require_silu(fields);
   require_no_dropout(fields);
   require_dense(fields);
   ModelConfig config = read_sizes(fields);
-  config.num_key_heads = fields.positive("num_key_value_heads", config.num_heads);
+  // Null means as many as heads; a class may have another number where the field is missing.
+  const bool silent = !fields.value().contains("num_key_value_heads");
+  const std::int64_t key_heads = silent ? defaults.key_heads.value_or(config.num_heads) : config.num_heads;
+  config.num_key_heads = fields.positive("num_key_value_heads", key_heads);
   config.intermediate_size = fields.positive("intermediate_size");
-  config.max_positions = fields.positive("max_position_embeddings", 2048);
+  config.max_positions = fields.positive("max_position_embeddings", defaults.max_positions);
   config.tied_embeddings = fields.flag("tie_word_embeddings", false);
-  config.attention_bias = fields.flag("attention_bias", false);
-  config.head_dim = fields.has("head_dim") ? fields.positive("head_dim") : divided_head_dim(config, fields);
+  config.attention_bias = fields.flag("attention_bias", defaults.attention_bias);
+  config.head_dim = fields.has("head_dim")          ? fields.positive("head_dim")
+                    : defaults.head_dim.has_value() ? *defaults.head_dim
+                                                    : divided_head_dim(config, fields);
   if (config.num_heads % config.num_key_heads != 0) {
     fail(ExitCode::bad_data, "{}: \"num_attention_heads\" {} is not a multiple of \"num_key_value_heads\" {}",
          fields.where(), config.num_heads, config.num_key_heads);
   }
   require_possible_size(config, fields);
-  config.norm_epsilon = read_norm_epsilon(fields, norm_epsilon);
-  const std::int64_t dimensions =
-      rotated_dimensions(rotated_share(fields, rotated), config.head_dim, fields.where());
-  config.rotary = {make_rotary_spec(fields.value(), dimensions, 1e4, fields.where())};
+  config.norm_epsilon = read_norm_epsilon(fields, defaults.norm_epsilon);
+  const nlohmann::json rope =
+      read_rope_parameters(fields.value(), 1e4, config.max_positions, fields.where(), config.remarks);
+  const std::int64_t dimensions = rotated_dimensions(
+      rotated_share(fields, rope, defaults.rotated, config.remarks), config.head_dim, fields.where());
+  config.rotary = {make_rotary_spec(rope, dimensions, config.max_positions, fields.where())};
   return config;
 }
 

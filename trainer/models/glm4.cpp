@@ -38,8 +38,13 @@ class Glm4Layer final : public LayerBlock {
 };
 
 ModelConfig parse_glm4(const JsonFields& fields) {
-  ModelConfig config = read_llama_fields(fields, 1.5625e-07, 0.5);
-  if (!fields.has("num_key_value_heads")) config.num_key_heads = std::min<std::int64_t>(2, config.num_heads);
+  require_not_null(fields, {"num_key_value_heads", "head_dim"});
+  ModelConfig config = read_llama_fields(fields, {.norm_epsilon = 1.5625e-07,
+                                                  .max_positions = 131072,
+                                                  .attention_bias = true,
+                                                  .key_heads = 2,
+                                                  .head_dim = 128,
+                                                  .rotated = 0.5});
   config.rotary.front().interleaved = true;
   return config;
 }
@@ -51,7 +56,7 @@ Architecture glm4() {
           .known_as = "GLM-4-0414",
           .parse = parse_glm4,
           .layer = make_layer<Glm4Layer>,
-          .ignored_tensors = {"*.rotary_emb.inv_freq"}};
+          .ignored_tensors = {"*rotary_emb.*"}};
 }
 
 }  // namespace autoglm

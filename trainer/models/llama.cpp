@@ -32,7 +32,7 @@ class LlamaLayer final : public LayerBlock {
 };
 
 ModelConfig parse_llama(const JsonFields& fields) {
-  ModelConfig config = read_llama_fields(fields, 1e-6, 1.0);
+  ModelConfig config = read_llama_fields(fields, {});
   config.mlp_bias = fields.flag("mlp_bias", false);
   return config;
 }
@@ -44,7 +44,7 @@ Architecture llama() {
           .known_as = "LLaMA 1-3, SmolLM2, TinyLlama",
           .parse = parse_llama,
           .layer = make_layer<LlamaLayer>,
-          .ignored_tensors = {"*.rotary_emb.inv_freq"}};
+          .ignored_tensors = {"*rotary_emb.*"}};
 }
 
 }  // namespace autoglm

@@ -68,8 +68,8 @@ Model make_model(const ModelConfig& config, std::span<const std::int64_t> layers
 }
 
 std::vector<TensorCopy> possible_copies(const Model& model) {
-  if (!model.config.tied_embeddings) return {};
-  return {{kHeadName, model.embedding().table().name()}};
+  if (!model.config.tied_embeddings || model.config.table_under_head_name) return {};
+  return {{model.config.head_name, model.embedding().table().name()}};
 }
 
 }  // namespace autoglm

@@ -24,7 +24,7 @@ bool projects(const ModelConfig& config) {
 class OptEmbedding final : public EmbeddingBlock {
  public:
   explicit OptEmbedding(const ModelConfig& config)
-      : EmbeddingBlock(decoder_prefix(config) + "embed_tokens.weight", config.vocabulary_size,
+      : EmbeddingBlock(table_name(config, decoder_prefix(config)), config.vocabulary_size,
                        config.embedding_size) {
     const std::string prefix = decoder_prefix(config);
     positions_ = add_parameter(prefix + "embed_positions.weight",
@@ -63,9 +63,10 @@ std::unique_ptr<HeadBlock> opt_head(const ModelConfig& config, Parameter* tied) 
     block->head.projection =
         block->add_parameter(prefix + "project_out.weight", {config.embedding_size, config.hidden_size});
   }
-  block->head.weight = tied != nullptr
-                           ? tied
-                           : block->add_parameter(kHeadName, {config.vocabulary_size, config.embedding_size});
+  block->head.weight =
+      tied != nullptr
+          ? tied
+          : block->add_parameter(config.head_name, {config.vocabulary_size, config.embedding_size});
   return block;
 }
 
@@ -112,6 +113,9 @@ class OptLayer final : public LayerBlock {
 // Its fields have names of their own, and biases and the final norm are never left out.
 ModelConfig parse_opt(const JsonFields& fields) {
   const std::string& where = fields.where();
+  require_not_null(fields, {"activation_function", "do_layer_norm_before", "max_position_embeddings",
+                            "tie_word_embeddings", "enable_bias", "layer_norm_elementwise_affine",
+                            "_remove_final_layer_norm", "dropout", "attention_dropout", "layerdrop"});
   const std::string activation = fields.text("activation_function", "relu");
   if (activation != "relu") {
     fail(ExitCode::bad_data, "{}: \"activation_function\" is \"{}\"; only \"relu\" is supported", where,
@@ -147,7 +151,6 @@ ModelConfig parse_opt(const JsonFields& fields) {
 
 }  // namespace
 
-// Saved without its head, an OPT begins at its decoder.
 Architecture opt() {
   return {.model_type = "opt",
           .known_as = "OPT",
@@ -155,8 +158,7 @@ Architecture opt() {
           .layer = make_layer<OptLayer>,
           .embedding = opt_embedding,
           .head = opt_head,
-          .ignored_tensors = {"*decoder.version"},
-          .tensor_prefixes = {"model.", ""}};
+          .ignored_tensors = {"*decoder.version"}};
 }
 
 }  // namespace autoglm

@@ -1,4 +1,6 @@
 // Qwen2 and Qwen2.5 (Yang et al., 2024): a LLaMA layer whose queries, keys and values have biases.
+#include <nlohmann/json.hpp>
+
 #include "base/error.h"
 #include "trainer/models/architecture.h"
 #include "trainer/models/parts.h"
@@ -32,10 +34,38 @@ class Qwen2Layer final : public LayerBlock {
   GatedMlp mlp_;
 };
 
+// A window is in use where it is switched on, has a size, and some layer slides.
+void require_whole_attention(const JsonFields& fields, std::int64_t num_layers) {
+  const bool window = fields.flag("use_sliding_window", false) &&
+                      (fields.has("sliding_window") || !fields.value().contains("sliding_window"));
+  if (fields.has("layer_types")) {
+    const std::vector<std::string> types = fields.texts("layer_types");
+    if (static_cast<std::int64_t>(types.size()) != num_layers)
+      fail(ExitCode::bad_data, "{}: \"layer_types\" names {} layers, but \"num_hidden_layers\" is {}",
+           fields.where(), types.size(), num_layers);
+    for (const std::string& type : types) {
+      if (type != "full_attention")
+        fail(ExitCode::bad_data, "{}: \"layer_types\" holds \"{}\"; only \"full_attention\" is supported",
+             fields.where(), type);
+    }
+    return;
+  }
+  if (window && fields.number("max_window_layers", 28) < static_cast<double>(num_layers))
+    require_flag(fields, "use_sliding_window", false);
+}
+
 ModelConfig parse_qwen2(const JsonFields& fields) {
-  require_flag(fields, "use_sliding_window", false);
-  ModelConfig config = read_llama_fields(fields, 1e-6, 1.0);
-  config.attention_bias = true;
+  require_not_null(fields, {"use_sliding_window", "max_window_layers"});
+  ModelConfig config = read_llama_fields(fields, {.max_positions = 32768, .key_heads = 32});
+  require_whole_attention(fields, config.num_layers);
+  // Without parameters for all layers together, those by kind of layer would be passed over.
+  if (fields.value().contains("rope_parameters") && fields.value().at("rope_parameters").is_object() &&
+      fields.value().at("rope_parameters").contains("full_attention"))
+    fail(ExitCode::bad_data,
+         "{}: \"rope_parameters\" are given by kind of layer, which this architecture does not read; give "
+         "them once",
+         fields.where());
+  config.attention_bias = true;  // whatever the file says
   return config;
 }
 
@@ -46,7 +76,7 @@ Architecture qwen2() {
           .known_as = "Qwen2, Qwen2.5",
           .parse = parse_qwen2,
           .layer = make_layer<Qwen2Layer>,
-          .ignored_tensors = {"*.rotary_emb.inv_freq"}};
+          .ignored_tensors = {"*rotary_emb.*"}};
 }
 
 }  // namespace autoglm

@@ -3,6 +3,7 @@
 #include <ATen/ops/pow.h>
 #include <ATen/ops/reciprocal.h>
 
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <numbers>
@@ -15,12 +16,11 @@ namespace {
 
 using nlohmann::json;
 
-// The rope parameters of either spelling: "rope_parameters" (transformers 5), or "rope_theta" beside
-// "rope_scaling" (transformers 4).
+// The rope parameters as they count, of either spelling: what reads a number of them names the field.
 struct RopeParameters {
   double theta;
-  std::string type = "default";
-  json values = json::object();
+  std::string type;
+  json values;
 
   double number(const char* key, const std::string& where) const {
     if (!values.contains(key) || !values.at(key).is_number()) {
@@ -31,21 +31,53 @@ struct RopeParameters {
   double number(const char* key, double otherwise) const {
     return values.contains(key) && values.at(key).is_number() ? values.at(key).get<double>() : otherwise;
   }
+  // The same where 0 stands for nothing, too.
+  double nonzero(const char* key, double otherwise) const {
+    const double value = number(key, otherwise);
+    return value == 0 ? otherwise : value;
+  }
+  // As Python takes it for true.
+  bool truth(const char* key, bool otherwise) const {
+    if (!values.contains(key)) return otherwise;
+    const json& value = values.at(key);
+    if (value.is_boolean()) return value.get<bool>();
+    if (value.is_number()) return value.get<double>() != 0;
+    return !value.is_null() && !value.empty();
+  }
 };
 
-RopeParameters read_rope_parameters(const json& config, double default_theta) {
-  RopeParameters rope{default_theta};
-  for (const char* key : {"rope_scaling", "rope_parameters"}) {
-    if (config.contains(key) && config.at(key).is_object()) rope.values = config.at(key);
+bool is_filled_object(const json& config, const char* key) {
+  return config.contains(key) && config.at(key).is_object() && !config.at(key).empty();
+}
+
+void require_object(const json& config, const char* key, const std::string& where) {
+  if (!config.contains(key) || config.at(key).is_null() || config.at(key).is_object()) return;
+  fail(ExitCode::bad_data, "{}: \"{}\" is {}, not an object", where, key, config.at(key).dump());
+}
+
+// What stands beside the rope parameters, in transformers 4's spelling, where they do not say it themselves.
+void take_from_beside(json& values, const json& config, const char* key, const std::string& where,
+                      std::vector<std::string>& remarks) {
+  if (!config.contains(key)) return;
+  if (!values.contains(key)) {
+    values[key] = config.at(key);
+  } else if (values.at(key) != config.at(key) && !config.at(key).is_null()) {
+    remarks.push_back(
+        fmt::format("{}: \"{}\" is {} beside the rope parameters and {} among them, which is taken, as "
+                    "transformers does; remove the other",
+                    where, key, config.at(key).dump(), values.at(key).dump()));
   }
-  for (const char* key : {"type", "rope_type"}) {
-    if (rope.values.contains(key) && rope.values.at(key).is_string())
-      rope.type = rope.values.at(key).get<std::string>();
-  }
-  if (config.contains("rope_theta") && config.at("rope_theta").is_number())
-    rope.theta = config.at("rope_theta").get<double>();
-  rope.theta = rope.number("rope_theta", rope.theta);
-  return rope;
+}
+
+RopeParameters interpret(const json& values, const std::string& where) {
+  const json& theta = values.at("rope_theta");
+  if (!theta.is_number() || !(theta.get<double>() > 0))
+    fail(ExitCode::bad_data, "{}: \"rope_theta\" is {}, not a positive number", where, theta.dump());
+  const json& type = values.at("rope_type");
+  if (!type.is_string())
+    fail(ExitCode::bad_data, "{}: the rope type is {}, not a name; leave \"rope_type\" out for the default",
+         where, type.dump());
+  return {theta.get<double>(), type.get<std::string>(), values};
 }
 
 // Wavelengths longer than the trained context are stretched by `factor`, short ones kept, those between
@@ -69,19 +101,19 @@ void scale_llama3(std::vector<float>& frequencies, const RopeParameters& rope, c
 
 // NTK by parts: a linear ramp between the dimensions that turn beta_fast and beta_slow times within the
 // original context; the attention factor is 0.1 ln(factor) + 1 unless given.
-void scale_yarn(ops::RotarySpec& spec, const RopeParameters& rope, const json& config,
+void scale_yarn(ops::RotarySpec& spec, const RopeParameters& rope, std::int64_t max_positions,
                 const std::string& where) {
-  const double factor = rope.number("factor", where);
-  const double original = rope.number(
-      "original_max_position_embeddings",
-      config.contains("max_position_embeddings") ? config.at("max_position_embeddings").get<double>() : 2048);
+  const double original = rope.number("original_max_position_embeddings", where);
+  const bool derives = rope.values.contains("factor") && rope.values.at("factor").is_null();
+  const double factor =
+      derives ? static_cast<double>(max_positions) / original : rope.number("factor", where);
   const auto dimensions = static_cast<double>(2 * spec.inverse_frequencies.size());
   const auto dimension_of = [&](double rotations) {
     return dimensions * std::log(original / (rotations * 2 * std::numbers::pi)) / (2 * std::log(rope.theta));
   };
-  double low = dimension_of(rope.number("beta_fast", 32.0));
-  double high = dimension_of(rope.number("beta_slow", 1.0));
-  if (!rope.values.contains("truncate") || rope.values.at("truncate") != false) {
+  double low = dimension_of(rope.nonzero("beta_fast", 32.0));
+  double high = dimension_of(rope.nonzero("beta_slow", 1.0));
+  if (rope.truth("truncate", true)) {
     low = std::floor(low);
     high = std::ceil(high);
   }
@@ -105,11 +137,55 @@ void scale_yarn(ops::RotarySpec& spec, const RopeParameters& rope, const json& c
 
 }  // namespace
 
-ops::RotarySpec make_rotary_spec(const json& config, std::int64_t rotated, double default_theta,
+json read_rope_parameters(const json& config, double default_theta, std::int64_t max_positions,
+                          const std::string& where, std::vector<std::string>& remarks) {
+  require_object(config, "rope_scaling", where);
+  require_object(config, "rope_parameters", where);
+  const bool scaling = is_filled_object(config, "rope_scaling");
+  json values = json::object();
+  if (scaling || is_filled_object(config, "rope_parameters"))
+    values = config.at(scaling ? "rope_scaling" : "rope_parameters");
+  take_from_beside(values, config, "rope_theta", where, remarks);
+  if (!values.contains("rope_theta")) values["rope_theta"] = default_theta;
+  if (!values.contains("rope_type")) {
+    values["rope_type"] = values.value("type", json("default"));
+  } else if (values.contains("type") && values.at("type") != values.at("rope_type")) {
+    remarks.push_back(
+        fmt::format("{}: the rope parameters have \"type\" {} and \"rope_type\" {}, which is taken, as "
+                    "transformers does; remove the other",
+                    where, values.at("type").dump(), values.at("rope_type").dump()));
+  }
+  if (scaling && is_filled_object(config, "rope_parameters")) {
+    json other = config.at("rope_parameters");
+    other.erase("type");
+    if (!std::ranges::all_of(other.items(), [&](const auto& one) {
+          return values.contains(one.key()) && values.at(one.key()) == one.value();
+        }))
+      remarks.push_back(fmt::format(
+          "{}: \"rope_parameters\" and \"rope_scaling\" contradict each other; \"rope_scaling\" is taken, as "
+          "transformers does; remove the other",
+          where));
+  }
+  const json& type = values.at("rope_type");
+  if (type == "llama3" || type == "yarn") {
+    constexpr const char* kOriginal = "original_max_position_embeddings";
+    if (config.contains(kOriginal)) {
+      if (values.contains(kOriginal) && values.at(kOriginal) != config.at(kOriginal))
+        remarks.push_back(fmt::format(
+            "{}: \"{}\" is {} among the rope parameters and {} beside them, which is taken, as transformers "
+            "does; remove the other",
+            where, kOriginal, values.at(kOriginal).dump(), config.at(kOriginal).dump()));
+      values[kOriginal] = config.at(kOriginal);
+    } else if (!values.contains(kOriginal)) {
+      values[kOriginal] = max_positions;
+    }
+  }
+  return values;
+}
+
+ops::RotarySpec make_rotary_spec(const json& parameters, std::int64_t rotated, std::int64_t max_positions,
                                  const std::string& where) {
-  const RopeParameters rope = read_rope_parameters(config, default_theta);
-  if (!(rope.theta > 0))
-    fail(ExitCode::bad_data, "{}: \"rope_theta\" is {}, not a positive number", where, rope.theta);
+  const RopeParameters rope = interpret(parameters, where);
   ops::RotarySpec spec;
   // By the same operations as transformers: a last bit more or less is multiplied by the position.
   const at::Tensor exponents = at::div(at::arange(0, rotated, 2, at::kFloat), static_cast<double>(rotated));
@@ -122,7 +198,7 @@ ops::RotarySpec make_rotary_spec(const json& config, std::int64_t rotated, doubl
   } else if (rope.type == "llama3") {
     scale_llama3(spec.inverse_frequencies, rope, where);
   } else if (rope.type == "yarn") {
-    scale_yarn(spec, rope, config, where);
+    scale_yarn(spec, rope, max_positions, where);
   } else if (rope.type != "default") {
     fail(ExitCode::bad_data,
          "{}: the rope type \"{}\" is not supported; supported are default, linear, llama3 and yarn", where,

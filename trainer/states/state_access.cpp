@@ -4,6 +4,7 @@
 #include <cstring>
 #include <vector>
 
+#include "base/error.h"
 #include "trainer/states/state_values.h"
 
 namespace autoglm {
@@ -61,6 +62,10 @@ void each_in(const BlockState& state, StateKind kind, const std::function<void(c
   } else {
     for (const OptimizerPart& part : state.optimizer) each_run(state, part, state_in(part, kind), visit);
   }
+}
+
+bool is_narrow(DType dtype) {
+  return dtype == DType::bfloat16 || dtype == DType::float16;
 }
 
 bool is_moment(StateKind kind) {
@@ -155,7 +160,7 @@ void StateAccess::export_parameters(
     const std::function<void(const std::string&, std::int64_t, std::span<const float>)>& visit) {
   visit_pieces(placement_.strategy.shards_optimizer(), read_master,
                [&](const Parameter& parameter, std::int64_t offset, std::span<float> values) {
-                 if (save_dtype(parameter.name()) == DType::bfloat16) round_to_bf16(values);
+                 if (save_dtype(parameter.name()) == DType::bfloat16) round_as_saved(values, DType::bfloat16);
                  visit(parameter.name(), offset, values);
                });
 }
@@ -168,22 +173,49 @@ void StateAccess::export_gradients(
                });
 }
 
+void StateAccess::visit_mine(
+    const BlockState& state, const std::function<bool(const Parameter&)>& wanted,
+    const std::function<void(std::size_t parameter, std::int64_t begin, std::span<float>)>& visit) const {
+  std::vector<float> piece;
+  for (std::size_t i = 0; i < state.block->parameters().size(); ++i) {
+    const Parameter& parameter = state.block->parameters()[i];
+    if (!parameter.trainable() || !wanted(parameter)) continue;
+    const ElementRange all = state.elements_of(i).within(state.optimizer_range());
+    for (std::int64_t at = all.begin; at < all.end; at += kPiece) {
+      const ElementRange range{at, std::min(at + kPiece, all.end)};
+      piece.resize(static_cast<std::size_t>(range.size()));
+      read_master(state, range, piece);
+      visit(i, range.begin, piece);
+    }
+  }
+}
+
+void StateAccess::check_saved_range(const std::function<DType(const std::string&)>& save_dtype) const {
+  weights_.settle();
+  const auto narrow = [&](const Parameter& one) { return is_narrow(save_dtype(one.name())); };
+  for (const BlockState& state : states_) {
+    visit_mine(state, narrow, [&](std::size_t i, std::int64_t, std::span<float> values) {
+      const std::string& name = state.block->parameters()[i].name();
+      const DType dtype = save_dtype(name);
+      if (const std::int64_t lost = round_as_saved(values, dtype); lost > 0) {
+        fail(ExitCode::not_finite,
+             "tensor {}: {} trained value{} would become infinite, because {} cannot hold {}; no model was "
+             "written; write with --save-dtype {}",
+             name, lost, lost == 1 ? "" : "s", dtype_name(dtype), lost == 1 ? "it" : "them",
+             dtype == DType::float16 ? "bf16 or fp32" : "fp32");
+      }
+    });
+  }
+}
+
 void StateAccess::round_to_saved(const std::function<DType(const std::string&)>& save_dtype) {
   weights_.settle();
-  std::vector<float> piece;
+  const auto narrow = [&](const Parameter& one) { return is_narrow(save_dtype(one.name())); };
   for (BlockState& state : states_) {
-    for (std::size_t i = 0; i < state.block->parameters().size(); ++i) {
-      const Parameter& parameter = state.block->parameters()[i];
-      if (!parameter.trainable() || save_dtype(parameter.name()) != DType::bfloat16) continue;
-      const ElementRange all = state.elements_of(i).within(state.optimizer_range());
-      for (std::int64_t at = all.begin; at < all.end; at += kPiece) {
-        const ElementRange range{at, std::min(at + kPiece, all.end)};
-        piece.resize(static_cast<std::size_t>(range.size()));
-        read_master(state, range, piece);
-        round_to_bf16(piece);
-        store_weights(state, i, range.begin, piece);
-      }
-    }
+    visit_mine(state, narrow, [&](std::size_t i, std::int64_t begin, std::span<float> values) {
+      round_as_saved(values, save_dtype(state.block->parameters()[i].name()));
+      store_weights(state, i, begin, values);
+    });
     if (state.trainable()) weights_.updated(static_cast<std::size_t>(&state - states_.data()), Event());
   }
 }

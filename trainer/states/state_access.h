@@ -63,11 +63,20 @@ class StateAccess {
   void export_gradients(
       const std::function<void(const std::string&, std::int64_t offset, std::span<const float>)>& visit);
 
-  // Rounds the weights to what export_parameters hands out, so that an evaluation sees what is written.
+  // Asserts that the dtypes in which they are to be written can hold the weights that this rank optimizes. Local.
+  // Throws Error(not_finite) naming a tensor.
+  void check_saved_range(const std::function<DType(const std::string&)>& save_dtype) const;
+
+  // Rounds the weights to what is written in these dtypes, so that an evaluation sees that.
   // Ends training: master weights are changed.
   void round_to_saved(const std::function<DType(const std::string&)>& save_dtype);
 
  private:
+  // Hands the pieces of the trainable parameters of a block that this rank optimizes to `visit`.
+  void visit_mine(
+      const BlockState& state, const std::function<bool(const Parameter&)>& wanted,
+      const std::function<void(std::size_t parameter, std::int64_t begin, std::span<float>)>& visit) const;
+
   // Hands every piece of every trainable parameter to `visit` on all ranks; where states are sharded, `read`
   // fills it on the rank that owns it only.
   void visit_pieces(bool sharded,

@@ -1,8 +1,10 @@
 #include "trainer/states/state_values.h"
 
 #include <ATen/ops/from_blob.h>
+#include <c10/util/Half.h>
 
 #include <algorithm>
+#include <cmath>
 #include <type_traits>
 #include <vector>
 
@@ -77,11 +79,21 @@ void store_master(const OptimizerPart& part, std::int64_t at, std::span<const fl
 
 }  // namespace
 
-void round_to_bf16(std::span<float> values) {
-  std::vector<simd::bf16_bits> rounded(values.size());
-  const auto count = static_cast<std::int64_t>(values.size());
-  simd::float_kernels().round_weights(values.data(), rounded.data(), count);
-  simd::activation_kernels<simd::bf16_bits>().widen(rounded.data(), values.data(), count);
+std::int64_t round_as_saved(std::span<float> values, DType dtype) {
+  const auto count_infinite = [&] {
+    return std::ranges::count_if(values, [](float value) { return std::isinf(value); });
+  };
+  if (dtype != DType::bfloat16 && dtype != DType::float16) return 0;
+  const std::int64_t before = count_infinite();
+  if (dtype == DType::bfloat16) {
+    std::vector<simd::bf16_bits> rounded(values.size());
+    const auto count = static_cast<std::int64_t>(values.size());
+    simd::float_kernels().round_weights(values.data(), rounded.data(), count);
+    simd::activation_kernels<simd::bf16_bits>().widen(rounded.data(), values.data(), count);
+  } else {
+    for (float& value : values) value = static_cast<float>(c10::Half(value));
+  }
+  return count_infinite() - before;
 }
 
 void store_weights(BlockState& state, std::size_t parameter, std::int64_t begin,

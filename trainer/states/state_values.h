@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <span>
 
+#include "base/dtype.h"
+
 #include "trainer/states/block_state.h"
 
 namespace autoglm {
@@ -19,7 +21,8 @@ void read_master(const BlockState& state, ElementRange range, std::span<float> v
 // Accumulated gradients of a range in this rank's shard.
 void read_gradient(const BlockState& state, ElementRange range, std::span<float> values);
 
-// What values become when they are written as bf16: the same rounding as for working weights.
-void round_to_bf16(std::span<float> values);
+// What values become when they are written: as bf16 with the same rounding as for working weights, as fp16 to
+// nearest even, as any other dtype as they are. Returns how many finite ones became infinite.
+std::int64_t round_as_saved(std::span<float> values, DType dtype);
 
 }  // namespace autoglm

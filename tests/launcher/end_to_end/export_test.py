@@ -58,10 +58,10 @@ class ExportTest(EndToEndTest):
         theirs = self.transformers_loss(self.output, dtype)
         self.assertLess(abs(logged - theirs) / theirs, tolerance, f"logged {logged}, in transformers {theirs}")
 
-    def check_files(self, changed=()):
+    def check_files(self, changed=(), added=frozenset()):
         """The same files; only the weights, and those named, differ."""
         before, after = tree(self.model), tree(self.output)
-        self.assertEqual(set(after) - CHANGED, set(before))
+        self.assertEqual(set(after) - CHANGED - added, set(before))
         self.assertIn("generation_config.json", before)
         for name, data in before.items():
             if name.endswith(".safetensors"):
@@ -117,7 +117,8 @@ class ExportTest(EndToEndTest):
         self.assertEqual({name.startswith("model.decoder.") for name in names}, {prefixed})
         self.template = ("--template", "plain")
         self.check_loss(self.train_here(ranks=ranks), 1e-4)
-        self.check_files()
+        self.check_files(changed=("generation_config.json", "config.json", "tokenizer_config.json"),
+                         added={"chat_template.jinja"})
         self.check_headers()
 
     def test_opt(self):

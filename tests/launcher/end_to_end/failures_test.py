@@ -1,14 +1,11 @@
 """Bad input: every failure has its sentence and its exit code, ends all ranks, and leaves nothing half-written."""
 
-import contextlib
 import json
 import os
 import resource
 import shutil
 import struct
 import subprocess
-import threading
-import time
 import unittest
 
 import end_to_end
@@ -273,29 +270,6 @@ class OutputTest(Refusals):
         self.check(ended, IO_FAILED, ["model.safetensors", "File too large"])
         self.check_unfinished(self.output)
         self.train(self.good, self.output)
-
-    def test_the_disk_fills_up(self):
-        """Another program takes the whole disk while this one trains."""
-        mounted = self.mount("2m")
-        for ranks in (1, 2):
-            with self.subTest(ranks=ranks):
-                output = mounted / f"output-{ranks}"
-                filler = threading.Thread(target=self.fill, args=(mounted, output))
-                filler.start()
-                ended = self.start(self.good, output, "--steps", 100000, ranks=ranks)
-                filler.join()
-                self.check(ended, IO_FAILED, ["metrics.jsonl", "No space left on device"], ranks)
-                self.check_unfinished(output)
-                (mounted / "filler").unlink()
-
-    def fill(self, mounted, output):
-        metrics = output / "metrics.jsonl"
-        end = time.monotonic() + end_to_end.RUN_SECONDS
-        while time.monotonic() < end and not (metrics.exists() and metrics.stat().st_size > 0):
-            time.sleep(0.01)
-        with contextlib.suppress(OSError), open(mounted / "filler", "wb", buffering=0) as file:
-            while True:
-                file.write(bytes(4096))
 
 
 class OptionTest(Refusals):

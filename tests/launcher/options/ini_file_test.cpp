@@ -3,6 +3,7 @@
 #include <fstream>
 
 #include "tests/launcher/expect_error.h"
+#include "tests/launcher/temporary_folder.h"
 
 namespace autoglm {
 namespace {
@@ -57,6 +58,44 @@ TEST(IniFile, SplitsWordsAtBlanksOutsideQuotes) {
   EXPECT_THAT(split_words("\"my file.jsonl\" b", "--data"), testing::ElementsAre("my file.jsonl", "b"));
   EXPECT_EQ(error_of(ExitCode::usage, [] { split_words("a \"b", "x.ini:3: data"); }),
             "x.ini:3: data: a double quote is not closed in \"a \"b\"");
+}
+
+class FileNamesInIniFile : public testing::Test {
+ protected:
+  void SetUp() override {
+    for (const char* name : {"my chats.jsonl", "a.jsonl", "it's one.jsonl"})
+      std::ofstream(path(name)) << "\n";
+  }
+  std::string path(const std::string& name) const { return (folder_.path() / name).string(); }
+  std::string refusal(const std::string& value) const {
+    return error_of(ExitCode::missing_input,
+                    [&] { check_file_names(split_words(value, "x.ini:2: data"), value, "x.ini:2: data"); });
+  }
+  TemporaryFolder folder_;
+};
+
+TEST_F(FileNamesInIniFile, OneNameInPiecesIsSaidToNeedQuotes) {
+  const std::string whole = path("my chats.jsonl");
+  EXPECT_EQ(refusal(whole),
+            "x.ini:2: data: there is no file \"" + path("my") +
+                "\"; the value is read as 2 names, for a name with blanks stands in double quotes, "
+                "as in \"" +
+                whole + "\"");
+}
+
+TEST_F(FileNamesInIniFile, SingleQuotesAndBackslashesMeanNothing) {
+  EXPECT_THAT(refusal("'" + path("my chats.jsonl") + "'"),
+              testing::HasSubstr("single quotes mean nothing here"));
+  EXPECT_THAT(refusal(path("my\\ chats.jsonl")), testing::HasSubstr("a backslash means nothing here"));
+  EXPECT_THAT(refusal(path("a.jsonl") + " " + path("her chats.jsonl")), testing::HasSubstr("double quotes"));
+}
+
+TEST_F(FileNamesInIniFile, WhatIsWrittenRightPasses) {
+  for (const std::string& value : {path("a.jsonl"), path("a.jsonl") + " " + path("a.jsonl"),
+                                   path("missing.jsonl"), path("a.jsonl") + " " + path("missing.jsonl")})
+    EXPECT_NO_THROW(check_file_names(split_words(value, "data"), value, "data")) << value;
+  const std::vector<std::string> one = {path("it's one.jsonl")};
+  EXPECT_NO_THROW(check_file_names(one, one.front(), "data"));
 }
 
 }  // namespace

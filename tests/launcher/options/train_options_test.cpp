@@ -55,7 +55,7 @@ TEST(TrainOptions, DefaultsAreThoseOfTheDesign) {
   const nlohmann::ordered_json expected = nlohmann::ordered_json::parse(R"({
     "model": "m", "data": ["d.jsonl"], "output": "o",
     "template": "auto", "sequence-length": 2048, "validation": 0.0, "loss-on": "assistant", "eot": "user",
-    "packing": "on", "overlong": "truncate",
+    "packing": "on", "overlong": "split",
     "epochs": 3, "steps": null, "global-batch": 16, "learning-rate": 1e-5, "schedule": "cosine", "warmup": 0.03,
     "weight-decay": 0.0, "adam-beta1": 0.9, "adam-beta2": 0.95, "adam-eps": 1e-8, "clip": 1.0, "precision": "bf16",
     "freeze": [], "seed": 42,
@@ -313,7 +313,7 @@ TEST(TrainOptions, EveryWrongValueHasItsSentence) {
       {"--loss-on", "user", "assistant or all"},
       {"--eot", "none", "user or eos"},
       {"--packing", "maybe", "on or off"},
-      {"--overlong", "split", "truncate, drop or error"},
+      {"--overlong", "cut", "split, truncate, drop or error"},
       {"--epochs", "0", "a whole number from 1 to 1000000"},
       {"--epochs", "1.5", "a whole number from 1 to 1000000"},
       {"--steps", "-1", "a whole number from 1 to 1000000000"},
@@ -370,6 +370,16 @@ TEST(TrainOptions, HelpListsEveryOptionOnOneLineOf100Columns) {
   const std::size_t first = help.find(second_line);
   EXPECT_EQ(help.rfind("\n  --", first), help.find("\n  --template"));
   EXPECT_EQ(help.find(second_line, first + 1), std::string::npos);
+}
+
+TEST(TrainOptions, TheSettingsForChatLeaveTheStrategyToThePlanner) {
+  TrainCommandLine command_line;
+  command_line.parse(
+      with_required({"--config", (std::filesystem::path(AUTOGLM_CONFIGS_FOLDER) / "chat.ini").string()}));
+  const nlohmann::ordered_json chosen = to_json(command_line.options()), free = to_json(TrainOptions{});
+  for (const char* name : {"device", "strategy", "micro-batch", "recompute", "recompute-layers",
+                           "offload-optimizer", "offload-activations", "weights", "master", "head-chunks"})
+    EXPECT_EQ(chosen.at(name), free.at(name)) << name;
 }
 
 TEST(TrainOptions, EveryReadyMadeSettingsFileParses) {

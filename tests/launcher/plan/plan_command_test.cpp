@@ -1,6 +1,4 @@
 // What autoglm-plan answers for models and devices whose needs were worked out by hand.
-#include "launcher/plan/plan_command.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -9,9 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "base/error.h"
-#include "tests/launcher/expect_error.h"
-#include "tests/launcher/matches_pattern.h"
+#include "tests/launcher/plan/ask.h"
 
 namespace autoglm {
 namespace {
@@ -19,28 +15,6 @@ namespace {
 using ::testing::HasSubstr;
 
 constexpr double kGiB = 1024.0 * 1024 * 1024;
-
-struct Answer {
-  std::string text;
-  int exit_code = 0;
-};
-
-Answer ask(const std::vector<std::string>& arguments) {
-  PlanCommandLine command_line;
-  EXPECT_EQ(command_line.parse(arguments), OptionRequest::run);
-  Answer answer;
-  answer.text = answer_plan(command_line.options(), 0, answer.exit_code);
-  return answer;
-}
-
-nlohmann::json plan(std::vector<std::string> arguments) {
-  arguments.push_back("--json");
-  return nlohmann::json::parse(ask(arguments).text);
-}
-
-std::string refusal(const std::vector<std::string>& arguments, ExitCode code = ExitCode::usage) {
-  return error_of(code, [&] { ask(arguments); });
-}
 
 // ZeRO-3 with everything recomputed, as in the sheet of formulas.
 std::vector<std::string> sheet(const std::string& model, int ranks) {

@@ -28,7 +28,7 @@ const std::map<std::string, std::int64_t> kNumParameters = {
     {"OPT-1.3B", 1'315'758'080},         {"OPT-125M", 125'239'296},         {"OPT-13B", 12'853'473'280},
     {"OPT-2.7B", 2'651'596'800},         {"OPT-30B", 29'974'540'288},       {"OPT-350M", 331'196'416},
     {"OPT-6.7B", 6'658'473'984},         {"OPT-66B", 65'719'701'504},       {"SmolLM2-1.7B", 1'711'376'384},
-    {"SmolLM2-135M", 134'515'008},       {"TinyLlama-1.1B", 1'100'048'384},
+    {"SmolLM2-135M", 134'515'008},       {"TinyLlama-1.1B", 1'100'048'384}, {"Qwen2.5-7B", 7'615'616'512},
 };
 
 TEST(ModelCatalog, EveryModelHasThePublishedNumberOfParameters) {

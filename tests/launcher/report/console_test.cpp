@@ -70,6 +70,22 @@ TEST(Console, LiveLineFollowsTheWidth) {
   EXPECT_EQ(screen.text(), "\r\x1b[K0123456\r\x1b[K0123");
 }
 
+TEST(Console, NoColorIsHonoured) {
+  unsetenv("NO_COLOR");
+  EXPECT_TRUE(wants_color(80));
+  EXPECT_FALSE(wants_color(0));
+  setenv("NO_COLOR", "", 1);
+  EXPECT_TRUE(wants_color(80));
+  setenv("NO_COLOR", "1", 1);
+  EXPECT_FALSE(wants_color(80));
+  Recorded screen(80);
+  screen.console().set_live_line("step 1");
+  screen.console().set_live_line("");
+  screen.console().print("done");
+  EXPECT_EQ(screen.text(), "\r\rstep 1\r      \rdone\n");
+  unsetenv("NO_COLOR");
+}
+
 TEST(Console, LinesOfSeveralThreadsStayWhole) {
   Recorded screen(0);
   {

@@ -1,5 +1,6 @@
 #include "launcher/report/data_report.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -74,6 +75,34 @@ TEST_F(DataReportTest, Summary) {
   EXPECT_THAT(summary, HasSubstr("1 cut to 24 tokens (--overlong truncate); the first is "));
   EXPECT_THAT(summary, HasSubstr("2 samples in 2 rows of 24 tokens, "));
   EXPECT_THAT(summary, Not(HasSubstr("validation")));
+}
+
+TEST_F(DataReportTest, SummaryOfRunningTextAndOfWhatNobodyReads) {
+  options_.sequence_length = 8;
+  load(R"({"text": "0123456789abcdefghij", "mood": "good", "a\u001b": 1})"
+       "\n"
+       R"({"messages": [{"role": "assistant", "content": "x", "speaker": "Ann"}], "mood": 3})"
+       "\n");
+  const std::string file = options_.files[0].string();
+  const std::string summary = format_data_summary(*dataset_);
+  EXPECT_THAT(summary, HasSubstr("2 read, 2 kept"));
+  EXPECT_THAT(summary, HasSubstr("1 cut into 3 pieces of up to 8 tokens (--overlong split); the first is "));
+  EXPECT_THAT(summary,
+              HasSubstr("2 with a field \"mood\" that nothing reads; the first is " + file + ":1\n"));
+  EXPECT_THAT(summary, HasSubstr("1 with a field \"a\\x1b\" that nothing reads"));
+  EXPECT_THAT(summary, HasSubstr("1 with a field \"speaker\" in a turn that nothing reads; the first is " +
+                                 file + ":2\n"));
+  options_.sequence_length = 64;
+  load(kChat);
+  EXPECT_THAT(format_data_summary(*dataset_), Not(HasSubstr("nothing reads")));
+}
+
+TEST_F(DataReportTest, TwelveFieldsAreAllNamed) {
+  std::string line = kChat.substr(0, kChat.size() - 1);
+  for (int i = 0; i < 12; ++i) line += fmt::format(", \"field{}\": {}", i, i);
+  load(line + "}");
+  for (int i = 0; i < 12; ++i)
+    EXPECT_THAT(format_data_summary(*dataset_), HasSubstr(fmt::format("1 with a field \"field{}\" that", i)));
 }
 
 TEST_F(DataReportTest, SummaryOfValidation) {

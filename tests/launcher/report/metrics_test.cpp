@@ -89,20 +89,35 @@ TEST(MetricsWriter, NeverWritesOverAnotherRunsFile) {
   EXPECT_EQ(read_all(folder.path() / "metrics.jsonl"), "earlier\n");
 }
 
-// A limit on the size of files stands for a full disk.
-TEST(MetricsWriter, AFullDiskIsAnError) {
+// A limit on the size of files stands for a full disk: lines wait until there is room, and none is cut.
+TEST(MetricsWriter, AFullDiskKeepsLinesBack) {
   const TemporaryFolder folder;
-  MetricsWriter writer(folder.path() / "metrics.jsonl");
+  const auto path = folder.path() / "metrics.jsonl";
+  MetricsWriter writer(path);
   writer.evaluation(EvaluationMetrics{0, 1.5});
   rlimit before{};
   ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
   const auto previous_handler = signal(SIGXFSZ, SIG_IGN);
   const rlimit small{40, before.rlim_max};
   ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &small), 0);
-  const std::string sentence = error_of(ExitCode::io_failed, [&] { writer.step(some_step()); });
+  writer.step(some_step());
+  writer.step(some_step());
   ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &before), 0);
   signal(SIGXFSZ, previous_handler);
-  EXPECT_THAT(sentence, testing::HasSubstr("metrics.jsonl: writing failed: File too large"));
+  EXPECT_EQ(lines_of(path).size(), 1u);
+  writer.evaluation(EvaluationMetrics{12, 1.25});
+  EXPECT_EQ(lines_of(path).size(), 4u);
+}
+
+TEST(MetricsWriter, ARemovedFolderIsMadeAgain) {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "run" / "metrics.jsonl";
+  std::filesystem::create_directory(path.parent_path());
+  MetricsWriter writer(path);
+  writer.evaluation(EvaluationMetrics{0, 1.5});
+  std::filesystem::remove_all(path.parent_path());
+  writer.step(some_step());
+  EXPECT_EQ(lines_of(path).size(), 2u);
 }
 
 }  // namespace

@@ -162,6 +162,88 @@ TEST_F(ChatTemplateTest, LeavesOutTurnsMarkedAsNotTrained) {
   EXPECT_THAT(trained(select("glm4").render(chat, LossOn::assistant)), ElementsAre("\nB", "<"));
 }
 
+TEST_F(ChatTemplateTest, LossOnAllLeavesMarkedTurnsOut) {
+  use("<|endoftext|>");
+  Conversation chat = kChat;
+  chat.messages[2].trained = false;
+  const RenderedChat chatml = select("chatml").render(chat, LossOn::all);
+  ASSERT_EQ(chatml.spans.size(), 2U);
+  EXPECT_TRUE(trained(chatml)[0].ends_with("<|im_start|>assistant\n"));
+  EXPECT_TRUE(trained(chatml)[1].starts_with("\n<|im_start|>user"));
+  const RenderedChat glm4 = select("glm4").render(chat, LossOn::all);
+  EXPECT_THAT(trained(glm4), ElementsAre("[gMASK]<sop><|system|>\nS<|user|>\nU <|assistant|>",
+                                         "|user|>\nV<|assistant|>\nB<|user|>"));
+  EXPECT_THAT(trained(select("auto").render({Conversation::Form::text, {{Role::assistant, "x", false}}},
+                                            LossOn::all)),
+              ElementsAre());
+}
+
+TEST_F(ChatTemplateTest, ReasoningNeedsAPlace) {
+  use("</s>", "<s>");
+  Conversation chat = kChat;
+  chat.messages[2].reasoning = "hm";
+  chat.messages[2].reasoning_place = "\"reasoning\" of turn 3";
+  for (const std::string& name : builtin_template_names()) {
+    try {
+      select(name).render(chat, LossOn::assistant);
+      FAIL() << name;
+    } catch (const SampleError& error) {
+      EXPECT_THAT(error.what(),
+                  HasSubstr("the template " + name + " has no place for \"reasoning\" of turn 3; put it "));
+    }
+  }
+}
+
+TEST_F(ChatTemplateTest, AUserTurnThatWantsTrainingNeedsLossOnAll) {
+  use("</s>");
+  Conversation chat = kChat;
+  chat.messages[1].wants_training = "turn 2 wants it";
+  EXPECT_THROW(select("chatml").render(chat, LossOn::assistant), SampleError);
+  EXPECT_NO_THROW(select("chatml").render(chat, LossOn::all));
+}
+
+TEST_F(ChatTemplateTest, PlainHasNoPlaceForASystemTurnBesideACompletion) {
+  use("</s>");
+  const Conversation completion{Conversation::Form::completion,
+                                {{Role::system, "S"}, {Role::user, "p"}, {Role::assistant, "c"}}};
+  EXPECT_THROW(select("plain").render(completion, LossOn::assistant), SampleError);
+  EXPECT_THAT(select("chatml").render(completion, LossOn::assistant).text, HasSubstr("system\nS<|im_end|>"));
+}
+
+TEST_F(ChatTemplateTest, EverySpecialTokenOfATemplateIsNeeded) {
+  for (const std::string& name : builtin_template_names()) {
+    use("</s>", "<s>");
+    for (const TemplateSpec& spec : builtin_templates(select("plain").special_tokens())) {
+      if (spec.name != name) continue;
+      for (const std::string& needed : spec.special_tokens) {
+        std::vector<std::string> tokens = all_special_tokens();
+        std::erase(tokens, needed);
+        write_byte_model(folder_, tokens, "</s>", "<s>");
+        tokenizer_.emplace(Tokenizer::load(folder_.path()));
+        EXPECT_THAT(problem(name), HasSubstr("65: the tokenizer of the model in")) << needed;
+        EXPECT_THAT(problem(name), HasSubstr("has no token " + needed + ", w")) << needed;
+      }
+    }
+  }
+}
+
+TEST_F(ChatTemplateTest, AnEosThatTheTokenizerLacksIsNeverSpelled) {
+  write_byte_model(folder_, {"<|im_start|>", "<|im_end|>"}, "</s>");
+  tokenizer_.emplace(Tokenizer::load(folder_.path()));
+  const Conversation text{Conversation::Form::text, {{Role::assistant, "abc"}}};
+  for (const char* name : {"auto", "plain"}) {
+    try {
+      select(name).render(text, LossOn::assistant);
+      FAIL();
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ExitCode::bad_data);
+      EXPECT_THAT(error.what(), HasSubstr("has no token </s>, with which texts are to end"));
+    }
+  }
+  EXPECT_THROW(select("plain").render(kChat, LossOn::assistant), Error);
+  EXPECT_NO_THROW(select("chatml").render(kChat, LossOn::assistant));
+}
+
 TEST_F(ChatTemplateTest, PromptsAndStops) {
   use("<|endoftext|>", "<s>");
   folder_.write("generation_config.json", R"({"eos_token_id": [256, 65, 99999]})");

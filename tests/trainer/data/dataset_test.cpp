@@ -110,6 +110,116 @@ TEST_F(DatasetTest, Truncates) {
   EXPECT_THAT(describe(options_.files, *dataset.summary().dropped_cut.first), HasSubstr("a.jsonl:3"));
 }
 
+TEST_F(DatasetTest, CutsRunningTextIntoRows) {
+  options_.sequence_length = 8;
+  for (const std::size_t size : {5U, 7U, 8U, 14U, 15U, 16U, 17U, 100U}) {
+    std::string text;
+    for (std::size_t i = 0; i < size; ++i) text += static_cast<char>('a' + i % 26);
+    options_.files = {folder_.write("a.jsonl", "{\"text\": \"" + text + "\"}\n")};
+    const Dataset dataset = load();
+    std::string together;
+    for (std::size_t i = 0; i < dataset.samples().size(); ++i) {
+      EXPECT_LE(dataset.samples().length(i), 8U);
+      EXPECT_GE(dataset.samples().length(i), 2U);
+      for (const std::int32_t id : dataset.samples().ids(i))
+        together += id == 256 ? '$' : static_cast<char>(id);
+      EXPECT_THAT(dataset.samples().labels(i), ::testing::ElementsAreArray(dataset.samples().ids(i)));
+    }
+    EXPECT_EQ(together, text + "$");
+    const DataSummary& summary = dataset.summary();
+    EXPECT_EQ(summary.num_kept, 1U);
+    EXPECT_EQ(summary.num_pieces, (size + 1 + 7) / 8);
+    EXPECT_EQ(summary.split.count, size + 1 > 8 ? 1U : 0U);
+    EXPECT_EQ(summary.tokens, size + 1);
+    EXPECT_EQ(summary.cut_tokens + summary.truncated.count, 0U);
+  }
+}
+
+TEST_F(DatasetTest, CutsRunningTextOnlyWhereAsked) {
+  options_.sequence_length = 8;
+  options_.files = {folder_.write("a.jsonl", "{\"text\": \"0123456789abcdefghij\"}\n")};
+  options_.overlong = Overlong::truncate;
+  EXPECT_EQ(load().summary().cut_tokens, 13U);
+  options_.overlong = Overlong::drop;
+  EXPECT_THAT(problem(), HasSubstr("1 are longer than that"));
+  options_.overlong = Overlong::error;
+  EXPECT_THAT(problem(), HasSubstr("--overlong split, truncate or drop would go on"));
+}
+
+TEST_F(DatasetTest, CountsFieldsThatNobodyReads) {
+  std::string lines = chat("a", "b");
+  for (int i = 0; i < 5; ++i)
+    lines += R"({"text": "t", "mood": 1, "tone": "x", "id": 3})" + std::string(i > 2 ? "" : " ") + "\n";
+  lines += R"({"messages": [{"role": "assistant", "content": "a", "mood": 1}], "colour": null})";
+  options_.files = {folder_.write("a.jsonl", lines)};
+  const auto in_words = [&](const Dataset& dataset) {
+    std::string text;
+    for (const auto& [field, count] : dataset.summary().unread.counts())
+      text += fmt::format("{} {} {} {}; ", to_string(field.place), field.name, count.count,
+                          describe(options_.files, *count.first).substr(folder_.path().string().size()));
+    return text;
+  };
+  const std::string expected = "sample mood 5 /a.jsonl:2; sample tone 5 /a.jsonl:2; turn mood 1 /a.jsonl:7; ";
+  EXPECT_EQ(in_words(load()), expected);
+  EXPECT_EQ(in_words(load({nullptr, 3})), expected);
+  autoglm::testing::run_ranks(2, {}, [&](Communicator& communicator) {
+    EXPECT_EQ(in_words(load({&communicator, 2})), expected);
+  });
+}
+
+TEST_F(DatasetTest, NamesOfFieldsAreBounded) {
+  std::string lines;
+  for (int i = 0; i < 1200; ++i) lines += fmt::format("{{\"text\": \"t\", \"k{:04}\": 1}}\n", i);
+  options_.files = {folder_.write("a.jsonl", lines)};
+  const Dataset dataset = load();
+  EXPECT_EQ(dataset.summary().unread.counts().size(), UnreadFields::kMostNames + 1);
+  EXPECT_EQ(dataset.summary().unread.counts().begin()->second.count, 200U);
+}
+
+// What people's files hold instead of JSON in UTF-8: each its own sentence.
+TEST_F(DatasetTest, OtherNotationsAreNamed) {
+  const std::string line = chat("a", "b");
+  const auto says = [&](const std::string& text, const std::string& sentence) {
+    options_.files = {folder_.write("a.jsonl", text)};
+    EXPECT_THAT(problem(), HasSubstr("65: "));
+    EXPECT_THAT(problem(), HasSubstr(sentence)) << text;
+  };
+  const auto widen = [](const std::string& text, int before, int after) {
+    std::string wide;
+    for (const char c : text)
+      wide += std::string(static_cast<std::size_t>(before), '\0') + c +
+              std::string(static_cast<std::size_t>(after), '\0');
+    return wide;
+  };
+  says("\xFF\xFE" + widen(line, 0, 1), "is written in UTF-16; convert it to UTF-8: iconv -f UTF-16");
+  says("\xFE\xFF" + widen(line, 1, 0), "is written in UTF-16");
+  says(widen(line, 0, 1), "is written in UTF-16");
+  says(widen(line, 1, 0), "is written in UTF-16");
+  says(std::string("\xFF\xFE\0\0", 4) + widen(line, 0, 3), "is written in UTF-32");
+  says(widen(line, 3, 0), "is written in UTF-32");
+  says(R"({"text": "a \ud83d"})", "a.jsonl:1: the escape \\ud83d at character 13 is a lone surrogate");
+  says(R"({"text": "\\\\ \ude00 b"})", "the escape \\ude00 at character 16 is a lone surrogate");
+  says(R"({"text": "\ud83d\ud83d\ude00"})", "is a lone surrogate");
+  says(line + std::string(9, '\0'), "a.jsonl:2: there are NUL bytes instead of a sample");
+  says(line + std::string("{\"text\": \"a\0b\"}", 15), "a.jsonl:2: it holds a NUL byte");
+  says("[" + line + "]" + std::string(4, '\0'), "NUL bytes follow the end of the array");
+  says(R"({"text": "a",})", "a comma stands before a closing bracket; take that comma out");
+  says(R"({"messages": [{"role": "user", "content": "a"}, ]})", "a comma stands before a closing bracket");
+  says("[" + line + ",\n]", "a comma stands before the bracket that closes the array");
+  says(R"({"text": "a"},)" + std::string("\n") + R"({"text": "b"})",
+       "a comma follows the object; lines of JSONL");
+  says(R"({"text": "a"} {"text": "b"})", "a second value follows on the same line");
+  says("{'text': 'a'}", "single quotes, as Python prints a dict");
+  says(R"({"text": "a", "score": NaN})", "NaN is no value of JSON");
+  says(R"({"text": "a", "score": None})", "None is no value of JSON");
+  says("{\"text\": \"\xff\"}", "it is not valid UTF-8; convert the file to UTF-8");
+  const std::string turns = R"([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])";
+  says(turns + "\n" + turns + "\n",
+       "a.jsonl:1 (sample 1): it is a turn, not a sample; put the list of turns");
+  says("[" + turns + ",\n" + turns + "]",
+       "a.jsonl:1 (sample 1): a sample must be a JSON object, not a list of turns");
+}
+
 TEST_F(DatasetTest, DropsOverlongSamples) {
   options_.overlong = Overlong::drop;
   options_.files = {folder_.write("a.jsonl", chat("a", "b") + chat("a", std::string(40, 'x')))};

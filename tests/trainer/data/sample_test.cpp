@@ -84,6 +84,45 @@ TEST_F(SampleTokenizerTest, TextWithoutSpecialTokens) {
               ElementsAre('a', 'b'));
 }
 
+TEST_F(SampleTokenizerTest, RenderedTextKeepsOneBosAndOneEnd) {
+  use("</s>", "<s>");
+  const auto text_ids = [&](const std::string& text) {
+    return tokenize({Conversation::Form::text, {{Role::assistant, text}}}, "auto").ids;
+  };
+  EXPECT_THAT(text_ids("<s>ab</s>"), ElementsAre(kBos, 'a', 'b', kEos));
+  EXPECT_THAT(text_ids("<s>ab"), ElementsAre(kBos, 'a', 'b', kEos));
+  EXPECT_THAT(text_ids("ab</s>"), ElementsAre(kBos, 'a', 'b', kEos));
+  EXPECT_THAT(text_ids("ab</s>\n"), ElementsAre(kBos, 'a', 'b', kEos, '\n'));
+  constexpr std::int32_t kImEnd = 258;
+  EXPECT_THAT(text_ids("ab<|im_end|>\n"), ElementsAre(kBos, 'a', 'b', kImEnd, '\n'));
+  EXPECT_THAT(text_ids("a</s>b"), ElementsAre(kBos, 'a', kEos, 'b', kEos));
+  const auto joined = [&](const std::string& prompt, const std::string& completion) {
+    return tokenize({Conversation::Form::completion, {{Role::user, prompt}, {Role::assistant, completion}}},
+                    "plain");
+  };
+  const Sample framed = joined("<s>a", "b</s>");
+  EXPECT_THAT(framed.ids, ElementsAre(kBos, 'a', 'b', kEos));
+  EXPECT_THAT(framed.labels, ElementsAre(kNo, kNo, 'b', kEos));
+  EXPECT_EQ(joined("a", "b").ids, framed.ids);
+}
+
+TEST_F(SampleTokenizerTest, NamedTokensThatTheTokenizerLacksAreNotSpelled) {
+  use("</s>");
+  folder_.write("tokenizer_config.json",
+                R"({"eos_token": "</s>", "additional_special_tokens": ["<|tool|>"]})");
+  const auto tokenize_text = [&](const std::string& text) {
+    return tokenize({Conversation::Form::text, {{Role::assistant, text}}}, "auto");
+  };
+  EXPECT_THAT(tokenize_text("tool").ids, ElementsAre('t', 'o', 'o', 'l', kEos));
+  try {
+    tokenize_text("a <|tool|> b");
+    FAIL();
+  } catch (const SampleError& error) {
+    EXPECT_THAT(error.what(),
+                ::testing::HasSubstr("it holds <|tool|>, which the model's tokenizer_config.json names"));
+  }
+}
+
 TEST(CountSupervisedTest, TheFirstTokenBringsNoLoss) {
   EXPECT_EQ(count_supervised(std::vector<std::int32_t>{}), 0U);
   EXPECT_EQ(count_supervised(std::vector<std::int32_t>{5}), 0U);

@@ -21,7 +21,7 @@ nlohmann::json config_of(bool slides) {
           {"rope_theta", 1000000.0},
           {"tie_word_embeddings", true},
           {"sliding_window", 131072},
-          {"max_window_layers", 2},
+          {"max_window_layers", 1},
           {"use_sliding_window", slides},
           {"max_position_embeddings", 256}};
 }

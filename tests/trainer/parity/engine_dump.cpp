@@ -157,7 +157,8 @@ int engine_dump(int argc, char** argv) {
     if (detect_launch([](const char* name) { return std::getenv(name); })) {
       MpiSession session;
       const auto communicator = make_mpi_communicator(session);
-      run(request, *communicator, {session.local_rank(), session.local_size(), session.library_version()});
+      run(request, *communicator,
+          {session.local_rank(), session.local_size(), session.library_version(), session.num_processors()});
     } else {
       const auto communicator = make_self_communicator();
       run(request, *communicator, {});

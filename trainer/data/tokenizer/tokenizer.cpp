@@ -6,6 +6,7 @@
 #include "trainer/data/tokenizer/added_tokens.h"
 #include "trainer/data/tokenizer/bpe.h"
 #include "trainer/data/tokenizer/decoder.h"
+#include "trainer/data/tokenizer/named_tokens.h"
 #include "trainer/data/tokenizer/normalizer.h"
 #include "trainer/data/tokenizer/post_processor.h"
 #include "trainer/data/tokenizer/pre_tokenizer.h"
@@ -110,6 +111,7 @@ Tokenizer Tokenizer::load(const std::filesystem::path& model_directory) {
   TokenizerFile file = read_tokenizer_file(model_directory / "tokenizer.json");
   const Field root(file.root, "", file.name);
   check_kind(root);
+  add_named_tokens(model_directory, file);
   return Tokenizer(std::make_unique<Impl>(file, root));
 }
 

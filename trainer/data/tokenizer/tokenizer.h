@@ -22,7 +22,8 @@ struct Encoding {
 // Immutable after load; all const functions are thread-safe.
 class Tokenizer {
  public:
-  // Reads DIR/tokenizer.json. Throws Error(missing_input) when it is absent or unreadable, Error(bad_data)
+  // Reads DIR/tokenizer.json, and the special tokens that tokenizer_config.json and special_tokens_map.json name
+  // besides. Throws Error(missing_input) when it is absent or unreadable, Error(bad_data)
   // naming the field when the file is broken or uses a feature that is not supported.
   static Tokenizer load(const std::filesystem::path& model_directory);
 

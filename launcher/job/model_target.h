@@ -1,0 +1,50 @@
+// Where the trained model is written, on the rank that writes it.
+#pragma once
+
+#include <exception>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/dtype.h"
+#include "checkpoint/model_writer.h"
+#include "checkpoint/output_directory.h"
+#include "checkpoint/side_files.h"
+#include "launcher/job/disk_patience.h"
+
+namespace autoglm {
+
+class ModelTarget {
+ public:
+  // Takes the room for the whole model now. `source`, `output` and `side_files` must outlive the target. Throws
+  // what ModelWriter throws.
+  ModelTarget(const ModelDirectory& source, OutputDirectory& output, const SideFiles& side_files,
+              std::optional<DType> save_dtype, DiskPatience& patience);
+
+  ModelWriter& writer() { return *writer_; }
+
+  // Puts the written model into place.
+  void commit();
+
+  // Deals with a failure of writer() or commit(). Returns true when all of the model is to be written again,
+  // into another writer(): room was missing and has come, or the folder was removed. Returns false when nothing
+  // is left to do. Throws what cannot be mended, with the way to finish by hand where the weights are whole.
+  bool recover(const std::exception_ptr& failure);
+
+ private:
+  bool has_room() const;
+  bool wait_and_renew(const DiskFull& error);
+  void renew();
+  [[noreturn]] void give_up(const DiskFull& error) const;
+
+  const ModelDirectory& source_;
+  OutputDirectory& output_;
+  const SideFiles& side_files_;
+  std::optional<DType> save_dtype_;
+  DiskPatience& patience_;
+  std::unique_ptr<ModelWriter> writer_;
+  int num_restored_ = 0;
+};
+
+}  // namespace autoglm
