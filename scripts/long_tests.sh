@@ -11,3 +11,9 @@ export OMP_NUM_THREADS=1
 
 say "configurations in all spellings, against transformers"
 "$python" tests/launcher/end_to_end/config_variants.py build/bin/autoglm-train
+
+say "samples of all forms, against a reference written from docs/data.md"
+for seed in 1 2 3 4 5; do
+  "$python" tests/trainer/data/sample_reader_fuzz.py build/bin/sample_reader_tool --seed "$seed" \
+    --program build/bin/autoglm-data --model .cache/smollm2-135m-instruct
+done

@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <array>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -97,7 +98,10 @@ void add_side(const json& sample, const char* key, Role role, std::size_t before
     refuse_sample("\"{}\" must be a string or a list of turns, not {}", key, side.type_name());
   }
   if (role == Role::assistant) return;
-  for (std::size_t i = first; i < conversation.messages.size(); ++i) conversation.messages[i].context = true;
+  for (std::size_t i = first; i < conversation.messages.size(); ++i) {
+    Message& message = conversation.messages[i];
+    message.context = message.marked_by.empty() || !message.trained;
+  }
 }
 
 Conversation read_completion(const json& sample) {
@@ -108,12 +112,11 @@ Conversation read_completion(const json& sample) {
   add_side(sample, "prompt", Role::user, 0, conversation);
   const std::size_t prompt_turns = conversation.messages.size();
   add_side(sample, "completion", Role::assistant, prompt_turns - system_turns, conversation);
-  for (std::size_t i = prompt_turns; i < conversation.messages.size(); ++i) {
-    if (conversation.messages[i].role == Role::assistant) {
-      read_reasoning(sample, "it", conversation.messages[i]);
-      break;
-    }
-  }
+  const auto answer = std::find_if(conversation.messages.begin() + static_cast<std::ptrdiff_t>(prompt_turns),
+                                   conversation.messages.end(),
+                                   [](const Message& message) { return message.role == Role::assistant; });
+  Message nobody;
+  read_reasoning(sample, "it", answer == conversation.messages.end() ? nobody : *answer);
   return conversation;
 }
 
@@ -206,11 +209,12 @@ Conversation parse_conversation(std::string_view json_text) {
   const std::optional<SampleForm> form = sample.is_object() ? form_of(sample) : std::nullopt;
   std::vector<UnreadField> unread;
   // Before anything else of it is judged: of a sample with tools that is what has to be said.
-  if (sample.is_object())
-    check_fields(sample, FieldPlace::sample, form.value_or(kMessagesForm), "it", unread);
+  if (sample.is_object()) check_fields(sample, FieldPlace::sample, form.value_or(kNoForm), "it", unread);
   if (!form) refuse_form(sample);
   Conversation conversation = read_form(sample, *form);
-  apply_sample_masks(sample, conversation.messages);
+  const bool system_apart =
+      *form != kTextForm && (is_set(sample, "system") || is_set(sample, "system_prompt"));
+  apply_sample_masks(sample, system_apart, conversation.messages);
   conversation.unread.insert(conversation.unread.begin(), unread.begin(), unread.end());
   return conversation;
 }

@@ -20,6 +20,7 @@ struct Message {
   // What the assistant thinks before it answers, and where that stands ("reasoning" of turn 2).
   std::string reasoning = {};
   std::string reasoning_place = {};
+  std::string marked_by = {};  // what says whether it is trained: "train" of turn 2
   // Not empty: the sample wants a turn trained that is not the assistant's; why that is refused unless everything
   // is trained.
   std::string wants_training = {};

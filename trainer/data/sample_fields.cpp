@@ -27,7 +27,8 @@ constexpr std::string_view kPartMask =
     "a part of a turn cannot be left out; set it on the turn, or make the part a turn of its own";
 constexpr std::string_view kTrained =
     "0 or false leaves it out of the loss, 1 or true trains an assistant turn";
-constexpr std::string_view kTrainedSample = "as of a turn, for all turns; or a list of one per turn";
+constexpr std::string_view kTrainedSample =
+    "0 or false leaves all turns out of the loss, 1 or true says nothing; or a list of one per turn";
 constexpr std::string_view kReasoning =
     "what the assistant thinks before it answers, where the template has a place for it, else refused";
 constexpr std::string_view kNoReasoning =
@@ -185,6 +186,7 @@ std::string forms_in_words(unsigned forms) {
 std::string_view use_in_words(const FieldRule& rule) {
   if (rule.use == honoured) return "honoured";
   if (rule.use == harmless) return "harmless";
+  if (rule.when == When::given) return "refused whatever it holds";
   return rule.when == When::is_false ? "refused where it is false" : "refused";
 }
 

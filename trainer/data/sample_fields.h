@@ -19,9 +19,10 @@ enum SampleForm : unsigned {
   kAlpacaForm = 4,
   kCompletionForm = 8,
   kTextForm = 16,
+  kNoForm = 32,  // none of the fields that tell a form is there
   kTurnForms = kMessagesForm | kConversationsForm,
   kAnswerForms = kAlpacaForm | kCompletionForm,
-  kEveryForm = 31
+  kEveryForm = 63
 };
 
 enum class FieldUse {

@@ -32,49 +32,50 @@ bool mask_of(const json& value, const std::string& what) {
   return value != 0;
 }
 
-// What several fields say of one message.
-class Mask {
- public:
-  explicit Mask(std::string where) : where_(std::move(where)) {}
-
-  void read(const json& object) {
-    for (const char* field : kMaskFields) {
-      if (has_field(object, field))
-        add(field, mask_of(object.at(field), fmt::format("\"{}\" of {}", field, where_)));
-    }
+// What a field at `place` says of a message, which messages call `where`. Throws when another said otherwise.
+void mark(std::string_view field, const std::string& place, bool trained, const std::string& where,
+          Message& message) {
+  if (trained && is_factor(field)) return;
+  if (!message.marked_by.empty() && message.trained != trained) {
+    refuse_sample("{} and {} contradict each other: one leaves it out of the loss, the other trains it",
+                  message.marked_by, place);
   }
+  message.marked_by = place;
+  message.trained = trained;
+  if (!trained) return;
+  message.context = false;
+  if (message.role == Role::assistant) return;
+  message.wants_training = fmt::format(
+      "{} is of the {} and \"{}\" wants it trained, but under --loss-on assistant only assistant turns are; "
+      "take that away, or train all turns with --loss-on all",
+      where, to_string(message.role), field);
+}
 
-  void add(std::string_view field, bool trained) {
-    if (trained && is_factor(field)) return;
-    if (said_ && *said_ != trained) {
-      refuse_sample(
-          "\"{}\" and \"{}\" of {} contradict each other: one leaves it out of the loss, the other trains it",
-          field_, field, where_);
-    }
-    said_ = trained;
-    field_ = field;
+// All mask fields of a turn.
+void read_marks(const json& object, const std::string& where, Message& message) {
+  for (const char* field : kMaskFields) {
+    if (!has_field(object, field)) continue;
+    const std::string place = fmt::format("\"{}\" of {}", field, where);
+    mark(field, place, mask_of(object.at(field), place), where, message);
   }
+}
 
-  void apply(Message& message) const {
-    if (!said_) return;
-    if (!*said_) {
-      message.trained = false;
-    } else if (message.role != Role::assistant) {
-      message.wants_training = fmt::format(
-          "{} is of the {} and \"{}\" wants it trained, but under --loss-on assistant only assistant turns "
-          "are; "
-          "take that away, or train all turns with --loss-on all",
-          where_, to_string(message.role), field_);
-    } else {
-      message.context = false;
-    }
+// A list of one mark per turn. A system turn that stands apart from the turns may have one, in front.
+void read_mark_list(const char* field, const json& list, bool system_apart, std::vector<Message>& messages) {
+  const std::size_t first = system_apart && list.size() + 1 == messages.size() ? 1 : 0;
+  if (list.size() + first != messages.size())
+    refuse_sample("\"{}\" has {} entries for {} turns; it needs one per turn", field, list.size(),
+                  messages.size());
+  for (std::size_t i = 0; i < list.size(); ++i) {
+    if (list[i].is_null()) continue;
+    const std::size_t turn = first + i;
+    const std::string where = system_apart && turn == 0
+                                  ? "the system turn"
+                                  : fmt::format("turn {}", turn + 1 - (system_apart ? 1 : 0));
+    const std::string place = fmt::format("entry {} of \"{}\"", i + 1, field);
+    mark(field, place, mask_of(list[i], place), where, messages[turn]);
   }
-
- private:
-  std::string where_;
-  std::optional<bool> said_;
-  std::string field_;
-};
+}
 
 // A string, or a list of parts of which each must be text.
 std::string content_of(const json& value, const std::string& what, SampleForm form,
@@ -118,14 +119,32 @@ Role role_of(const std::string& name, const std::string& where) {
                 name);
 }
 
-// Whether the spelling that is not read is there too, and differs.
-bool says_otherwise(const json& turn, bool sharegpt, const Message& message, SampleForm form) {
-  const char* role = sharegpt ? "role" : "from";
-  const char* content = sharegpt ? "content" : "value";
-  std::vector<UnreadField> ignored;
-  return (has_field(turn, role) && role_of(text_of(turn.at(role), role), "a turn") != message.role) ||
-         (has_field(turn, content) &&
-          content_of(turn.at(content), content, form, ignored) != message.content);
+// The fields that hold a turn's role and content.
+struct Spelling {
+  const char* role;
+  const char* content;
+};
+constexpr Spelling kRoleContent{"role", "content"};
+constexpr Spelling kFromValue{"from", "value"};
+
+bool is_whole(const json& turn, const Spelling& spelling) {
+  return has_field(turn, spelling.role) && has_field(turn, spelling.content);
+}
+
+// Files that were put together from several may have both, one of them in part or null.
+bool is_from_value(const json& turn) {
+  if (is_whole(turn, kFromValue) || is_whole(turn, kRoleContent)) return is_whole(turn, kFromValue);
+  return has_field(turn, "from") || (turn.contains("from") && !has_field(turn, "role"));
+}
+
+Role read_role(const json& turn, const char* key, const std::string& where) {
+  const json& name = require_field(turn, key, where);
+  return role_of(text_of(name, fmt::format("\"{}\" of {}", key, where)), where);
+}
+
+std::string read_content(const json& turn, const char* key, const std::string& where, SampleForm form,
+                         std::vector<UnreadField>& unread) {
+  return content_of(require_field(turn, key, where), fmt::format("\"{}\" of {}", key, where), form, unread);
 }
 
 }  // namespace
@@ -147,8 +166,8 @@ void read_reasoning(const json& object, const std::string& where, Message& messa
     const std::string place = fmt::format("\"{}\" of {}", field, where == "it" ? "the sample" : where);
     std::string text = text_of(object.at(field), place);
     if (message.role != Role::assistant)
-      refuse_sample("{} has \"{}\", but is not of the assistant; put it into the content, or take it away",
-                    where, field);
+      refuse_sample("{} has \"{}\", but {} of the assistant; put it into the content, or take it away", where,
+                    field, where == "it" ? "no turn of its completion is" : "is not");
     if (!message.reasoning.empty() && message.reasoning != text)
       refuse_sample("{} and {} differ; keep one", message.reasoning_place, place);
     message.reasoning = std::move(text);
@@ -160,45 +179,37 @@ Message read_turn(const json& turn, std::size_t index, SampleForm form, std::vec
   const std::string where = fmt::format("turn {}", index + 1);
   if (!turn.is_object()) refuse_sample("{} must be an object, not {}", where, turn.type_name());
   check_fields(turn, FieldPlace::turn, form, where, unread);
-  const bool sharegpt = has_field(turn, "from") || (turn.contains("from") && !has_field(turn, "role"));
+  const bool from_value = is_from_value(turn);
+  const Spelling& read = from_value ? kFromValue : kRoleContent;
+  const Spelling& other = from_value ? kRoleContent : kFromValue;
   Message message;
-  const char* role_key = sharegpt ? "from" : "role";
-  message.role = role_of(
-      text_of(require_field(turn, role_key, where), fmt::format("\"{}\" of {}", role_key, where)), where);
-  const char* content_key = sharegpt ? "value" : "content";
-  message.content = content_of(require_field(turn, content_key, where),
-                               fmt::format("\"{}\" of {}", content_key, where), form, unread);
-  if (says_otherwise(turn, sharegpt, message, form))
+  message.role = read_role(turn, read.role, where);
+  message.content = read_content(turn, read.content, where, form, unread);
+  if ((has_field(turn, other.role) && read_role(turn, other.role, where) != message.role) ||
+      (has_field(turn, other.content) &&
+       read_content(turn, other.content, where, form, unread) != message.content)) {
     refuse_sample(
         "{} has \"from\" and \"value\" that differ from its \"role\" and \"content\"; keep one pair", where);
+  }
   read_reasoning(turn, where, message);
-  Mask mask(where);
-  mask.read(turn);
-  mask.apply(message);
+  read_marks(turn, where, message);
   return message;
 }
 
-void apply_sample_masks(const json& sample, std::vector<Message>& messages) {
-  const bool has_system = messages.front().role == Role::system;
+void apply_sample_masks(const json& sample, bool system_apart, std::vector<Message>& messages) {
+  Message whole{Role::assistant, {}};
   for (const char* field : kMaskFields) {
     if (!has_field(sample, field)) continue;
     const json& value = sample.at(field);
-    if (!value.is_array()) {
-      if (mask_of(value, fmt::format("\"{}\"", field))) continue;
-      for (Message& message : messages) message.trained = false;
-      continue;
-    }
-    const std::size_t first = value.size() + 1 == messages.size() && has_system ? 1 : 0;
-    if (value.size() + first != messages.size())
-      refuse_sample("\"{}\" has {} entries for {} turns; it needs one per turn", field, value.size(),
-                    messages.size());
-    for (std::size_t i = 0; i < value.size(); ++i) {
-      if (value[i].is_null()) continue;
-      Mask mask(fmt::format("turn {}", i + 1));
-      mask.add(field, mask_of(value[i], fmt::format("entry {} of \"{}\"", i + 1, field)));
-      mask.apply(messages[first + i]);
+    if (value.is_array()) {
+      read_mark_list(field, value, system_apart, messages);
+    } else {
+      mark(field, fmt::format("\"{}\" of the sample", field), mask_of(value, fmt::format("\"{}\"", field)),
+           "it", whole);
     }
   }
+  if (whole.trained) return;
+  for (Message& message : messages) message.trained = false;
 }
 
 }  // namespace autoglm

@@ -35,7 +35,7 @@ Message read_turn(const nlohmann::json& turn, std::size_t index, SampleForm form
 void read_reasoning(const nlohmann::json& object, const std::string& where, Message& message);
 
 // "weight", "train", "loss_mask" and the like of the whole sample: one value for all turns, or a list of one per
-// turn that the sample lists.
-void apply_sample_masks(const nlohmann::json& sample, std::vector<Message>& messages);
+// turn. `system_apart`: the first message is the sample's "system", for which a list may have an entry or not.
+void apply_sample_masks(const nlohmann::json& sample, bool system_apart, std::vector<Message>& messages);
 
 }  // namespace autoglm

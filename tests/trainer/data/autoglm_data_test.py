@@ -127,7 +127,7 @@ class BadInput(unittest.TestCase):
         self.assertIn("--data", done.stderr)
         done = run("--model", self.folder.name, "--data", "x.jsonl")
         self.assertEqual(done.returncode, 66)
-        self.assertIn("tokenizer.json", done.stderr)
+        self.assertIn("is not a model directory", done.stderr)
 
     def test_help_and_version(self):
         done = run("--help")

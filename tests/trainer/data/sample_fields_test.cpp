@@ -178,6 +178,38 @@ TEST(MaskFieldsTest, ContradictionsAndUserTurns) {
               HasSubstr("turn 1 is of the user and \"train\" wants it trained"));
 }
 
+TEST(MaskFieldsTest, AListCountsEveryListedTurn) {
+  json sample = chat();
+  sample["messages"].insert(sample["messages"].begin(), json{{"role", "system"}, {"content", "s"}});
+  sample["loss_mask"] = {0, 1};
+  EXPECT_THAT(problem(sample), HasSubstr("\"loss_mask\" has 2 entries for 3 turns"));
+  sample["loss_mask"] = {0, 0, 1};
+  EXPECT_EQ(read(sample), "system: s (not trained) | user: u (not trained) | assistant: a");
+}
+
+TEST(MaskFieldsTest, TurnsOfAListAreNumberedAsTheyStand) {
+  json sample = chat();
+  sample.update({{"system", "s"}, {"train", {true, true, true}}});
+  const std::vector<Message> messages = parse_conversation(sample.dump()).messages;
+  EXPECT_THAT(messages[0].wants_training, ::testing::StartsWith("the system turn is of the system"));
+  EXPECT_THAT(messages[1].wants_training, ::testing::StartsWith("turn 1 is of the user"));
+}
+
+TEST(MaskFieldsTest, ContradictionsOfASample) {
+  json sample = chat({{"train", false}});
+  sample["loss"] = {nullptr, true};
+  EXPECT_THAT(problem(sample),
+              HasSubstr("\"train\" of turn 2 and entry 2 of \"loss\" contradict each other"));
+  sample["loss"] = {nullptr, false};
+  EXPECT_EQ(read(sample), "user: u | assistant: a (not trained)");
+  sample = chat();
+  sample.update({{"train", true}, {"loss", false}});
+  EXPECT_THAT(problem(sample),
+              HasSubstr("\"train\" of the sample and \"loss\" of the sample contradict each other"));
+  sample["train"] = {false, true};
+  EXPECT_EQ(read(sample), "user: u (not trained) | assistant: a (not trained)") << "the whole sample is out";
+}
+
 TEST(NullColumnsTest, AreAbsent) {
   const json turns = chat()["messages"];
   EXPECT_EQ(read({{"messages", nullptr},
@@ -269,6 +301,31 @@ TEST(TurnTest, TwoSpellingsMustAgree) {
   EXPECT_THAT(problem({{"messages", {turn}}}), HasSubstr("turn 1 has \"from\" and \"value\" that differ"));
 }
 
+TEST(TurnTest, TheSpellingThatIsWholeIsRead) {
+  json turn = {{"role", "user"}, {"content", "u"}, {"from", "human"}, {"value", nullptr}};
+  EXPECT_EQ(read({{"messages", {turn}}}), "user: u");
+  turn["from"] = "gpt";
+  EXPECT_THAT(problem({{"messages", {turn}}}), HasSubstr("turn 1 has \"from\" and \"value\" that differ"));
+  turn["from"] = "boss";
+  EXPECT_THAT(problem({{"messages", {turn}}}), HasSubstr("turn 1 has the unknown role \"boss\""));
+  turn["from"] = 5;
+  EXPECT_THAT(problem({{"messages", {turn}}}), HasSubstr("\"from\" of turn 1 must be a string"));
+}
+
+TEST(CompletionTest, AMarkedAnswerOfThePromptIsTrained) {
+  json prompt = chat({{"train", true}})["messages"];
+  prompt.push_back({{"role", "user"}, {"content", "v"}});
+  const json sample = {{"prompt", prompt}, {"completion", "b"}};
+  EXPECT_FALSE(parse_conversation(sample.dump()).messages[1].context);
+  EXPECT_TRUE(parse_conversation(sample.dump()).messages[2].context);
+}
+
+TEST(CompletionTest, ReasoningNeedsAnAssistant) {
+  const json turns = {{{"role", "user"}, {"content", "u"}}};
+  EXPECT_THAT(problem({{"prompt", "p"}, {"completion", turns}, {"thinking", "r"}}),
+              HasSubstr("it has \"thinking\", but no turn of its completion is of the assistant"));
+}
+
 TEST(CompletionTest, ListsOfTurns) {
   const json prompt = {{{"role", "system"}, {"content", "s"}},
                        {{"role", "user"}, {"content", "u"}},
@@ -296,6 +353,7 @@ TEST(SampleShapeTest, TurnsWithoutASampleAroundThem) {
   EXPECT_THAT(problem(turns[0]), HasSubstr("it is a turn, not a sample; put the list of turns"));
   EXPECT_THAT(problem(turns), HasSubstr("not a list of turns; put the list"));
   EXPECT_THAT(problem({{"from", "human"}, {"value", "x"}}), HasSubstr("it is a turn"));
+  EXPECT_THAT(problem({{"question", "x"}, {"reasoning", "r"}}), HasSubstr("it has none of the fields"));
 }
 
 }  // namespace
