@@ -241,7 +241,8 @@ void ModelWriter::publish(const std::function<void()>& make_way) {
 void ModelWriter::check_range(const SafetensorsTensor& tensor, std::int64_t num_lost, DType dtype) const {
   if (num_lost == 0) return;
   fail(ExitCode::not_finite,
-       "tensor {}: {} value{} would become infinite, because {} cannot hold {}; write with --save-dtype {}",
+       "tensor {}: at least {} value{} would become infinite, because {} cannot hold {}; write with "
+       "--save-dtype {}",
        tensor.name, num_lost, num_lost == 1 ? "" : "s", dtype_name(dtype), num_lost == 1 ? "it" : "them",
        dtype == DType::float16    ? "bf16 or fp32"
        : dtype == DType::bfloat16 ? "fp32"

@@ -83,7 +83,8 @@ std::string load_weights(const ModelDirectory& directory, Engine& engine, std::o
     const DType dtype = saved(name);
     if (const std::int64_t lost = count_out_of_range(values, dtype); lost > 0) {
       fail(ExitCode::not_finite,
-           "tensor {}: {} value{} of the model would become infinite in {}; write with another --save-dtype",
+           "tensor {}: at least {} value{} of the model would become infinite in {}; write with another "
+           "--save-dtype",
            name, lost, lost == 1 ? "" : "s", dtype_name(dtype));
     }
     if (all_finite(values) || !names.insert(name).second) return;

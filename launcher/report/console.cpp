@@ -113,7 +113,7 @@ void Console::set_live_line(std::string_view text) {
 std::string Console::clear_live_line() const {
   if (!refuses_escapes()) return std::string(kClearLine);
   const auto shown = static_cast<std::size_t>(std::max(0, columns_() - 1));
-  return "\r" + std::string(std::min(live_line_.size(), shown), ' ') + "\r";
+  return fmt::format("\r{:{}}\r", "", std::min(live_line_.size(), shown));
 }
 
 void Console::write(std::string_view text) {
