@@ -162,7 +162,7 @@ def test_rounding(folder):
         lost = values.isfinite() & ~values.to(dtype).isfinite()
         if lost.any():
             sentence = run_tool("rewrite", model, output, name, code=77)
-            assert "tensor any: at least " in sentence and not output.exists(), (name, sentence)
+            assert "tensor any: at least " in sentence and not (output / "config.json").exists(), (name, sentence)
         tensors["any"] = values.masked_fill(lost, 1.0)
         save_file(tensors, model / "model.safetensors", {"format": "pt"})
         run_tool("rewrite", model, output, name)
