@@ -29,17 +29,22 @@ std::string describe_sample(const Dataset& dataset, const Tokenizer& tokenizer, 
   constexpr std::size_t kShownTokens = 16;
   const std::span<const std::int32_t> ids = dataset.samples().ids(sample);
   const std::string begin = in_quotes(tokenizer.decode(ids.first(std::min(kShownTokens, ids.size())), false));
-  const std::uint64_t num_kept = dataset.summary().num_kept;
-  const bool held_out = dataset.options().validation.file && sample >= num_kept;
+  const bool held_out = dataset.options().validation.file && sample >= dataset.summary().num_pieces;
   const DataSummary& summary = held_out ? dataset.validation_summary() : dataset.summary();
-  std::uint64_t number = held_out ? sample - num_kept : sample;
-  if (summary.num_kept != summary.num_read())
-    return fmt::format("the sample that begins {} (number {} of those kept)", begin, number + 1);
+  // From 0, its pieces counted as one.
+  std::uint64_t number =
+      dataset.samples().num_whole(sample + 1) - 1 - (held_out ? dataset.summary().num_kept : 0);
+  const bool piece = dataset.samples().continues(sample);
+  if (summary.num_kept != summary.num_read()) {
+    return fmt::format("the sample {} {} (number {} of those kept)",
+                       piece ? "with a piece that begins" : "that begins", begin, number + 1);
+  }
   std::size_t file = 0;
   while (file + 1 < summary.samples_per_file.size() && number >= summary.samples_per_file[file])
     number -= summary.samples_per_file[file++];
   const auto& path = held_out ? *dataset.options().validation.file : dataset.options().files[file];
-  return fmt::format("sample {} of {}, which begins {}", number + 1, path.string(), begin);
+  return fmt::format("sample {} of {}, {} {}", number + 1, path.string(),
+                     piece ? "of which a piece begins" : "which begins", begin);
 }
 
 void check_vocabulary(Dataset& dataset, const Tokenizer& tokenizer, const ModelConfig& config) {

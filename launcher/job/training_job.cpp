@@ -275,9 +275,7 @@ std::unique_ptr<TrainingReport> open_report(const Job& job) {
 
 // Takes the room for the model before step 1. On rank 0; null on others.
 std::unique_ptr<ModelTarget> open_target(Job& job, DiskPatience& patience) {
-  const Dataset& data = job.dataset;
-  // Running text is trained wholly, but for the first token of each sample.
-  const bool has_chats = data.summary().tokens > data.summary().supervised_tokens + data.summary().num_kept;
+  const bool has_chats = !job.dataset.summary().is_wholly_trained();
   return run_agreed(job.ranks(), [&]() -> std::unique_ptr<ModelTarget> {
     if (!job.output) return nullptr;
     JobOutput& output = *job.output;

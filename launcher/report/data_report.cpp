@@ -99,12 +99,25 @@ std::uint64_t count_tokens(const Dataset& dataset, std::span<const std::uint32_t
       [&](std::uint64_t sum, std::uint32_t sample) { return sum + dataset.samples().length(sample); });
 }
 
+// Of how many samples these, in ascending order, are the whole or pieces.
+std::uint64_t count_whole(const SampleSet& set, std::span<const std::uint32_t> samples) {
+  std::uint64_t count = 0;
+  for (std::size_t i = 0; i < samples.size(); ++i)
+    count += i == 0 || !set.continues(samples[i]) || samples[i - 1] + 1 != samples[i];
+  return count;
+}
+
 std::string format_rows(const char* name, const Dataset& dataset, const RowPlan& rows,
                         std::span<const std::uint32_t> samples) {
   const auto places = rows.num_rows() * static_cast<std::uint64_t>(dataset.options().sequence_length);
-  return fmt::format("  {:<10} {} samples in {} rows of {} tokens, {} filled\n", name,
-                     grouped(samples.size()), grouped(rows.num_rows()), dataset.options().sequence_length,
-                     percent(count_tokens(dataset, samples), places));
+  const SampleSet& set = dataset.samples();
+  const bool has_pieces = std::any_of(samples.begin(), samples.end(), [&](std::uint32_t sample) {
+    return set.continues(sample) || (sample + 1 < set.size() && set.continues(sample + 1));
+  });
+  const std::string pieces = has_pieces ? fmt::format("{} pieces of ", grouped(samples.size())) : "";
+  return fmt::format("  {:<10} {}{} samples in {} rows of {} tokens, {} filled\n", name, pieces,
+                     grouped(count_whole(set, samples)), grouped(rows.num_rows()),
+                     dataset.options().sequence_length, percent(count_tokens(dataset, samples), places));
 }
 
 // A round bar width such that nearly all lengths fit into kMostBars bars.
@@ -210,8 +223,9 @@ std::string format_length_histogram(std::span<const std::uint32_t> lengths, std:
 std::string format_sample(const Dataset& dataset, std::size_t index, const Tokenizer& tokenizer, bool color) {
   const std::span<const std::int32_t> ids = dataset.samples().ids(index);
   const std::vector<std::int32_t> labels = dataset.samples().labels(index);
-  std::string text = fmt::format("Sample {}: {} tokens, {} supervised\n", index + 1, ids.size(),
-                                 dataset.samples().supervised(index));
+  std::string text = fmt::format("Sample {}: {} tokens, {} supervised{}\n", index + 1, ids.size(),
+                                 dataset.samples().supervised(index),
+                                 dataset.samples().continues(index) ? "; goes on from the one before" : "");
   PieceDecoder decoder(tokenizer, ids);
   // A piece is a run of tokens of one kind; a relabelled token is one by itself.
   const auto kind = [&](std::size_t i) {

@@ -16,6 +16,26 @@ std::vector<std::uint32_t> numbers(std::size_t begin, std::size_t end) {
   return list;
 }
 
+// What is held out of all samples: some of them with all their pieces, as pieces of one text give each other away.
+// Of a single one its last pieces are.
+std::vector<std::uint32_t> hold_out(const SampleSet& samples, double fraction, std::uint64_t seed) {
+  const std::size_t num_whole = samples.num_whole(samples.size());
+  if (num_whole == 1) {
+    const std::size_t count = choose_validation(samples.size(), fraction, seed).size();
+    return numbers(samples.size() - count, samples.size());
+  }
+  const std::vector<std::uint32_t> chosen = choose_validation(num_whole, fraction, seed);
+  std::vector<std::uint32_t> held_out;
+  std::size_t whole = 0;
+  auto next = chosen.begin();
+  for (std::size_t i = 0; i < samples.size(); ++i) {
+    if (i > 0 && !samples.continues(i)) ++whole;
+    while (next != chosen.end() && *next < whole) ++next;
+    if (next != chosen.end() && *next == whole) held_out.push_back(static_cast<std::uint32_t>(i));
+  }
+  return held_out;
+}
+
 }  // namespace
 
 RowPlan Dataset::training_rows(std::uint64_t epoch) const {
@@ -66,7 +86,7 @@ Dataset load_dataset(const DataOptions& options, const Tokenizer& tokenizer,
     dataset.validation_ = numbers(num_samples, dataset.samples_.size());
     return dataset;
   }
-  dataset.validation_ = choose_validation(num_samples, options.validation.fraction, options.seed);
+  dataset.validation_ = hold_out(dataset.samples_, options.validation.fraction, options.seed);
   const std::vector<std::uint32_t> all = numbers(0, num_samples);
   std::set_difference(all.begin(), all.end(), dataset.validation_.begin(), dataset.validation_.end(),
                       std::back_inserter(dataset.training_));

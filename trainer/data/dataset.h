@@ -32,7 +32,8 @@ struct LoadContext {
 // The samples are immutable after load; the same on every rank.
 class Dataset {
  public:
-  // Samples to train on and samples to validate with, which index into samples().
+  // Samples to train on and samples to validate with, which index into samples(). All pieces of a sample are on the
+  // same side; only where there is no more than one sample, its last pieces are held out.
   const SampleSet& samples() const { return samples_; }
   const std::vector<std::uint32_t>& training() const { return training_; }
   const std::vector<std::uint32_t>& validation() const { return validation_; }

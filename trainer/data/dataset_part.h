@@ -65,6 +65,8 @@ struct DataSummary {
   UnreadFields unread;
 
   std::uint64_t num_read() const { return lengths.size(); }
+  // Whether all is trained but the first token of each piece, as running text is.
+  bool is_wholly_trained() const { return tokens == supervised_tokens + num_pieces; }
   void add(const DataSummary& later);
   void to_bytes(std::vector<std::byte>& bytes) const;
   static DataSummary from_bytes(std::span<const std::byte>& bytes);

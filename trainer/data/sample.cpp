@@ -83,6 +83,7 @@ void SampleSet::append(const Sample& sample, std::size_t length, std::size_t beg
                                               : LabelKind::eos);
   }
   ends_.push_back(ids_.size());
+  continues_.push_back(begin > 0);
 }
 
 void SampleSet::append(const SampleSet& other) {
@@ -93,6 +94,12 @@ void SampleSet::append(const SampleSet& other) {
   kinds_.insert(kinds_.end(), other.kinds_.begin(), other.kinds_.end());
   ends_.reserve(ends_.size() + other.ends_.size());
   for (const std::uint64_t end : other.ends_) ends_.push_back(base + end);
+  continues_.insert(continues_.end(), other.continues_.begin(), other.continues_.end());
+}
+
+std::size_t SampleSet::num_whole(std::size_t count) const {
+  const auto end = continues_.begin() + static_cast<std::ptrdiff_t>(count);
+  return static_cast<std::size_t>(std::count(continues_.begin(), end, false));
 }
 
 std::span<const std::int32_t> SampleSet::ids(std::size_t index) const {
@@ -130,6 +137,7 @@ void SampleSet::to_bytes(std::vector<std::byte>& bytes) const {
   write_array(ids_, bytes);
   write_array(kinds_, bytes);
   write_array(ends_, bytes);
+  write_array(std::vector<std::uint8_t>(continues_.begin(), continues_.end()), bytes);
 }
 
 SampleSet SampleSet::from_bytes(std::span<const std::byte>& bytes) {
@@ -138,7 +146,10 @@ SampleSet SampleSet::from_bytes(std::span<const std::byte>& bytes) {
   set.ids_ = read_array<std::int32_t>(bytes);
   set.kinds_ = read_array<LabelKind>(bytes);
   set.ends_ = read_array<std::uint64_t>(bytes);
+  const std::vector<std::uint8_t> continues = read_array<std::uint8_t>(bytes);
+  set.continues_.assign(continues.begin(), continues.end());
   AUTOGLM_CHECK(eos.size() == 1 && set.kinds_.size() == set.ids_.size() &&
+                set.continues_.size() == set.ends_.size() &&
                 (set.ends_.empty() ? 0 : set.ends_.back()) == set.ids_.size());
   set.eos_id_ = eos.front();
   return set;

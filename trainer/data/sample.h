@@ -51,14 +51,15 @@ class SampleTokenizer {
   std::optional<std::int32_t> eos_id_;
 };
 
-// Many samples in few arrays: 5 bytes per token.
+// Many samples in few arrays: 5 bytes per token. One that was cut into pieces stands there as its pieces, one after
+// another; whoever packs and trains takes each for a sample.
 class SampleSet {
  public:
   // `eos_id` is the one label that may differ from its token.
   explicit SampleSet(std::optional<std::int32_t> eos_id = std::nullopt)
       : eos_id_(eos_id.value_or(kIgnoredLabel)) {}
 
-  // Adds `length` tokens of a sample, from `begin` on.
+  // Adds `length` tokens of a sample, from `begin` on: above 0, a further piece of the sample added before.
   void append(const Sample& sample, std::size_t length, std::size_t begin = 0);
   // Adds all samples of another set with the same eos id.
   void append(const SampleSet& other);
@@ -68,6 +69,10 @@ class SampleSet {
   std::size_t length(std::size_t index) const {
     return static_cast<std::size_t>(ends_[index] - begin_of(index));
   }
+  // Whether it is a further piece of the one before it.
+  bool continues(std::size_t index) const { return continues_[index]; }
+  // How many of the first `count` begin a sample.
+  std::size_t num_whole(std::size_t count) const;
   std::span<const std::int32_t> ids(std::size_t index) const;
   // Label of the token at `place` of a sample.
   std::int32_t label(std::size_t index, std::size_t place) const;
@@ -88,6 +93,7 @@ class SampleSet {
   std::vector<std::int32_t> ids_;
   std::vector<LabelKind> kinds_;     // per token
   std::vector<std::uint64_t> ends_;  // per sample, into ids_
+  std::vector<bool> continues_;      // per sample
 };
 
 }  // namespace autoglm

@@ -25,6 +25,10 @@ constexpr std::string_view kMask =
     "whether it leaves out or takes in is not known; say which turns are not trained with \"train\": false";
 constexpr std::string_view kPartMask =
     "a part of a turn cannot be left out; set it on the turn, or make the part a turn of its own";
+constexpr std::string_view kDetail =
+    "a turn is trained as a whole or not at all; make each stretch a sample of its own, with what comes "
+    "before it "
+    "as its prompt";
 constexpr std::string_view kTrained =
     "0 or false leaves it out of the loss, 1 or true trains an assistant turn";
 constexpr std::string_view kTrainedSample =
@@ -133,9 +137,8 @@ constexpr std::array kRules{
         "out of the file",
         When::is_false},
     FieldRule{turn, "rejected", kEveryForm, refused, kPreference},
-    FieldRule{turn, "train_detail", kEveryForm, refused,
-              "a turn is trained as a whole or not at all; make each stretch a sample of its own, with what "
-              "comes before it as its prompt"},
+    FieldRule{turn, "train_detail", kEveryForm, refused, kDetail},
+    FieldRule{turn, "training_detail", kEveryForm, refused, kDetail},
     FieldRule{turn, "mask", kEveryForm, refused, kMask, When::given},
     FieldRule{turn, "masked", kEveryForm, refused, kMask},
     FieldRule{turn, "ignore", kEveryForm, refused, kMask},

@@ -5,6 +5,7 @@ import json
 import unittest
 
 import end_to_end
+import model_templates
 import torch
 from end_to_end import EndToEndTest, make_model, write_lines
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -51,6 +52,17 @@ class TemplateTest(EndToEndTest):
                 answer = tokenizer.decode(answer[prompt["input_ids"].shape[1]:])
                 self.assertTrue(answer.endswith("<|im_end|>"), answer)
                 self.assertEqual(answer.count("<|im_end|>"), 1, answer)
+
+    def test_running_text_leaves_the_end_tokens_alone(self):
+        """However many rows it is cut into; a chat model that is trained on chats learns to end as its template does."""
+        text = write_lines(self.folder / "text.jsonl", [{"text": "It is said that tea is fine. " * 200}])
+        for data, changes in ((text, False), (None, True)):
+            with self.subTest(changes=changes):
+                model = self.base_model(torch.float32, True, model_templates.SMOLLM2)
+                ended = self.start(model, self.folder / f"{self.id()}-{changes}-output", "--steps", 1, "--sequence-length", 256,
+                                   data=data)
+                self.assertEqual(ended.code, 0, ended)
+                self.assertEqual("generation_config.json" in ended.stderr, changes, ended)
 
 
 if __name__ == "__main__":

@@ -105,6 +105,22 @@ TEST_F(DataReportTest, TwelveFieldsAreAllNamed) {
     EXPECT_THAT(format_data_summary(*dataset_), HasSubstr(fmt::format("1 with a field \"field{}\" that", i)));
 }
 
+TEST_F(DataReportTest, PiecesAreCountedAsWhatTheyAre) {
+  options_.sequence_length = 8;
+  options_.validation.fraction = 0.5;
+  load(R"({"text": "0123456789abcdefghij"})"
+       "\n"
+       R"({"text": "0123456789abcdefghij"})"
+       "\n");
+  std::string summary = format_data_summary(*dataset_);
+  EXPECT_THAT(summary, HasSubstr("training   3 pieces of 1 samples in "));
+  EXPECT_THAT(summary, HasSubstr("validation 3 pieces of 1 samples in "));
+  load(R"({"text": "0123456789abcdefghij"})");
+  summary = format_data_summary(*dataset_);
+  EXPECT_THAT(summary, HasSubstr("training   1 pieces of 1 samples in "));
+  EXPECT_THAT(summary, HasSubstr("validation 2 pieces of 1 samples in "));
+}
+
 TEST_F(DataReportTest, SummaryOfValidation) {
   options_.validation.file = folder_.write("v.jsonl", kChat + "\n" + kChat + "\n");
   load(kChat);

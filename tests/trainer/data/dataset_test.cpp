@@ -132,6 +132,7 @@ TEST_F(DatasetTest, CutsRunningTextIntoRows) {
     EXPECT_EQ(summary.split.count, size + 1 > 8 ? 1U : 0U);
     EXPECT_EQ(summary.tokens, size + 1);
     EXPECT_EQ(summary.cut_tokens + summary.truncated.count, 0U);
+    EXPECT_TRUE(summary.is_wholly_trained());
   }
 }
 
@@ -297,6 +298,7 @@ TEST_F(DatasetTest, SplitsOffValidation) {
   options_.validation.fraction = 0.1;
   const Dataset dataset = load();
   EXPECT_EQ(dataset.validation().size(), 4U);
+  EXPECT_FALSE(dataset.summary().is_wholly_trained());
   EXPECT_EQ(dataset.training().size(), 36U);
   for (const std::uint32_t sample : dataset.validation()) {
     EXPECT_EQ(std::count(dataset.training().begin(), dataset.training().end(), sample), 0);
@@ -336,7 +338,8 @@ TEST_F(DatasetTest, EveryNumberOfRanksAndThreadsSeesTheSame) {
   std::string lines;
   for (int i = 0; i < 57; ++i) lines += chat("a", std::string(static_cast<std::size_t>(i * 11 % 41), 'b'));
   options_.files = {folder_.write("a.jsonl", lines),
-                    folder_.write("b.json", fmt::format("[{},{}]", chat("x", "y"), chat("z", "w")))};
+                    folder_.write("b.json", fmt::format("[{},{}]", chat("x", "y"), chat("z", "w"))),
+                    folder_.write("c.jsonl", "{\"text\": \"" + std::string(200, 't') + "\"}\n")};
   options_.validation.fraction = 0.2;
   const std::string alone = text_of(load());
   for (const auto& [ranks, threads] : std::vector<std::pair<int, int>>{{1, 3}, {2, 1}, {3, 2}, {5, 1}}) {

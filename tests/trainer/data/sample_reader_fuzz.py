@@ -2,6 +2,7 @@
 
     sample_reader_fuzz.py SAMPLE_READER_TOOL [--samples N] [--seed SEED] [--program AUTOGLM_DATA --model DIRECTORY]
 
+N samples with some changes at random, and every field with every odd value.
 Turns, what is trained of them, reasoning, unread fields and refusals must be the same. With --program some of the samples are
 also read from files: JSON lines and arrays must give the same tokens, and a refusal must name the line.
 """
@@ -25,7 +26,7 @@ ODD = [None, False, True, 0, 1, 0.0, 1.0, -0.0, 0.3, 2, -1, 10**18, "", " ", "x"
        "y" * 45, [], [None], [None, None], [1], [0, 1], ["x"], {}, {"a": None}, {"a": {"b": None}}, {"a": [None]}, {"a": 1}, [{}]]
 MARKS = [None, 0, 1, 0.0, 1.0, True, False]
 UNKNOWN = {"sample": ["mood", "source", "score", "Weight", "messages ", "user", "é", "", "role", "content", "training_detail"],
-           "turn": ["mood", "name", "weights", "text", "Role", "", "training_detail"],
+           "turn": ["mood", "name", "weights", "text", "Role", "", "input"],
            "part": ["mood", "cache_control", "annotations", ""]}
 USERS, ANSWERERS = ["user", "user", "human"], ["assistant", "assistant", "gpt", "chatgpt", "model", "bot"]
 OTHER_ROLES = ["system", "tool", "function", "observation", "function_call", "ipython", "User", "developer", "boss", "", None, 3,
@@ -200,6 +201,22 @@ class Generator:
         lists = self.lists_of_turns(sample)
         return self.random.choice(lists)[1] if lists and self.chance(0.5) else self.pick([self.turn("user"), *ODD])
 
+    def sweep(self):
+        """Every field with every value, each in a sample that is as it should be otherwise."""
+        for place, names in self.fields.items():
+            for name in sorted(set(names)):
+                for value in ODD:
+                    sample, thing = {}, None
+                    while thing is None:
+                        sample = self.plain_sample()
+                        thing = sample if place == "sample" else self.some_turn(sample)
+                    if place == "part":
+                        part = {"type": "text", "text": "x"}
+                        thing["value" if "value" in thing else "content"] = [self.part(), part]
+                        thing = part
+                    thing[name] = copy.deepcopy(value)
+                    yield sample
+
     def sample(self):
         sample = self.plain_sample()
         changes = [self.add_sample_field, self.add_turn_field, self.add_mark, self.add_mark, self.add_reasoning, self.add_mask_list,
@@ -338,7 +355,7 @@ def main():
     table = reference.read_table(PAGE.read_text(encoding="utf-8"))
     assert len(table) > 80, "docs/data.md holds no table of fields"
     generator = Generator(arguments.seed, table)
-    samples = [generator.sample() for _ in range(arguments.samples)]
+    samples = [generator.sample() for _ in range(arguments.samples)] + list(generator.sweep())
     wrong = compare(arguments.tool, samples, table)
     if arguments.program and pathlib.Path(arguments.model, "tokenizer.json").exists():
         wrong += compare_files(arguments, samples, generator)

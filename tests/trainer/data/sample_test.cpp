@@ -144,6 +144,25 @@ TEST(SampleSetTest, KeepsIdsAndLabels) {
   EXPECT_THROW(set.append({{1}, {2}}, 1), Error);
 }
 
+TEST(SampleSetTest, KnowsPieces) {
+  SampleSet set(9);
+  set.append({{1, 2}, {1, 2}}, 2);
+  const Sample text{{1, 2, 3, 4, 5}, {1, 2, 3, 4, 5}};
+  for (const std::size_t begin : {0U, 2U}) set.append(text, 2, begin);
+  SampleSet other(9);
+  other.append(text, 4, 0);
+  other.append(text, 1, 4);
+  std::vector<std::byte> bytes;
+  other.to_bytes(bytes);
+  std::span<const std::byte> rest(bytes);
+  set.append(SampleSet::from_bytes(rest));
+  std::vector<bool> continues;
+  for (std::size_t i = 0; i < set.size(); ++i) continues.push_back(set.continues(i));
+  EXPECT_THAT(continues, ElementsAre(false, false, true, false, true));
+  EXPECT_EQ(set.num_whole(3), 2U);
+  EXPECT_EQ(set.num_whole(5), 3U);
+}
+
 TEST(SampleSetTest, TravelsAsBytes) {
   SampleSet first(9);
   first.append({{1, 2}, {kNo, 9}}, 2);
