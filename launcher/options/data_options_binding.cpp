@@ -70,7 +70,7 @@ void bind_data_options(OptionTable& table, DataOptions& options) {
        {"truncate", Overlong::truncate},
        {"drop", Overlong::drop},
        {"error", Overlong::error}},
-      "a sample longer than a row: split cuts running text into rows, and truncates others");
+      "longer than a row? split: running text only, else cut");
 }
 
 void bind_seed(OptionTable& table, std::uint64_t& seed) {
