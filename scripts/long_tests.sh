@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$repository"
 
 python=.venv/bin/python
-[ -x "$python" ] && [ -x build/bin/autoglm-train ] || stop "run scripts/test.sh first, which sets up and builds"
+if [ ! -x "$python" ] || [ ! -x build/bin/autoglm-train ]; then stop "run scripts/test.sh first, which sets up and builds"; fi
 export OMP_NUM_THREADS=1
 
 say "configurations in all spellings, against transformers"

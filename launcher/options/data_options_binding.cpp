@@ -64,13 +64,12 @@ void bind_data_options(OptionTable& table, DataOptions& options) {
                               "a glm4 turn ends in <|user|>, or in the end token");
   table.add_choice<bool>("packing", options.packing, {{"on", true}, {"off", false}},
                          "several samples a row, each attending to itself");
-  table.add_choice<Overlong>(
-      "overlong", options.overlong,
-      {{"split", Overlong::split},
-       {"truncate", Overlong::truncate},
-       {"drop", Overlong::drop},
-       {"error", Overlong::error}},
-      "longer than a row? split: running text only, else cut");
+  table.add_choice<Overlong>("overlong", options.overlong,
+                             {{"split", Overlong::split},
+                              {"truncate", Overlong::truncate},
+                              {"drop", Overlong::drop},
+                              {"error", Overlong::error}},
+                             "longer than a row (split: running text, else cut)");
 }
 
 void bind_seed(OptionTable& table, std::uint64_t& seed) {

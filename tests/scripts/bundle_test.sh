@@ -26,7 +26,7 @@ bare() {
 
 bytes=$(du -s --apparent-size --block-size=1 "$bundle" | cut -f 1)
 echo "$bytes bytes"
-[ "$bytes" -lt 60000000 ] || wrong "the bundle has $bytes bytes"
+[ "$bytes" -lt 64000000 ] || wrong "the bundle has $bytes bytes"
 [ -e "$bundle/$(basename "$0")" ] || wrong "the file that --with names is not in the bundle"
 for file in gpu_check.sh gpu_check/gpu_check.py gpu_check/parity.py bin/engine_run bin/engine_dump; do
   [ -e "$bundle/$file" ] || wrong "$file is not in the bundle"
