@@ -87,9 +87,12 @@ std::vector<std::string> doubts(const Dataset& dataset, const Tokenizer& tokeniz
   }
   if (config.rotary.empty()) return found;
   std::int64_t num_long = 0, longest = 0;
+  bool counted = false;  // the sample of which this is a piece
   for (std::size_t i = 0; i < dataset.samples().size(); ++i) {
     const auto length = static_cast<std::int64_t>(dataset.samples().length(i));
-    num_long += length > config.max_positions;
+    counted = counted && dataset.samples().continues(i);
+    num_long += length > config.max_positions && !counted;
+    counted = counted || length > config.max_positions;
     longest = std::max(longest, length);
   }
   if (num_long > 0)
