@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <memory>
 #include <thread>
 #include <vector>
 
@@ -134,24 +135,31 @@ TEST(Console, AsksTheTerminalForItsWidth) {
   for (const int descriptor : {terminal, other_end, pipe_ends[0], pipe_ends[1]}) close(descriptor);
 }
 
-TEST(Logging, SaysTheKindOfMessage) {
+// What logs to a console of the test, until its end.
+class Logging : public testing::Test {
+ protected:
+  ~Logging() override { spdlog::set_default_logger(before_); }
+
+ private:
+  std::shared_ptr<spdlog::logger> before_ = spdlog::default_logger();
+};
+
+TEST_F(Logging, SaysTheKindOfMessage) {
   Recorded screen(0);
   start_logging(screen.console(), 0, 4);
   spdlog::debug("unseen");
   spdlog::info("loading {}", "model");
   spdlog::warn("hot");
   spdlog::error("broken");
-  spdlog::drop_all();
   EXPECT_EQ(screen.text(), "loading model\nwarning: hot\nerror: broken\n");
 }
 
-TEST(Logging, OtherRanksReportErrorsOnlyAndByName) {
+TEST_F(Logging, OtherRanksReportErrorsOnlyAndByName) {
   Recorded screen(0);
   start_logging(screen.console(), 3, 4);
   spdlog::info("loading");
   spdlog::warn("hot");
   spdlog::error("broken");
-  spdlog::drop_all();
   EXPECT_EQ(screen.text(), "rank 3: error: broken\n");
 }
 
