@@ -249,13 +249,23 @@ void ModelWriter::check_range(const SafetensorsTensor& tensor, std::int64_t num_
                                   : "input");
 }
 
-void ModelWriter::commit(const std::function<void()>& make_way) {
-  if (!publishing_) {
-    for (const auto& file : files_) file->finish();
-    weights_finished_ = true;
-    write_other_files();
-    publishing_ = true;
+void ModelWriter::complete() {
+  if (complete_) return;
+  for (const auto& file : files_) file->finish();
+  // A folder that was removed meanwhile would be made again for the other files.
+  for (const SafetensorsFile& file : source_.weight_files()) {
+    const fs::path written = aside_ / file.path().filename();
+    if (!name_exists(written))
+      fail(ExitCode::io_failed, "{}: was removed while it was written", written.string());
   }
+  weights_finished_ = true;
+  write_other_files();
+  complete_ = true;
+}
+
+void ModelWriter::commit(const std::function<void()>& make_way) {
+  complete();
+  publishing_ = true;
   const auto told = [&](const Error& error) {
     return fmt::format(
         "{}; nothing is lost: the trained model's files are in {} and, the others, in {}; move "

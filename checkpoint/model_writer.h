@@ -63,8 +63,11 @@ class ModelWriter {
   // does not touch.
   void copy_tensor(std::string_view name);
 
-  // Asserts that all tensors are whole, writes the other files, makes everything durable and moves it into
-  // place; before the first file moves, `make_way` removes what is not to stay beside the new model. Throws
+  // Asserts that all tensors are whole, writes the other files, and makes everything durable in the temporary
+  // folder, which is then a model directory. commit() does it where it was not done. Throws as commit() does.
+  void complete();
+
+  // complete(), then moves everything into place; before the first file moves, `make_way` removes what is not to stay beside the new model. Throws
   // Error(io_failed), Error(cannot_create) or DiskFull. Once files are moving it may be called again, and goes
   // on where it failed.
   void commit(const std::function<void()>& make_way = {});
@@ -99,6 +102,7 @@ class ModelWriter {
   std::optional<DType> save_dtype_;
   std::vector<std::unique_ptr<SafetensorsWriter>> files_;  // as source_.weight_files()
   bool weights_finished_ = false;
+  bool complete_ = false;
   bool publishing_ = false;
   bool kept_ = false;
 };

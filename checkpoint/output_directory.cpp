@@ -63,6 +63,14 @@ bool is_temporary(const std::string& name) {
   });
 }
 
+bool holds(const fs::path& path, const std::string& text) {
+  try {
+    return read_text_file(path, text.size()) == text;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
 }  // namespace
 
 OutputDirectory::CreatedFolders::~CreatedFolders() {
@@ -96,14 +104,36 @@ void OutputDirectory::check(const fs::path& output, const ModelDirectory& model,
 
 OutputDirectory::OutputDirectory(const fs::path& output, const ModelDirectory& model, bool overwrite,
                                  std::optional<std::vector<std::string>> file_names)
-    : output_(without_trailing_slash(output)),
+    : asked_for_(without_trailing_slash(output)),
+      output_(asked_for_),
       model_files_(file_names ? std::move(*file_names) : model.file_names()),
-      earlier_files_(inspect_output(output_, model, model_files_, overwrite)),
-      keeps_model_(is_earlier(kConfigName) && name_exists(output_ / kConfigName)),
       lock_(-1, output_) {
+  EarlierRun earlier = inspect_output(output_, model, model_files_, overwrite);
+  earlier_files_ = std::move(earlier.files);
+  keeps_model_ = earlier_files_.contains(std::string(kConfigName)) && name_exists(output_ / kConfigName);
   created_.create(output_);
   lock_ = lock_folder(output_);
   try_writing(output_);
+  if (earlier.open_end.empty()) return;
+  // It does not hold the lock any more.
+  ended_run_ = fmt::format("the run before in {}, {}, was ended from outside: killed, or with its host",
+                           output_.string(), earlier.open_end);
+}
+
+void OutputDirectory::write_also(const std::string& name) {
+  if (std::find(model_files_.begin(), model_files_.end(), name) != model_files_.end()) return;
+  refuse_taken(name);
+  model_files_.insert(model_files_.empty() ? model_files_.end() : model_files_.end() - 1, name);
+}
+
+void OutputDirectory::require_free_names() const {
+  for (const std::string& name : model_files_) refuse_taken(name);
+}
+
+void OutputDirectory::refuse_taken(const std::string& name) const {
+  if (!is_taken(output_, name, earlier_files_)) return;
+  fail(ExitCode::cannot_create, "{}: is there and was not written by a run of autoglm-train",
+       (output_ / name).string());
 }
 
 std::optional<std::uint64_t> OutputDirectory::free_space() const {
@@ -168,18 +198,40 @@ void OutputDirectory::remove_earlier_model() const {
   }
 }
 
-void OutputDirectory::restore() {
-  if (lock_.is_in_place()) return;
-  create_folders(output_);
-  lock_ = lock_folder(output_);
+void OutputDirectory::take(const fs::path& folder) {
+  create_folders(folder);
+  File lock = lock_folder(folder);
+  std::vector<std::string> names = model_files_;
+  names.emplace_back(kRunRecordName);
+  for (const std::string& name : names) {
+    if (is_taken(folder, name, {})) fail(ExitCode::cannot_create, "{}: is taken", (folder / name).string());
+  }
+  lock_ = std::move(lock);
+  output_ = folder;
 }
 
-bool OutputDirectory::is_earlier(std::string_view name) const {
-  return std::find(earlier_files_.begin(), earlier_files_.end(), name) != earlier_files_.end();
+void OutputDirectory::restore() {
+  if (lock_.is_in_place()) return;
+  // Nothing in another folder is of an earlier run.
+  earlier_files_.clear();
+  keeps_model_ = false;
+  run_record_.clear();
+  constexpr int kMostTried = 100;
+  for (int number = 0;; ++number) {
+    fs::path folder = asked_for_;
+    if (number > 0) folder += number == 1 ? ".restored" : fmt::format(".restored-{}", number);
+    try {
+      return take(folder);
+    } catch (const DiskFull&) {
+      throw;
+    } catch (const Error&) {
+      if (number == kMostTried) throw;
+    }
+  }
 }
 
 void OutputDirectory::remove_earlier_file(const std::string& name) const {
-  if (!is_earlier(name)) return;
+  if (!earlier_files_.contains(name)) return;
   if (!parents_are_folders(output_, name)) return;
   const fs::path path = output_ / name;
   if (::unlink(path.c_str()) != 0 && errno != ENOENT) {
@@ -201,7 +253,11 @@ void OutputDirectory::remove_temporary_files() const {
   if (error) fail(ExitCode::cannot_create, "{}: {}", output_.string(), error.message());
 }
 
-void OutputDirectory::write_run_record(nlohmann::ordered_json record, bool finished) const {
+void OutputDirectory::write_run_record(nlohmann::ordered_json record, bool finished) {
+  const fs::path path = output_ / kRunRecordName;
+  if (name_exists(path) && !holds(path, run_record_)) {
+    fail(ExitCode::cannot_create, "{}: was changed by something else, and is left as it is", path.string());
+  }
   record["finished"] = finished;
   std::vector<std::string> files;
   if (!finished && keeps_model_) {
@@ -214,7 +270,9 @@ void OutputDirectory::write_run_record(nlohmann::ordered_json record, bool finis
   record["model_files"] = files;
   // File names may hold any bytes; JSON may not.
   const auto replace = nlohmann::ordered_json::error_handler_t::replace;
-  replace_file(output_ / kRunRecordName, record.dump(2, ' ', false, replace) + "\n");
+  const std::string text = record.dump(2, ' ', false, replace) + "\n";
+  replace_file(path, text);
+  run_record_ = text;
 }
 
 }  // namespace autoglm

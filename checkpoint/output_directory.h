@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -16,9 +17,8 @@ namespace autoglm {
 
 // What belongs to a run is written down in its run.json, which lists the model's files from the start
 // ("model_files", relative paths) and says at the end that the run is "finished". Only files of that list,
-// run.json, metrics.jsonl and temporary files are ever replaced or removed. A run starts only where none of
-// its files' names is taken by something else, so whatever has one of these names later was written by the
-// run.
+// run.json, metrics.jsonl and temporary files are ever replaced or removed. A run starts only where none of its
+// files' names is taken by something else, and looks again before the model is put into place.
 //
 // One process (rank 0) owns the folder: it is locked until the object is destroyed.
 class OutputDirectory {
@@ -41,6 +41,13 @@ class OutputDirectory {
 
   const std::filesystem::path& path() const { return output_; }
 
+  // A sentence about the earlier run in the folder, where it was ended from outside: it wrote down that it began,
+  // and not how it ended.
+  const std::optional<std::string>& run_that_was_ended() const { return ended_run_; }
+
+  // One more file of the model. Throws Error(cannot_create) when something that is not ours has that name.
+  void write_also(const std::string& name);
+
   // Throws Error(cannot_create) when the folder's file system has less than `bytes` free, the files that
   // begin() would remove counted as free.
   void require_space(std::uint64_t bytes) const;
@@ -53,6 +60,10 @@ class OutputDirectory {
   // Error(cannot_create).
   void begin();
 
+  // Throws Error(cannot_create) when something that neither this run nor the earlier one wrote has the name of
+  // one of the model's files.
+  void require_free_names() const;
+
   // Removes what is left of the earlier model and is not replaced by the new one's files. To be called when
   // these are all written aside. Throws Error(cannot_create).
   void remove_earlier_model() const;
@@ -60,13 +71,14 @@ class OutputDirectory {
   // Removes what was being written. Throws Error(cannot_create).
   void remove_temporary_files() const;
 
-  // Makes the folder again, and locks it, where it was removed or renamed meanwhile. Throws
+  // Makes the folder again, and locks it, where it was removed or renamed meanwhile. Where files of others have
+  // taken the run's names by then, or another run the folder, path() becomes one beside it (".restored"). Throws
   // Error(cannot_create) or DiskFull.
   void restore();
 
-  // Replaces run.json by `record` with "finished" and "model_files" added. Throws Error(cannot_create),
-  // Error(io_failed) or DiskFull.
-  void write_run_record(nlohmann::ordered_json record, bool finished) const;
+  // Replaces run.json by `record` with "finished" and "model_files" added. Throws Error(cannot_create), also where
+  // the run.json that is there is not the one that was written last, Error(io_failed) or DiskFull.
+  void write_run_record(nlohmann::ordered_json record, bool finished);
 
  private:
   // Folders that were created here, outermost first; removed again on destruction, if they are empty.
@@ -83,14 +95,18 @@ class OutputDirectory {
     std::vector<std::filesystem::path> folders_;
   };
 
-  bool is_earlier(std::string_view name) const;
+  void refuse_taken(const std::string& name) const;
+  void take(const std::filesystem::path& folder);
   void remove_earlier_file(const std::string& name) const;
   void keep_earlier_record() const;
 
-  std::filesystem::path output_;
-  std::vector<std::string> model_files_;    // of this run
-  std::vector<std::string> earlier_files_;  // of an earlier one, to be removed
-  bool keeps_model_ = false;                // the earlier one's model, until this run's is written
+  std::filesystem::path asked_for_;
+  std::filesystem::path output_;          // or another beside it
+  std::vector<std::string> model_files_;  // of this run, config.json last
+  std::set<std::string> earlier_files_;   // of an earlier one, to be removed
+  bool keeps_model_ = false;              // the earlier one's model, until this run's is written
+  std::optional<std::string> ended_run_;
+  std::string run_record_;  // as it was written last
   CreatedFolders created_;
   File lock_;
 };

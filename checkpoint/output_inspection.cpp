@@ -60,10 +60,12 @@ bool is_plain_relative(const std::string& name) {
 
 constexpr std::array kRunFiles = {kRunRecordName, kMetricsName, kEarlierRecordName, kEarlierMetricsName};
 
-struct EarlierRun {
-  std::set<std::string> files;  // empty when there is no run of ours
-  bool finished = false;
-};
+// "begun at 2026-03-01T12:34:56Z on node7 as process 4711"
+std::string describe_begin(const nlohmann::json& record) {
+  const nlohmann::json& first = record.at("ranks").at(0);
+  return fmt::format("begun at {} on {} as process {}", record.at("started_at").get<std::string>(),
+                     first.at("host").get<std::string>(), first.at("pid").get<std::int64_t>());
+}
 
 EarlierRun read_record(const fs::path& path) {
   EarlierRun run;
@@ -74,6 +76,7 @@ EarlierRun read_record(const fs::path& path) {
     }
     run.finished = record.at("finished").get<bool>();
     for (const std::string_view name : kRunFiles) run.files.emplace(name);
+    if (record.value("state", "") == "running") run.open_end = describe_begin(record);
   } catch (const std::exception&) {  // not there, or not written by us
     return {};
   }
@@ -93,8 +96,7 @@ std::string find_foreign_file(const fs::path& output, std::span<const std::strin
   std::vector<std::string> names(file_names.begin(), file_names.end());
   for (const std::string_view name : kRunFiles) names.emplace_back(name);
   for (const std::string& name : names) {
-    if (!parents_are_folders(output, name) || (name_exists(output / name) && !earlier.files.contains(name)))
-      return name;
+    if (is_taken(output, name, earlier.files)) return name;
   }
   std::error_code error;
   for (fs::directory_iterator entry(output, error), end; !error && entry != end; entry.increment(error)) {
@@ -138,8 +140,12 @@ bool parents_are_folders(const fs::path& output, const std::string& name) {
   return true;
 }
 
-std::vector<std::string> inspect_output(const fs::path& output, const ModelDirectory& model,
-                                        std::span<const std::string> file_names, bool overwrite) {
+bool is_taken(const fs::path& output, const std::string& name, const std::set<std::string>& known) {
+  return !parents_are_folders(output, name) || (name_exists(output / name) && !known.contains(name));
+}
+
+EarlierRun inspect_output(const fs::path& output, const ModelDirectory& model,
+                          std::span<const std::string> file_names, bool overwrite) {
   require_short_names(output, file_names);
   refuse_model_folder(output, model.path());
   require_readable(model);
@@ -158,7 +164,7 @@ std::vector<std::string> inspect_output(const fs::path& output, const ModelDirec
   if (!fs::is_directory(status)) {
     fail(ExitCode::cannot_create, "--output {} is not a folder; choose another name", output.string());
   }
-  const EarlierRun earlier = read_earlier_run(output);
+  EarlierRun earlier = read_earlier_run(output);
   if (const std::string foreign = find_foreign_file(output, file_names, earlier); !foreign.empty()) {
     fail(ExitCode::cannot_create,
          "{}: is there already and was not written by a run of autoglm-train; choose another "
@@ -172,7 +178,7 @@ std::vector<std::string> inspect_output(const fs::path& output, const ModelDirec
          "replace it",
          output.string());
   }
-  return {earlier.files.begin(), earlier.files.end()};
+  return earlier;
 }
 
 }  // namespace autoglm

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -10,13 +11,25 @@
 
 namespace autoglm {
 
-// Returns the files (relative paths) of an earlier run that a new one, which writes files of these names, would
-// replace. Throws as OutputDirectory::check does.
-std::vector<std::string> inspect_output(const std::filesystem::path& output, const ModelDirectory& model,
-                                        std::span<const std::string> file_names, bool overwrite);
+// What an earlier run left.
+struct EarlierRun {
+  std::set<std::string> files;  // relative paths; empty when there is no run of ours
+  bool finished = false;
+  // When and where it began, for a run of which nothing says how it ended.
+  std::string open_end;
+};
+
+// Returns the earlier run whose files a new one, which writes files of these names, would replace. Throws as
+// OutputDirectory::check does.
+EarlierRun inspect_output(const std::filesystem::path& output, const ModelDirectory& model,
+                          std::span<const std::string> file_names, bool overwrite);
 
 // Whether every folder on the way from `output` to `name` is a real one or missing, so that a file of that
 // name lies within `output`.
 bool parents_are_folders(const std::filesystem::path& output, const std::string& name);
+
+// Whether something has this name that the files of `known` do not, or keeps it from being a file in `output`.
+bool is_taken(const std::filesystem::path& output, const std::string& name,
+              const std::set<std::string>& known);
 
 }  // namespace autoglm

@@ -17,3 +17,7 @@ for seed in 1 2 3 4 5; do
   "$python" tests/trainer/data/sample_reader_fuzz.py build/bin/sample_reader_tool --seed "$seed" \
     --program build/bin/autoglm-data --model .cache/smollm2-135m-instruct
 done
+
+say "a real model stops in transformers where it was trained to"
+"$python" tests/launcher/end_to_end/template_test.py build/bin/autoglm-train build/bin/autoglm-data \
+  scripts/mpirun_test.sh --long StopTest.test_a_real_model

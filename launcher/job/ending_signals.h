@@ -5,8 +5,8 @@
 
 namespace autoglm {
 
-// From now on SIGTERM, SIGINT, SIGHUP and SIGQUIT are waited for by a thread of their own, which runs what is
-// registered and then lets the signal end the process as it would have; SIGPIPE is ignored, so that a reader of
+// From now on SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGXCPU and, as schedulers may send them before a job's end, SIGUSR1
+// and SIGUSR2 are waited for by a thread of their own, which runs what is registered and then lets the signal end the process as it would have; SIGPIPE is ignored, so that a reader of
 // the console who goes away ends nothing. To be called before other threads are started, once.
 void watch_ending_signals();
 

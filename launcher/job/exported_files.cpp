@@ -151,4 +151,10 @@ FileChanges export_stop_tokens(SideFiles& files, const ChatTemplate& chosen, con
   return changes;
 }
 
+void export_untied_head(SideFiles& files, FileChanges& changes) {
+  files.set(std::string(kConfigName),
+            with_value(files.text(kConfigName).value_or("{}\n"), "tie_word_embeddings", "false"));
+  changes.push_back(fmt::format("{}: the head is a matrix of its own", kConfigName));
+}
+
 }  // namespace autoglm

@@ -21,4 +21,7 @@ FileChanges export_template(SideFiles& files, const ChatTemplate& chosen, const 
 // other tokens only, as those of base models do.
 FileChanges export_stop_tokens(SideFiles& files, const ChatTemplate& chosen, const Tokenizer& tokenizer);
 
+// Says in config.json that the head is a matrix of its own.
+void export_untied_head(SideFiles& files, FileChanges& changes);
+
 }  // namespace autoglm

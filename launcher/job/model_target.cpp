@@ -32,16 +32,39 @@ std::uint64_t occupied(const fs::path& folder) {
 }  // namespace
 
 ModelTarget::ModelTarget(const ModelDirectory& source, OutputDirectory& output, const SideFiles& side_files,
-                         std::optional<DType> save_dtype, DiskPatience& patience)
+                         std::optional<DType> save_dtype, DiskPatience& patience, ModelPlacement& placement)
     : source_(source),
       output_(output),
       side_files_(side_files),
       save_dtype_(save_dtype),
       patience_(patience),
+      placement_(placement),
       writer_(std::make_unique<ModelWriter>(source, side_files, output.path(), save_dtype)) {}
 
 void ModelTarget::commit() {
+  writer_->complete();
+  if (!writer_->publishing()) {
+    try {
+      output_.require_free_names();
+    } catch (const Error& error) {
+      keep();
+      fail(error.code(),
+           "{}; the trained model is whole in {}: move its files to a folder of their own before another run "
+           "into {} removes them",
+           error.what(), writer_->aside().string(), output_.path().string());
+    }
+  }
+  const std::lock_guard lock(placement_.mutex);
+  placement_.state = ModelPlacement::State::moving;
   writer_->commit([&] { output_.remove_earlier_model(); });
+  placement_.state = ModelPlacement::State::in_place;
+}
+
+// From here on a signal leaves it too.
+void ModelTarget::keep() {
+  const std::lock_guard lock(placement_.mutex);
+  writer_->keep();
+  placement_.state = ModelPlacement::State::kept;
 }
 
 bool ModelTarget::has_room() const {
@@ -68,11 +91,10 @@ bool ModelTarget::wait_and_renew(const DiskFull& error) {
       give_up(last);
     }
     try {
-      if (writer_ && writer_->publishing()) {
-        commit();
-        return false;
-      }
-      renew();
+      const bool moving = writer_ && writer_->publishing();
+      moving ? commit() : renew();
+      patience_.end();
+      if (moving) return false;
     } catch (const DiskFull& again) {
       missing = again;
     }
@@ -80,13 +102,13 @@ bool ModelTarget::wait_and_renew(const DiskFull& error) {
   return true;
 }
 
-void ModelTarget::give_up(const DiskFull& error) const {
+void ModelTarget::give_up(const DiskFull& error) {
   if (writer_ && writer_->publishing()) throw error;
   if (writer_ && writer_->has_all_weights()) {
-    writer_->keep();
+    keep();
     fail(ExitCode::io_failed,
          "{}; the trained weights are whole in {}: free some space, copy there from {} the files beside the "
-         "weights, and move all of them to {}, config.json last",
+         "weights, and move all of them to {}, config.json last, before another run into it removes them",
          error.what(), writer_->aside().string(), source_.path().string(), output_.path().string());
   }
   fail(ExitCode::io_failed,
@@ -104,9 +126,14 @@ bool ModelTarget::recover(const std::exception_ptr& failure) {
     return wait_and_renew(error);
   } catch (const Error& error) {
     if (fs::exists(writer_->aside()) || ++num_restored_ > kMostRestored) throw;
-    spdlog::warn("--output {} was removed while the run went on; it is made again", output_.path().string());
+    const fs::path before = output_.path();
     try {
       renew();
+      spdlog::warn("--output {} was removed while the run went on; {}", before.string(),
+                   output_.path() == before
+                       ? "it is made again"
+                       : fmt::format("what is there now is not this run's, and the model goes to {}",
+                                     output_.path().string()));
       return true;
     } catch (const DiskFull& full) {
       return wait_and_renew(full);

@@ -25,12 +25,17 @@ ModelConfig model_config_of(const ModelDirectory& directory) {
     return config;
   if (directory.same_values(table, config.head_name)) return config;
   config.tied_embeddings = false;
-  config.remarks.push_back(
-      fmt::format("{}: \"tie_word_embeddings\" is true, but {} differs from {}; it is trained as a matrix of "
-                  "its own, as transformers 5 "
-                  "takes it; set the field to false, for other programs tie the two",
-                  (directory.path() / kConfigName).string(), config.head_name, table));
+  config.remarks.push_back(fmt::format(
+      "{}: \"tie_word_embeddings\" is true, but {} differs from {}; it is trained as a matrix of "
+      "its own, as transformers 5 takes it, and the output's config.json says false, because other "
+      "programs tie the two",
+      (directory.path() / kConfigName).string(), config.head_name, table));
   return config;
+}
+
+bool has_head_of_its_own(const ModelDirectory& directory, const ModelConfig& config) {
+  const std::string path = (directory.path() / kConfigName).string();
+  return !config.tied_embeddings && parse_model_config(directory.config().json, path).tied_embeddings;
 }
 
 void check_model_files(const ModelDirectory& directory, const Model& model) {

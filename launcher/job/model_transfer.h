@@ -15,6 +15,9 @@ namespace autoglm {
 // are tied in truth: they are not where the files hold another matrix for the head. Throws Error(bad_data).
 ModelConfig model_config_of(const ModelDirectory& directory);
 
+// Whether that configuration, against what config.json says, has a head apart from its embeddings.
+bool has_head_of_its_own(const ModelDirectory& directory, const ModelConfig& config);
+
 // Asserts that the directory holds exactly the model's tensors. Throws Error(bad_data).
 void check_model_files(const ModelDirectory& directory, const Model& model);
 

@@ -1,5 +1,7 @@
 #include "launcher/job/ranks.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -24,7 +26,7 @@ std::int64_t resident_peak_bytes() {
 
 nlohmann::ordered_json describe_ranks(Communicator& communicator, int local_rank, const JobDevice& device) {
   const nlohmann::ordered_json mine = {
-      {"host", host_name()}, {"local_rank", local_rank}, {"device", device.name()}};
+      {"host", host_name()}, {"pid", ::getpid()}, {"local_rank", local_rank}, {"device", device.name()}};
   nlohmann::ordered_json ranks = nlohmann::ordered_json::array();
   for (const std::string& one : gather_text(communicator, mine.dump()))
     ranks.push_back(nlohmann::ordered_json::parse(one));

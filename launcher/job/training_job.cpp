@@ -6,12 +6,12 @@
 #include <cstdlib>
 
 #include "base/units.h"
-#include "checkpoint/output_directory.h"
 #include "launcher/job/ending_signals.h"
-#include "launcher/job/exported_files.h"
 #include "launcher/job/fault_injection.h"
 #include "launcher/job/input_checks.h"
 #include "launcher/job/job_device.h"
+#include "launcher/job/job_inputs.h"
+#include "launcher/job/job_output.h"
 #include "launcher/job/job_plan.h"
 #include "launcher/job/memory_recovery.h"
 #include "launcher/job/model_transfer.h"
@@ -32,53 +32,11 @@ namespace {
 // Longest answer to --sample, in tokens.
 constexpr std::int64_t kSampleTokens = 64;
 
-// What every rank reads before anything is allocated.
-struct Inputs {
-  ModelDirectory directory;
-  Model model;
-  Tokenizer tokenizer;
-  ChatTemplate chat_template;
-};
-
 // As many threads as processors that the rank with the fewest may use, unless the environment says otherwise:
 // workspaces are per thread, and all ranks plan alike. Collective.
 void set_threads(const LocalRank& local, Communicator& control) {
   const int num_processors = least(control, local.num_processors);
   if (std::getenv("OMP_NUM_THREADS") == nullptr) at::set_num_threads(num_processors);
-}
-
-Inputs read_inputs(const TrainOptions& options) {
-  ModelDirectory directory = ModelDirectory::open(options.model);
-  Model model = make_model(model_config_of(directory));
-  for (const std::string& remark : model.config.remarks) spdlog::warn("{}", remark);
-  check_positions(model.config, "--sequence-length", options.data.sequence_length);
-  check_recompute_layers(options.strategy.pins, model.config.num_layers);
-  check_model_files(directory, model);
-  freeze_parameters(model, options.training.freeze);
-  Tokenizer tokenizer = Tokenizer::load(options.model);
-  ChatTemplate chat_template =
-      ChatTemplate::select(options.data.template_name, options.model, tokenizer, options.data.end_of_turn);
-  check_prompts(options.watching.samples, tokenizer, chat_template, model.config);
-  return {std::move(directory), std::move(model), std::move(tokenizer), std::move(chat_template)};
-}
-
-Dataset load_data(const TrainOptions& options, const Inputs& inputs, Communicator& communicator) {
-  LoadContext context;
-  context.communicator = &communicator;
-  context.num_threads = at::get_num_threads();
-  if (communicator.rank() == 0) {
-    context.progress = [](std::uint64_t done, std::uint64_t total) {
-      if (total == 0) return;
-      stderr_console().set_live_line(fmt::format("reading data: {} %", 100 * done / total));
-    };
-  }
-  Dataset dataset = load_dataset(options.data, inputs.tokenizer, inputs.chat_template, context);
-  stderr_console().set_live_line("");
-  run_agreed(communicator, [&] { check_vocabulary(dataset, inputs.tokenizer, inputs.model.config); });
-  for (const std::string& doubt :
-       doubts(dataset, inputs.tokenizer, inputs.chat_template, inputs.model.config))
-    spdlog::warn("{}", doubt);
-  return dataset;
 }
 
 EngineOptions engine_options(const TrainOptions& options, const ModelConfig& config) {
@@ -107,8 +65,8 @@ struct Decisions {
 };
 
 // Collective.
-Decisions decide(const TrainOptions& options, const Inputs& inputs, const Dataset& dataset, JobDevice& device,
-                 const LocalRank& local) {
+Decisions decide(const TrainOptions& options, const JobInputs& inputs, const Dataset& dataset,
+                 JobDevice& device, const LocalRank& local) {
   Communicator& communicator = device.communicator();
   EngineOptions engine = engine_options(options, inputs.model.config);
   engine.device = device.device();
@@ -123,19 +81,12 @@ Decisions decide(const TrainOptions& options, const Inputs& inputs, const Datase
   });
 }
 
-// What rank 0 alone has.
-struct JobOutput {
-  OutputDirectory directory;
-  SideFiles side_files;  // from before anything is read from the model's folder that takes time
-  FileChanges changes;
-};
-
 // A job of which everything is known that must be known before it takes memory.
 struct Job {
   const TrainOptions& options;
   LocalRank local;
   JobDevice& device;
-  Inputs inputs;
+  JobInputs inputs;
   Dataset dataset;
   Decisions decisions;
   std::unique_ptr<JobOutput> output;  // on rank 0, unless nothing is to be written
@@ -186,7 +137,7 @@ class Reporting : public LoopListener {
 
   // All ranks generate, rank 0 shows.
   void show_samples() {
-    const Inputs& inputs = job_.inputs;
+    const JobInputs& inputs = job_.inputs;
     const std::int64_t room = engine_.options().max_positions - kSampleTokens;
     for (const std::string& prompt : job_.options.watching.samples) {
       const std::vector<std::int32_t> ids = inputs.chat_template.encode_prompt(prompt, inputs.tokenizer);
@@ -273,44 +224,12 @@ std::unique_ptr<TrainingReport> open_report(const Job& job) {
   });
 }
 
-// Takes the room for the model before step 1. On rank 0; null on others.
-std::unique_ptr<ModelTarget> open_target(Job& job, DiskPatience& patience) {
-  const bool has_chats = !job.dataset.summary().is_wholly_trained();
-  return run_agreed(job.ranks(), [&]() -> std::unique_ptr<ModelTarget> {
-    if (!job.output) return nullptr;
-    JobOutput& output = *job.output;
-    if (has_chats && job.options.data.template_name == "auto")
-      output.changes = export_stop_tokens(output.side_files, job.inputs.chat_template, job.inputs.tokenizer);
-    return std::make_unique<ModelTarget>(job.inputs.directory, output.directory, output.side_files,
-                                         job.options.saving.save_dtype, patience);
-  });
-}
-
-void write_output(Job& job, Engine& engine, ModelTarget* target) {
-  const ModelDirectory& directory = job.inputs.directory;
-  run_agreed(job.ranks(),
-             [&] { write_model(directory, engine, target, job.options.saving.save_dtype, job.ranks()); });
-  if (target == nullptr) return;
-  if (!directory.skipped_files().empty())
-    spdlog::info("not copied from the model's folder: {}", describe_skipped(directory.skipped_files()));
-  for (const std::string& change : job.output->changes)
-    spdlog::info("changed in the model's folder: {}", change);
-}
-
-// The model is whole by now; what is missing is the record that says so.
-void finish_report(TrainingReport& report, DiskPatience& patience) {
-  while (true) {
-    try {
-      return report.finish();
-    } catch (const DiskFull& error) {
-      patience.wait(error, [] { return false; });
-    }
-  }
-}
-
 void train_and_write(Job& job, TrainingReport* report, DiskPatience& patience) {
   Communicator& ranks = job.ranks();
-  const std::unique_ptr<ModelTarget> target = open_target(job, patience);
+  // On rank 0; null on others.
+  const auto target = run_agreed(ranks, [&] {
+    return job.output ? open_target(*job.output, job.options, job.inputs, patience) : nullptr;
+  });
   MemoryRecovery recovery(
       job.options, job.decisions.job, ranks, [] { return job_memory().statistics().device.limit; },
       [&](const MemoryEvent& event) {
@@ -338,22 +257,25 @@ void train_and_write(Job& job, TrainingReport* report, DiskPatience& patience) {
   job_memory().trim();
   reporting.end_phase(JobPhase::training);
 
-  write_output(job, *engine, target.get());
+  run_agreed(ranks, [&] {
+    write_model(job.inputs.directory, *engine, target.get(), job.options.saving.save_dtype, ranks);
+    if (job.output) tell_changes(*job.output, job.inputs.directory);
+  });
   reporting.end_phase(JobPhase::saving);
   run_agreed(ranks, [&] {
-    if (report) finish_report(*report, patience);
+    if (report) finish_report(*job.output, *report, patience);
   });
 }
 
 // Whatever ends the run, run.json says so: a failure, or a signal, which also ends a wait for a full disk.
 void train(Job& job) {
   const FaultInjection faults(job.ranks().rank());
-  DiskPatience patience(std::chrono::seconds(faults.disk_patience_seconds().value_or(30 * 60)));
+  DiskPatience patience(std::chrono::seconds(faults.disk_patience_seconds().value_or(30 * 60)),
+                        end_of_slurm_job(std::getenv("SLURM_JOB_END_TIME")));
   const std::unique_ptr<TrainingReport> report = open_report(job);
   const OnEndingSignal on_signal([&](int signal) {
     if (patience.stop()) return AfterSignal::go_on;
-    if (report) report->interrupted(signal);
-    if (report) job.output->directory.remove_temporary_files();
+    if (report) end_by_signal(signal, *job.output, *report);
     return AfterSignal::end;
   });
   try {
@@ -368,31 +290,6 @@ void train(Job& job) {
   }
 }
 
-// Takes the folder, on rank 0, unless nothing is to be written.
-std::unique_ptr<JobOutput> open_output(const TrainOptions& options, const Inputs& inputs,
-                                       Communicator& ranks) {
-  return run_agreed(ranks, [&]() -> std::unique_ptr<JobOutput> {
-    if (ranks.rank() != 0) return nullptr;
-    SideFiles side_files = SideFiles::keep(inputs.directory);
-    FileChanges changes;
-    if (options.data.template_name != "auto")
-      changes = export_template(side_files, inputs.chat_template, inputs.tokenizer);
-    std::vector<std::string> names = inputs.directory.weight_file_names();
-    for (std::string& name : side_files.names()) names.push_back(std::move(name));
-    if (options.watching.dry_run) {
-      OutputDirectory::check(options.output, inputs.directory, options.saving.overwrite, std::move(names));
-      return nullptr;
-    }
-    const std::uint64_t bytes =
-        ModelWriter::bytes_needed(inputs.directory, side_files, options.saving.save_dtype);
-    std::unique_ptr<JobOutput> output(new JobOutput{
-        OutputDirectory(options.output, inputs.directory, options.saving.overwrite, std::move(names)),
-        std::move(side_files), std::move(changes)});
-    output->directory.require_space(bytes);
-    return output;
-  });
-}
-
 }  // namespace
 
 void run_training_job(const TrainOptions& options, Communicator& control, const LocalRank& local) {
@@ -401,10 +298,13 @@ void run_training_job(const TrainOptions& options, Communicator& control, const 
   JobDevice device({options.strategy.device, options.strategy.memory_limit, at::get_num_threads()}, local,
                    control);
   Communicator& ranks = device.communicator();
-  Inputs inputs = run_agreed(ranks, [&] { return read_inputs(options); });
+  JobInputs inputs = run_agreed(ranks, [&] { return read_inputs(options); });
   check_same_inputs(ranks, inputs.directory, options.data);
   std::unique_ptr<JobOutput> output = open_output(options, inputs, ranks);
   Dataset dataset = load_data(options, inputs, ranks);
+  run_agreed(ranks, [&] {
+    if (output) export_for_data(*output, options, inputs, dataset);
+  });
   Decisions decisions = decide(options, inputs, dataset, device, local);
   Job job{options,          local, device, std::move(inputs), std::move(dataset), std::move(decisions),
           std::move(output)};

@@ -56,14 +56,27 @@ void MetricsWriter::event(const nlohmann::ordered_json& event) {
   }
 }
 
+void MetricsWriter::write_again(const std::filesystem::path& path) {
+  create_folders(path.parent_path());
+  std::string earlier(size_, '\0');
+  file_.read_at(0, std::as_writable_bytes(std::span(earlier)));
+  File again = File::create(path);
+  again.write_at(0, as_bytes(earlier));
+  file_ = std::move(again);
+}
+
+void MetricsWriter::move_to(const std::filesystem::path& path) {
+  if (path == file_.path()) return;
+  try {
+    write_again(path);
+  } catch (const Error& error) {
+    spdlog::warn("{}; the metrics are not beside the model", error.what());
+  }
+}
+
 void MetricsWriter::write_kept() {
   if (!file_.is_in_place()) {
-    create_folders(file_.path().parent_path());
-    std::string earlier(size_, '\0');
-    file_.read_at(0, std::as_writable_bytes(std::span(earlier)));
-    File again = File::create(file_.path());
-    again.write_at(0, as_bytes(earlier));
-    file_ = std::move(again);
+    write_again(file_.path());
     spdlog::warn("{}: was removed, and is made again", file_.path().string());
   }
   file_.write_at(size_, as_bytes(kept_));

@@ -73,8 +73,12 @@ class MetricsWriter : public MetricsSink {
   void evaluation(const EvaluationMetrics& metrics) override;
   void event(const nlohmann::ordered_json& event) override;
 
+  // From now on in another file, which gets all that was written. Where that fails, it says so and goes on as it was.
+  void move_to(const std::filesystem::path& path);
+
  private:
   void write_kept();
+  void write_again(const std::filesystem::path& path);
 
   File file_;
   std::uint64_t size_ = 0;

@@ -17,6 +17,7 @@ nlohmann::ordered_json to_json(const RunRecord& record) {
   object["ranks"] = record.ranks;
   object["started_at"] = utc_text(record.started);
   object["ended_at"] = record.ended ? nlohmann::ordered_json(utc_text(*record.ended)) : nullptr;
+  object["state"] = record.state;
   object["result"] = record.result;
   if (!record.failure.is_null()) object["failure"] = record.failure;
   return object;

@@ -26,10 +26,12 @@ nlohmann::ordered_json to_json(const MemoryEvent& event) {
 
 TrainingReport::TrainingReport(const TrainOptions& options, nlohmann::ordered_json plan,
                                nlohmann::ordered_json ranks, const std::string& mpi_version,
-                               const OutputDirectory& output, std::int64_t num_steps,
+                               OutputDirectory& output, std::int64_t num_steps,
                                const MemoryExpectation& expected)
     : output_(output), memory_(expected) {
-  sinks_.push_back(std::make_unique<MetricsWriter>(output.path() / kMetricsName));
+  auto metrics = std::make_unique<MetricsWriter>(output.path() / kMetricsName);
+  metrics_ = metrics.get();
+  sinks_.push_back(std::move(metrics));
   sinks_.push_back(std::make_unique<Progress>(stderr_console(), num_steps, options.watching.log_every));
   record_.options = autoglm::to_json(options);
   record_.plan = std::move(plan);
@@ -43,16 +45,18 @@ TrainingReport::TrainingReport(const TrainOptions& options, nlohmann::ordered_js
 }
 
 void TrainingReport::step(const StepReport& step, const RankExtremes& largest) {
+  {
+    // First, so that run.json never knows of fewer steps than metrics.jsonl.
+    const std::lock_guard lock(mutex_);
+    steps_done_ = step.step;
+    summary_.tokens += step.tokens;
+    summary_.device_peak_bytes = std::max(summary_.device_peak_bytes, largest.device_peak_bytes);
+    if (step.loss && !summary_.first_loss) summary_.first_loss = step.loss;
+    if (step.loss) summary_.last_loss = step.loss;
+  }
   const double rate = static_cast<double>(step.tokens) / std::max(step.seconds, 1e-9);
   for (const auto& sink : sinks_) sink->step({step, largest, summary_.predicted_device_peak_bytes, rate});
-  const std::lock_guard lock(mutex_);
-  steps_done_ = step.step;
-  summary_.tokens += step.tokens;
-  summary_.device_peak_bytes = std::max(summary_.device_peak_bytes, largest.device_peak_bytes);
   memory_.step(step.step, largest.device_peak_bytes);
-  if (!step.loss) return;
-  if (!summary_.first_loss) summary_.first_loss = step.loss;
-  summary_.last_loss = step.loss;
 }
 
 void TrainingReport::evaluation(std::int64_t step, double loss) {
@@ -63,9 +67,12 @@ void TrainingReport::evaluation(std::int64_t step, double loss) {
 }
 
 void TrainingReport::out_of_memory(const MemoryEvent& event, const MemoryStatistics& predicted) {
-  memory_.out_of_memory(event, predicted);
-  summary_.predicted_device_peak_bytes = memory_.expected().device_peak();
-  events_.push_back(to_json(event));
+  {
+    const std::lock_guard lock(mutex_);
+    memory_.out_of_memory(event, predicted);
+    summary_.predicted_device_peak_bytes = memory_.expected().device_peak();
+    events_.push_back(to_json(event));
+  }
   for (const auto& sink : sinks_) sink->event(events_.back());
 }
 
@@ -97,13 +104,14 @@ nlohmann::ordered_json TrainingReport::result() const {
        {{"loading", resident_peaks_[0]}, {"training", resident_peaks_[1]}, {"saving", resident_peaks_[2]}}}};
 }
 
-void TrainingReport::end(nlohmann::ordered_json failure) noexcept {
+void TrainingReport::end(std::string state, nlohmann::ordered_json failure) noexcept {
   try {
     const std::lock_guard lock(mutex_);
     if (record_.ended) return;
     summary_.num_steps = steps_done_;
     summary_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
     record_.ended = std::chrono::system_clock::now();
+    record_.state = std::move(state);
     record_.result = result();
     record_.failure = std::move(failure);
     output_.write_run_record(autoglm::to_json(record_), false);
@@ -113,26 +121,27 @@ void TrainingReport::end(nlohmann::ordered_json failure) noexcept {
 }
 
 void TrainingReport::fail(const FailureSummary& failure) noexcept {
-  end({{"exit_code", failure.exit_code}, {"message", failure.sentence}});
+  end("failed", {{"exit_code", failure.exit_code}, {"message", failure.sentence}});
 }
 
 void TrainingReport::interrupted(int signal) noexcept {
   const char* name = ::sigabbrev_np(signal);
-  end({{"signal", signal},
-       {"message", fmt::format("ended by signal {} (SIG{})", signal, name ? name : "?")}});
+  end("stopped", {{"signal", signal},
+                  {"message", fmt::format("ended by signal {} (SIG{})", signal, name ? name : "?")}});
 }
 
 void TrainingReport::finish() {
   const std::lock_guard lock(mutex_);
+  if (record_.ended) return;
   summary_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-  record_.ended = std::chrono::system_clock::now();
-  record_.result = result();
-  try {
-    output_.write_run_record(autoglm::to_json(record_), true);
-  } catch (...) {
-    record_.ended.reset();
-    throw;
-  }
+  summary_.output = output_.path();
+  RunRecord finished = record_;
+  finished.ended = std::chrono::system_clock::now();
+  finished.state = "finished";
+  finished.result = result();
+  output_.write_run_record(autoglm::to_json(finished), true);
+  record_ = std::move(finished);
+  metrics_->move_to(output_.path() / kMetricsName);
   for (const auto& sink : sinks_) sink->finish(summary_);
 }
 

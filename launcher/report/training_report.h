@@ -27,7 +27,7 @@ class TrainingReport {
   // Creates metrics.jsonl and writes the first run.json. `output` must outlive the report. Throws what these
   // throw.
   TrainingReport(const TrainOptions& options, nlohmann::ordered_json plan, nlohmann::ordered_json ranks,
-                 const std::string& mpi_version, const OutputDirectory& output, std::int64_t num_steps,
+                 const std::string& mpi_version, OutputDirectory& output, std::int64_t num_steps,
                  const MemoryExpectation& expected);
 
   void step(const StepReport& step, const RankExtremes& largest);
@@ -41,7 +41,7 @@ class TrainingReport {
     resident_peaks_[static_cast<std::size_t>(phase)] = bytes;
   }
 
-  // Marks the run as finished in run.json and shows the summary. May be called again when it throws.
+  // Marks the run as finished in run.json and shows the summary, once. May be called again when it throws.
   void finish();
 
   // Writes down in run.json why the run ends unfinished, as far as that is possible; nothing is thrown. The
@@ -51,12 +51,13 @@ class TrainingReport {
 
  private:
   nlohmann::ordered_json result() const;
-  void end(nlohmann::ordered_json failure) noexcept;
+  void end(std::string state, nlohmann::ordered_json failure) noexcept;
 
-  const OutputDirectory& output_;
+  OutputDirectory& output_;
   std::mutex mutex_;  // of what a signal's thread reads
   RunRecord record_;
   std::vector<std::unique_ptr<MetricsSink>> sinks_;
+  MetricsWriter* metrics_ = nullptr;  // of sinks_
   RunSummary summary_;
   MemoryWatch memory_;
   std::int64_t steps_done_ = 0;

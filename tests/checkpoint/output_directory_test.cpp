@@ -44,7 +44,9 @@ class OutputDirectoryTest : public Test {
     }
     const SideFiles files = SideFiles::keep(model);
     ModelWriter writer(model, files, output_, std::nullopt);
-    for (const SafetensorsTensor& tensor : model.weight_files()[0].tensors()) writer.copy_tensor(tensor.name);
+    for (const SafetensorsFile& file : model.weight_files()) {
+      for (const SafetensorsTensor& tensor : file.tensors()) writer.copy_tensor(tensor.name);
+    }
     writer.commit([&] { directory.remove_earlier_model(); });
     directory.write_run_record({{"options", {{"seed", 42}}}}, true);
   }
@@ -198,11 +200,81 @@ TEST_F(OutputDirectoryTest, IsMadeAgainWhereItWasRemoved) {
   EXPECT_TRUE(fs::exists(output_ / "run.json"));
 }
 
+TEST_F(OutputDirectoryTest, GoesBesideAFolderThatOthersMadeAgain) {
+  run(false, true);
+  const ModelDirectory model = open();
+  OutputDirectory directory(output_, model, true);
+  directory.begin();
+  directory.write_run_record({}, false);
+  const auto restored = [&] {
+    directory.restore();
+    directory.write_run_record({}, false);
+    directory.require_free_names();
+    directory.remove_earlier_model();
+    return directory.path().filename().string();
+  };
+  fs::rename(output_, folder_ / "elsewhere");
+  const OutputDirectory other(output_, model, false);  // has written nothing yet
+  EXPECT_EQ(restored(), "output.restored");
+  fs::remove_all(directory.path());
+  write_text(directory.path() / "tokenizer.json", "mine");
+  EXPECT_EQ(restored(), "output.restored-2");
+  EXPECT_EQ(read_text(output_.string() + ".restored/tokenizer.json"), "mine");
+  EXPECT_TRUE(fs::exists(folder_ / "elsewhere" / "config.json"));
+  EXPECT_TRUE(names_below(output_).empty());
+}
+
+TEST_F(OutputDirectoryTest, LeavesWhatOthersWroteMeanwhile) {
+  run(false, true);
+  write_text(model_path_ / "new.txt", "x");
+  const ModelDirectory model = open();
+  OutputDirectory directory(output_, model, true);
+  directory.begin();
+  EXPECT_NO_THROW(directory.require_free_names());  // the earlier run's are replaced
+  write_text(output_ / "new.txt", "mine");
+  EXPECT_TRUE(contains(sentence_of(ExitCode::cannot_create, [&] { directory.require_free_names(); }),
+                       (output_ / "new.txt").string() + ": is there"));
+  write_text(output_ / "later.txt", "mine");
+  sentence_of(ExitCode::cannot_create, [&] { directory.write_also("later.txt"); });
+  directory.write_also("more.txt");
+  directory.write_run_record({}, false);
+  const nlohmann::json record = nlohmann::json::parse(read_text(output_ / "run.json"));
+  EXPECT_EQ(record["model_files"].back(), "config.json");
+  EXPECT_TRUE(record["model_files"].dump().find("more.txt") != std::string::npos);
+  directory.write_run_record({}, false);
+  write_text(output_ / "run.json", "mine");
+  EXPECT_TRUE(contains(sentence_of(ExitCode::cannot_create, [&] { directory.write_run_record({}, true); }),
+                       "left as it is"));
+  EXPECT_EQ(read_text(output_ / "run.json"), "mine");
+}
+
+TEST_F(OutputDirectoryTest, TellsOfARunThatWasEndedFromOutside) {
+  const ModelDirectory model = open();
+  const auto told = [&](nlohmann::ordered_json record) {
+    fs::remove_all(output_);
+    {
+      OutputDirectory directory(output_, model, false);
+      directory.begin();
+      directory.write_run_record(std::move(record), false);
+    }
+    return OutputDirectory(output_, model, false).run_that_was_ended().value_or("");
+  };
+  nlohmann::ordered_json record = {{"ranks", {{{"host", "node7"}, {"pid", 4711}}}},
+                                   {"started_at", "2026-03-01T12:34:56Z"},
+                                   {"state", "running"}};
+  EXPECT_TRUE(contains(told(record), "begun at 2026-03-01T12:34:56Z on node7 as process 4711"));
+  record["state"] = "failed";
+  EXPECT_EQ(told(record), "");
+  EXPECT_EQ(told({}), "");
+}
+
 TEST_F(OutputDirectoryTest, FindsATooLongPathBeforeTheRun) {
   const ModelDirectory model = open();
   std::string longest = output_.string();
-  while (longest.size() < 4000)
-    longest += "/" + std::string(std::min<std::size_t>(200, 4000 - longest.size()), 'x');
+  // Room for ".model.tmp-", the longest name and ".tmp-", each with 32 digits.
+  constexpr std::size_t kRoom = 3990;
+  while (longest.size() < kRoom)
+    longest += "/" + std::string(std::min<std::size_t>(200, kRoom - longest.size()), 'x');
   EXPECT_NO_THROW(OutputDirectory::check(longest, model, false));
   for (const std::size_t size : {4038, 4090, 5000}) {
     std::string path = longest;

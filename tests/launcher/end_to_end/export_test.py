@@ -7,6 +7,7 @@ import end_to_end
 import torch
 from end_to_end import EndToEndTest, make_model, run_bounded, tree
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 CHANGED = {"run.json", "metrics.jsonl"}
@@ -106,6 +107,41 @@ class ExportTest(EndToEndTest):
 
     def test_glm4_two_ranks(self):
         self.check_fp32("glm4", 2)
+
+    def check_head_of_its_own(self, table):
+        """config.json ties it to the embeddings, and the file holds another: both are trained, and loaded as trained."""
+        path = self.model / "model.safetensors"
+        tensors = load_file(path)
+        torch.manual_seed(3)
+        tensors["lm_head.weight"] = torch.randn_like(tensors[table]) * 0.1
+        save_file(tensors, path, metadata={"format": "pt"})
+        logged = self.train_here(ranks=2)
+        trained = load_file(self.output / "model.safetensors")
+        model = AutoModelForCausalLM.from_pretrained(self.output, dtype=torch.float32)
+        for name, module in ((table, model.get_input_embeddings()), ("lm_head.weight", model.get_output_embeddings())):
+            self.assertFalse(torch.equal(trained[name], tensors[name]), f"{name} was not trained")
+            self.assertTrue(torch.equal(trained[name], module.weight), name)
+        self.check_loss(logged, 1e-4)
+        return (self.output / "config.json").read_text()
+
+    def test_a_head_of_its_own(self):
+        make_model(self.model, "llama_tied")
+        before = (self.model / "config.json").read_text()
+        self.assertIn('"tie_word_embeddings": true', before)
+        after = self.check_head_of_its_own("model.embed_tokens.weight")
+        self.assertEqual(after, before.replace('"tie_word_embeddings": true', '"tie_word_embeddings": false'))
+
+    def test_a_head_of_its_own_where_nothing_is_said(self):
+        """OPT ties them then."""
+        make_model(self.model, "opt")
+        (self.model / "chat_template.jinja").unlink()
+        self.template = ("--template", "plain")
+        before = json.loads((self.model / "config.json").read_text())
+        before.pop("tie_word_embeddings", None)
+        (self.model / "config.json").write_text(json.dumps(before))
+        after = json.loads(self.check_head_of_its_own("model.decoder.embed_tokens.weight"))
+        self.assertIs(after.pop("tie_word_embeddings"), False)
+        self.assertEqual({**after, "eos_token_id": None}, {**before, "eos_token_id": None})
 
     def check_opt(self, family, ranks, prefixed=True):
         """As it is published: without a chat template, and perhaps without the head's prefix."""

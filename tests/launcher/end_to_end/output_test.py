@@ -1,10 +1,10 @@
 """What a run leaves in its output folder, whatever happens while it trains: a full disk, a folder that goes away, files of
-the model that change, a reader of the console that ends, a signal."""
+the model that change, an earlier model, files of others."""
 
 import contextlib
 import json
 import os
-import resource
+import pathlib
 import shutil
 import signal
 import subprocess
@@ -17,7 +17,7 @@ from end_to_end import EndToEndTest, make_model, read_metrics, read_run, tree
 from safetensors.numpy import load_file, save_file
 
 CANNOT_CREATE, IO_FAILED, NOT_FINITE = 73, 74, 77
-LONG = ("--steps", 1500)
+LONG = ("--steps", 700)
 
 
 class OutputTest(EndToEndTest):
@@ -154,6 +154,19 @@ class FullDiskTest(OutputTest):
         self.assertIn("the trained weights are whole in", self.finish(process, IO_FAILED))
         filler.unlink()
 
+    def test_the_end_of_the_job_ends_the_wait(self):
+        mounted = self.mount("3m")
+        output = mounted / "output"
+        # It leaves half a minute for the rest.
+        process = self.begin(self.good, output, "--steps", 300,
+                             environment=[("SLURM_JOB_END_TIME", str(int(time.time()) + 40))])
+        filler = self.fill(mounted)
+        said = self.finish(process, IO_FAILED)
+        self.assertIn("for 1 minutes more, when the job's time ends", said)
+        self.assertIn("the trained weights are whole in", said)
+        self.assertEqual(len(list(output.glob(".model.tmp-*/model.safetensors"))), 1)
+        filler.unlink()
+
     def test_no_room_at_the_start(self):
         mounted = self.mount("256k")
         ended = self.start(self.good, mounted / "output")
@@ -171,6 +184,39 @@ class FolderTest(OutputTest):
                     take_away(output)
                     self.assertIn("made again", self.finish(process))
                     self.check_model(output, LONG[1])
+
+    def test_a_folder_that_others_made_again(self):
+        """What they have there is neither replaced nor removed."""
+        for ranks in (1, 2):
+            with self.subTest(ranks=ranks):
+                output = self.folder / f"{self.id()}-{ranks}"
+                process = self.begin(self.good, output, *LONG, ranks=ranks)
+                foreign = self.folder / f"foreign-{ranks}"
+                (foreign / "deep").mkdir(parents=True)
+                for name in ("config.json", "run.json", "metrics.jsonl", "model.safetensors", "deep/notes.txt"):
+                    (foreign / name).write_text(f"mine: {name}")
+                before = tree(foreign)
+                output.rename(str(output) + "-elsewhere")
+                if "metrics.jsonl" in (tree(output) or {}):
+                    shutil.rmtree(output)  # a line of metrics came between
+                foreign.rename(output)
+                self.assertIn(f"goes to {output}.restored", self.finish(process))
+                self.assertEqual(tree(output), before)
+                self.check_model(pathlib.Path(f"{output}.restored"), LONG[1])
+
+    def test_a_name_that_others_took(self):
+        """Found when the model is to be put into place: it stays whole where it is."""
+        process = self.begin(self.good, self.output, *LONG)
+        (self.output / "tokenizer.json").write_text("mine")
+        said = self.finish(process, CANNOT_CREATE)
+        (kept,) = self.output.glob(".model.tmp-*")
+        self.assertIn(f"{self.output / 'tokenizer.json'}: is there", said)
+        self.assertIn(f"the trained model is whole in {kept}", said)
+        self.assertEqual((self.output / "tokenizer.json").read_text(), "mine")
+        self.assertFalse((self.output / "config.json").exists())
+        end_to_end.AutoModelForCausalLM.from_pretrained(kept)
+        self.assertEqual(set(tree(kept)), set(tree(self.good)))
+        self.assertEqual(read_run(self.output)["state"], "failed")
 
     def test_the_folder_above_is_removed(self):
         output = self.output / "deep" / "below"
@@ -259,119 +305,25 @@ class OverwriteTest(OutputTest):
         self.train(self.good, self.output, "--overwrite")
         self.assertEqual(set(tree(self.output)), set(before))
 
-
-class EndingTest(OutputTest):
-    def check_record(self, output, word):
-        run = read_run(output)
-        self.assertFalse(run["finished"])
-        self.assertIsNotNone(run["ended_at"])
-        self.assertIn(word, run["failure"]["message"])
-        self.assertGreaterEqual(run["result"]["steps"], 1)
-        self.assertEqual(set(tree(output)), {"run.json", "metrics.jsonl"})
-
-    def test_signals(self):
-        for one in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            with self.subTest(signal=one):
-                output = self.folder / f"{self.id()}-{one.name}"
-                process = self.begin(self.good, output, "--steps", 100000)
-                process.send_signal(one)
-                self.finish(process, -one)
-                self.check_record(output, one.name)
-
-    def test_another_rank_is_killed(self):
-        process = self.begin(self.good, self.output, "--steps", 100000, ranks=2)
-        ranks = [pid for pid in self.descendants(process.pid) if "autoglm-train" in self.name_of(pid)]
-        self.assertEqual(len(ranks), 2)
-        for pid in ranks:
-            with open(f"/proc/{pid}/environ", encoding="utf-8", errors="replace") as file:
-                if "OMPI_COMM_WORLD_RANK=1" in file.read().split("\0"):
-                    os.kill(pid, signal.SIGKILL)
-        process.communicate(timeout=end_to_end.RUN_SECONDS)
-        self.assertNotEqual(process.returncode, 0)
-        self.check_record(self.output, "SIGTERM")
-
-    def name_of(self, pid):
-        with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", encoding="utf-8") as file:
-            return file.read().split("\0")[0]
-        return ""
-
-    def descendants(self, pid):
-        with contextlib.suppress(OSError):
-            for thread in os.listdir(f"/proc/{pid}/task"):
-                with open(f"/proc/{pid}/task/{thread}/children", encoding="utf-8") as file:
-                    for child in file.read().split():
-                        yield int(child)
-                        yield from self.descendants(int(child))
-
-    def test_failures(self):
-        ended = self.start(self.good, self.output, "--learning-rate", 1, "--weight-decay", 10, "--clip", 0, "--warmup", 0,
-                           "--schedule", "constant", "--steps", 80)
-        self.assertEqual(ended.code, NOT_FINITE, ended)
-        self.check_record(self.output, "the loss is")
-        self.assertEqual(read_run(self.output)["failure"]["exit_code"], NOT_FINITE)
-
-    def test_a_reader_that_goes_away(self):
-        reading, writing = os.pipe()
-        process = self.begin(self.good, self.output, *LONG, stdout=writing)
-        os.close(writing)
-        os.close(reading)
-        process.stderr.close()
-        self.assertEqual(process.wait(timeout=end_to_end.RUN_SECONDS), 0)
-        self.check_model(self.output, LONG[1])
-
-    def test_closed_descriptors(self):
-        for closed in ((2,), (0, 1, 2), (1,)):
-            with self.subTest(closed=closed):
-                output = self.folder / f"{self.id()}-{len(closed)}-{closed[0]}"
-                command = [str(part) for part in self.command(self.good, output, "--sample", "Hello")]
-                shell = "exec \"$@\" " + " ".join(f"{one}>&-" for one in closed)
-                self.assertEqual(subprocess.run(["sh", "-c", shell, "sh", *command], stdout=subprocess.DEVNULL,
-                                                stderr=subprocess.DEVNULL, timeout=end_to_end.RUN_SECONDS,
-                                                check=False).returncode, 0)
-                self.check_model(output, 3)
-
-    def test_a_limit_on_the_size_of_files(self):
-        most = (self.good / "model.safetensors").stat().st_size // 2
-        ended = self.start(self.good, self.output, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE,
-                                                                                         (most, most)))
-        self.assertEqual(ended.code, IO_FAILED, ended)
-        self.assertIn("model.safetensors", json.loads((self.output / "run.json").read_text())["failure"]["message"])
-        self.assertEqual((self.output / "metrics.jsonl").read_text(), "", "it is found before the first step")
-
-
-class RangeTest(OutputTest):
-    """Values that the written dtype cannot hold."""
-
-    def change(self, value, name="model.norm.weight"):
-        model = self.copy_model()
-        tensors = load_file(model / "model.safetensors")
-        tensors[name].flat[0] = value
-        save_file(tensors, model / "model.safetensors", metadata={"format": "pt"})
-        return model
-
-    def check(self, model, *options, ranks=1, name="model.norm.weight"):
-        ended = self.start(model, self.output, "--save-dtype", "fp16", *options, ranks=ranks)
-        self.assertEqual(ended.code, NOT_FINITE, ended)
-        self.assertIn(f"tensor {name}", ended.stderr)
-        self.assertIn("--save-dtype", ended.stderr)
-        self.assertFalse((self.output / "config.json").exists())
-        return ended
-
-    def test_at_the_start(self):
-        model = self.change(70000)
-        self.check(model)
-        self.assertEqual(read_metrics(self.output)[0], [])
-        self.check(model, "--precision", "bf16", ranks=2)
-
-    def test_frozen(self):
-        name = "model.embed_tokens.weight"
-        self.check(self.change(-1e5, name), "--freeze", "model.embed_tokens.*", name=name)
-
-    def test_only_in_training(self):
-        """It fits at the start and grows."""
-        model = self.change(65519.0)
-        self.check(model, "--learning-rate", 1, "--steps", 1, "--warmup", 0, "--schedule", "constant", "--adam-eps",
-                   "1e-20", "--clip", 0)
+    def test_files_of_others(self):
+        """They stay as they are, beside each model that replaces another."""
+        self.train(self.good, self.output)
+        with_more = self.copy_model()
+        (with_more / "sub").mkdir()
+        (with_more / "sub" / "code.py").write_text("pass\n")
+        others = {"notes.txt": "mine", "sub/notes.txt": "mine too", "run.json.bak": "{}", ".model.tmp-mine/x": ""}
+        for name, text in others.items():
+            (self.output / name).parent.mkdir(exist_ok=True)
+            (self.output / name).write_text(text)
+        for model in (with_more, self.good):
+            self.train(model, self.output, "--overwrite")
+            self.assertEqual((self.output / "sub" / "code.py").exists(), model == with_more)
+            for name, text in others.items():
+                self.assertEqual((self.output / name).read_text(), text, name)
+        (self.output / "sub" / "code.py").write_text("mine")
+        ended = self.start(with_more, self.output, "--overwrite")
+        self.assertEqual(ended.code, CANNOT_CREATE, ended)
+        self.assertIn("sub/code.py: is there already", ended.stderr)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ TEST(RunRecord, SaysWhatWasRunAndHowItEnded) {
   const nlohmann::ordered_json running = to_json(record);
   EXPECT_EQ(running["started_at"], "2026-03-01T12:34:56Z");
   EXPECT_TRUE(running.at("ended_at").is_null());
+  EXPECT_EQ(running.at("state"), "running");
   EXPECT_TRUE(running.at("result").is_null());
   EXPECT_EQ(running["options"].dump(), R"({"model":"m","steps":3})");
   EXPECT_EQ(running["plan"]["device"], "cpu");
@@ -34,8 +35,8 @@ TEST(RunRecord, SaysWhatWasRunAndHowItEnded) {
   EXPECT_EQ(ended["result"]["exit_code"], 0);
   std::vector<std::string> keys;
   for (const auto& [key, value] : ended.items()) keys.push_back(key);
-  EXPECT_THAT(
-      keys, testing::ElementsAre("options", "plan", "versions", "ranks", "started_at", "ended_at", "result"));
+  EXPECT_THAT(keys, testing::ElementsAre("options", "plan", "versions", "ranks", "started_at", "ended_at",
+                                         "state", "result"));
 }
 
 }  // namespace
