@@ -2,7 +2,6 @@
 the model that change, an earlier model, files of others."""
 
 import contextlib
-import json
 import os
 import pathlib
 import shutil
