@@ -123,6 +123,18 @@ class StopTest(EndToEndTest):
                     self.assertEqual(ids, tokenizer.encode("It is 7.<|im_end|>", add_special_tokens=False))
                     self.assertLessEqual({"generation_config.json"}, set(end_to_end.read_run(output)["model_files"]))
 
+    def test_running_text_leaves_the_end_tokens_alone(self):
+        """However many rows it is cut into; a chat model that is trained on chats learns to end as its template does."""
+        text = write_lines(self.folder / "text.jsonl", [{"text": "It is said that tea is fine. " * 200}])
+        for data, changes in ((text, False), (None, True)):
+            with self.subTest(changes=changes):
+                model = without_template(make_model(self.folder / f"text-{changes}", "llama_tied"))
+                (model / "chat_template.jinja").write_text(model_templates.SMOLLM2)
+                ended = self.start(model, self.folder / f"{self.id()}-{changes}-output", "--steps", 1, "--sequence-length", 256,
+                                   data=data)
+                self.assertEqual(ended.code, 0, ended)
+                self.assertEqual("generation_config.json" in ended.stderr, changes, ended)
+
     @unittest.skipUnless(LONG, "takes minutes")
     def test_a_real_model(self):
         real = end_to_end.REPOSITORY / ".cache" / "smollm2-135m-instruct"
@@ -210,17 +222,6 @@ class ExportedTemplateTest(EndToEndTest):
         ended = self.start(self.base_model("chatml"), self.folder / "none", "--template", "nothing")
         named = ended.stderr.split("one of ")[1].split(", not")[0]
         self.assertEqual(set(named.split(", ")), set(TEMPLATES))
-
-    def test_running_text_leaves_the_end_tokens_alone(self):
-        """However many rows it is cut into; a chat model that is trained on chats learns to end as its template does."""
-        text = write_lines(self.folder / "text.jsonl", [{"text": "It is said that tea is fine. " * 200}])
-        for data, changes in ((text, False), (None, True)):
-            with self.subTest(changes=changes):
-                model = self.base_model(torch.float32, True, model_templates.SMOLLM2)
-                ended = self.start(model, self.folder / f"{self.id()}-{changes}-output", "--steps", 1, "--sequence-length", 256,
-                                   data=data)
-                self.assertEqual(ended.code, 0, ended)
-                self.assertEqual("generation_config.json" in ended.stderr, changes, ended)
 
 
 if __name__ == "__main__":
