@@ -14,6 +14,7 @@ from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 import model_templates
+import own_templates
 
 JINJA_TOOL = None
 MESSAGES = [
@@ -47,6 +48,15 @@ EXPRESSIONS = [
     "messages[0].content", "true ~ True ~ false ~ none", "numbers | length > 2", "'a' is in ['a']", "text is in ['a']",
     "raise_exception('stop')", "messages | map(attribute='role')", "'abc'[:2] ~ 'abc'[-2:]", "'b'.capitalize()", "1.5 > 1",
     "'\\u00a0 x\\u3000' | trim", "messages[0]['content'].strip() + eos_token", "numbers is sequence", "'x' if missing is defined",
+    "messages | selectattr('role', 'equalto', 'user') | list | length", "messages | rejectattr('metadata', 'defined') | list | length",
+    "messages | selectattr('content') | map(attribute='role') | join(',')", "messages | map(attribute='metadata', default='-') | join(',')",
+    "numbers | map('string') | join('')", "numbers | select('odd') | join(',')", "numbers | reject('gt', 1) | join(',')",
+    "numbers | select | list | length", "[0, 1] | select | list | length", "numbers | reverse | join('')", "'12' | int + 1", "' 7 ' | int",
+    "'x' | int", "2.9 | int", "'a b  c'.split() | join('|')", "' a\\n b '.split() | length", "text.rsplit('-', 1)[0]",
+    "text.rsplit('-') | join('+')", "'hello wORLD a1b'.title()", "text.removeprefix('a-') ~ text.removesuffix('-c')",
+    "text.find('b') ~ text.find('z')", "'世界x'.find('x')", "8 is divisibleby(4) ~ 8 is divisibleby 3", "2 is gt(1) ~ 2 is le 1 ~ 1 is lt 2 ~ 1 is ge 2",
+    "range is callable ~ 1 is callable", "messages[0] | tojson", "messages | tojson(indent=2)", "[] | tojson(indent=4)",
+    "'\"\\\\\\n\\t世界\\x01/' | tojson", "[1, none, true, {'a': []}] | tojson",
 ]
 
 STATEMENTS = [
@@ -65,6 +75,8 @@ STATEMENTS = [
     "{% macro f(a) %}{% if a > 0 %}{{ a }}{{ f(a - 1) }}{% endif %}{% endmacro %}{{ f(3) }}",
     "{% macro f() %}{{ hidden }}{% endmacro %}{% for hidden in numbers %}{{ f() }}{% endfor %}",
     "{% set block %}a{{ seven }}{% endset %}{{ block }}",
+    "{% set block %}{% for n in numbers %}{% for m in numbers %}{% set x = m %}{{ n }}{% endfor %}{% endfor %}{% endset %}{{ block }}",
+    "{% for n in numbers %}{% set block %}{% for m in numbers if m > n %}{{ m }}{% break %}{% endfor %}{% endset %}{{ block }},{% endfor %}",
     "{% set m = messages[1:] %}{{ m | length }}{% set messages = m %}{{ messages | length }}",
     "a{# comment with {{ tags }} and 'quote #}b", "{{ '}}' }}{{ '%}' }}", "{ {a} }", "{{", "{% if yes %}", "{% endfor %}",
     "{{ 'a' }", "{% nothing %}", "{{ a b }}", "{% for %}{% endfor %}", "{% set 1 = 2 %}", "", "\n", "a\n\n", "a\r\nb\r\n",
@@ -100,6 +112,7 @@ def fail_template(message):
 def reference(source, variables):
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
     environment.globals["raise_exception"] = fail_template
+    environment.filters["tojson"] = lambda value, indent=None: json.dumps(value, ensure_ascii=False, indent=indent)
     try:
         return environment.from_string(generation_tag(source)).render(**variables)
     except Exception:  # what a template can raise is any exception of Python
@@ -138,6 +151,7 @@ class JinjaParity(unittest.TestCase):
         self.compare(sources)
 
     def test_chat_templates(self):
+        self.compare([template.plain for template in own_templates.TEMPLATES.values()])
         self.compare([source for _, source in model_templates.MODELS.values()] + list(model_templates.NEAR_MISSES.values()),
                      may_refuse={model_templates.NEAR_MISSES["an unknown filter"]})
 

@@ -45,9 +45,9 @@ class Evaluator {
     for (const auto& [name, value] : variables.entries()) scopes_.back().set(name, value);
   }
 
-  std::string run(const Template& program) {
+  Rendering run(const Template& program) {
     execute(program);
-    return std::move(output_);
+    return {std::move(output_), std::move(generated_)};
   }
 
  private:
@@ -93,14 +93,16 @@ class Evaluator {
       case Statement::Kind::assign:
         assign(statement);
         break;
-      case Statement::Kind::assign_block:
-        scopes_.back().set(statement.names.front(), Value(capture(statement.body)));
+      case Statement::Kind::assign_block: {
+        Value text(capture(statement.body));  // first: it may move the scopes
+        scopes_.back().set(statement.names.front(), std::move(text));
         break;
+      }
       case Statement::Kind::macro:
         define_macro(statement);
         break;
-      case Statement::Kind::group:
-        return execute(statement.body);
+      case Statement::Kind::generation:
+        return execute_generation(statement);
       case Statement::Kind::stop_loop:
         return Flow::stop_loop;
       case Statement::Kind::continue_loop:
@@ -121,9 +123,20 @@ class Evaluator {
   std::string capture(const std::vector<Statement>& body) {
     std::string outer = std::move(output_);
     output_.clear();
+    ++captures_;
     execute(body);
+    --captures_;
     std::swap(outer, output_);
     return outer;
+  }
+
+  Flow execute_generation(const Statement& statement) {
+    const std::size_t begin = output_.size();
+    scopes_.push_back(Value::make_dict());
+    const Flow flow = execute(statement.body);
+    scopes_.pop_back();
+    if (captures_ == 0) generated_.emplace_back(begin, output_.size());
+    return flow;
   }
 
   void define_macro(const Statement& statement) {
@@ -350,14 +363,20 @@ class Evaluator {
 
   std::vector<Value> scopes_;  // functions, the template's variables, then one per loop
   std::string output_;
+  std::vector<std::pair<std::size_t, std::size_t>> generated_;
+  int captures_ = 0;
   int steps_ = 0;
   int calls_ = 0;
 };
 
 }  // namespace
 
-std::string evaluate(const Template& program, const Value& variables) {
+Rendering render(const Template& program, const Value& variables) {
   return Evaluator(variables).run(program);
+}
+
+std::string evaluate(const Template& program, const Value& variables) {
+  return render(program, variables).text;
 }
 
 }  // namespace autoglm::jinja

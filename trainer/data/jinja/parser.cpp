@@ -67,7 +67,7 @@ class StatementParser {
     if (word == "break" || word == "continue") {
       statement.kind = word == "break" ? Statement::Kind::stop_loop : Statement::Kind::continue_loop;
     } else if (word == "generation") {
-      statement.kind = Statement::Kind::group;
+      statement.kind = Statement::Kind::generation;
       statement.body = parse_body("endgeneration");
     } else {
       throw TemplateError(fmt::format("the block tag '{}' is not supported", word));

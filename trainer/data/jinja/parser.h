@@ -45,7 +45,7 @@ struct Statement {
     assign,         // set names[0] = expression, or names[0].text = expression
     assign_block,   // set names[0]: body
     macro,          // macro text(parameters): body
-    group,          // body alone ({% generation %})
+    generation,     // body: what the model writes itself ({% generation %})
     stop_loop,      // break
     continue_loop,  // continue
   };

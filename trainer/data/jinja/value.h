@@ -19,6 +19,12 @@ class TemplateError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+// The template stops itself with raise_exception; what it says is the text.
+class TemplateRefusal : public TemplateError {
+ public:
+  using TemplateError::TemplateError;
+};
+
 class Value;
 using Arguments = std::vector<std::pair<std::string, Value>>;  // name (empty for positional) and value
 using Function = std::function<Value(const Arguments&)>;
