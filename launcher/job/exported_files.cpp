@@ -145,7 +145,7 @@ FileChanges export_stop_tokens(SideFiles& files, const ChatTemplate& chosen, con
   const std::vector<std::int64_t> now =
       ids_in(object_of(files, has_settings ? kGenerationFile : kConfigName));
   const std::int32_t end = chosen.end_token() ? tokenizer.token_to_id(*chosen.end_token()).value_or(-1) : -1;
-  if (!chosen.spec() || end < 0 || now.empty() || std::find(now.begin(), now.end(), end) != now.end())
+  if (!chosen.exists() || end < 0 || now.empty() || std::find(now.begin(), now.end(), end) != now.end())
     return changes;
   set_stop_ids(files, stops_of(chosen, tokenizer), changes);
   return changes;

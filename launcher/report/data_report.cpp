@@ -86,6 +86,10 @@ std::string format_reading(const DataSummary& summary, const std::vector<std::fi
                         options.sequence_length)
                 .c_str(),
             summary.split, files);
+  add_count(text, "with an answer that does not begin as the template prompts for one",
+            summary.opened_otherwise, files);
+  add_count(text, "with an answer of which the template leaves out or rewrites a part",
+            summary.changed_answers, files);
   add_unread(text, summary.unread, files);
   text += fmt::format("  {:<10} {}, of which {} are supervised ({})", "tokens", grouped(summary.tokens),
                       grouped(summary.supervised_tokens), percent(summary.supervised_tokens, summary.tokens));

@@ -3,57 +3,46 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "trainer/data/chat_renderer.h"
 #include "trainer/data/conversation.h"
 #include "trainer/data/data_options.h"
+#include "trainer/data/rendered_chat.h"
 #include "trainer/data/special_tokens.h"
 #include "trainer/data/template_spec.h"
+#include "trainer/data/text_ending.h"
 #include "trainer/data/tokenizer/tokenizer.h"
 
 namespace autoglm {
 
-// Bytes [begin, end) of a rendered text. A token that begins in there is trained.
-struct LossSpan {
-  std::uint32_t begin = 0;
-  std::uint32_t end = 0;
-  bool as_eos = false;  // the label is the model's end-of-sequence token instead of the token itself
-};
-
-struct RenderedChat {
-  std::string text;
-  // What the model's own template renders ends here. Behind it stands what training adds: the token that ends
-  // the last answer where the template leaves that to the next turn.
-  std::size_t template_end = 0;
-  std::vector<LossSpan> spans;      // ordered; where two overlap, the later one counts
-  std::vector<LossSpan> untrained;  // turns that are left out whatever the loss is on; ordered
-  // No markup: the tokens that the tokenizer itself puts first (bos) belong before it.
-  bool running_text = false;
-};
-
 // A chosen template. Immutable, thread-safe.
 class ChatTemplate {
  public:
-  // The template that --template names, or with "auto" the one that the model's own template text amounts to:
-  // the two must render the same on a set of probe chats. A model whose template is none of these is not an
-  // error until a chat is to be rendered: running text needs no template. Throws Error(usage) for an unknown
-  // name, Error(bad_data) when the tokenizer lacks a special token that the template writes.
+  // The template that --template names, or with "auto" the built-in one that the model's own template text amounts
+  // to (the two must render the same on a set of probe chats), else that text itself, evaluated. A model that has
+  // none, or one that cannot be evaluated, is not an error until a chat is to be rendered: running text needs no
+  // template. Throws Error(usage) for an unknown name, Error(bad_data) when the tokenizer lacks a special token that
+  // a built-in template writes.
   static ChatTemplate select(const std::string& name, const std::filesystem::path& model_directory,
                              const Tokenizer& tokenizer, EndOfTurn end_of_turn = EndOfTurn::user);
 
   // A template by itself, for tools and tests.
   ChatTemplate(TemplateSpec spec, SpecialTokens tokens, EndOfTurn end_of_turn = EndOfTurn::user);
 
-  // "glm4"; "none" when auto found no template.
-  const std::string& name() const { return spec_.name; }
+  // "glm4"; "own" for the model's own that is none of the built-in ones; "none" when auto found no template.
+  const std::string& name() const;
+  // Whether chats can be rendered.
+  bool exists() const { return renderer_ != nullptr; }
   // Whether the choice of EndOfTurn changes anything.
-  bool uses_end_of_turn() const { return spec_.next_turn_ends; }
+  bool uses_end_of_turn() const { return renderer_ && renderer_->next_turn_ends(); }
   const SpecialTokens& special_tokens() const { return tokens_; }
-  // Nothing when auto found no template.
-  const TemplateSpec* spec() const { return missing_.empty() ? &spec_ : nullptr; }
+  // The built-in template; nullptr when it is the model's own, and when auto found none.
+  const TemplateSpec* spec() const { return renderer_ ? renderer_->spec() : nullptr; }
 
   // The text to train on. The loss covers, for `assistant`, what the model writes in answer turns: content,
   // the lead before it (glm4's newline, llama2's space) and the token that ends it; for `all`, everything; less
@@ -65,7 +54,8 @@ class ChatTemplate {
   // The text after which the model answers: like apply_chat_template(add_generation_prompt=True).
   std::string render_prompt(const Conversation& conversation) const;
 
-  // Ids of render_prompt() for one user turn. Without a template the prompt is running text.
+  // Ids of render_prompt() for one user turn. Without a template the prompt is running text. Throws Error(bad_data)
+  // when the template refuses it.
   std::vector<std::int32_t> encode_prompt(const std::string& user_turn, const Tokenizer& tokenizer) const;
 
   // Ids at which an answer ends: the template's own and those of the model's generation settings. Not in the
@@ -81,20 +71,16 @@ class ChatTemplate {
  private:
   ChatTemplate() = default;
   RenderedChat render_text(const Conversation& conversation) const;
-  void check_turns(const Conversation& conversation) const;
-  void check_fields_have_a_place(const Conversation& conversation, LossOn loss_on) const;
-  bool ends_already(std::string_view text) const;
-  void require_eos() const;
-  void append_turns(const Conversation& conversation, RenderedChat& chat) const;
-  void append_turn(const Message& message, std::string_view content, RenderedChat& chat) const;
+  const ChatRenderer& renderer() const;
+  void choose_own(const std::filesystem::path& model_directory, const Tokenizer& tokenizer,
+                  EndOfTurn end_of_turn);
+  void choose_built_in(TemplateSpec spec, const std::filesystem::path& model_directory,
+                       const Tokenizer& tokenizer, EndOfTurn end_of_turn);
 
-  TemplateSpec spec_;
+  std::shared_ptr<const ChatRenderer> renderer_;  // null when auto found no template
+  std::string missing_;                           // then, why
   SpecialTokens tokens_;
-  EndOfTurn end_of_turn_ = EndOfTurn::user;
-  std::string missing_;      // why there is no template; empty when there is one
-  std::string eos_problem_;  // why the eos that the model names cannot be written; empty when it can
-  // Tokens with which a text may end that is rendered already.
-  std::vector<std::string> end_texts_;
+  TextEnding ending_;
 };
 
 // Ids that the tokenizer's post-processor puts before a text, such as bos.

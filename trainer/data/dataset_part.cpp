@@ -68,6 +68,8 @@ class PartBuilder {
       summary.truncated.add(place);
       summary.cut_tokens += sample.ids.size() - length;
     }
+    if (sample.opens_otherwise) summary.opened_otherwise.add(place);
+    if (sample.changes_answer) summary.changed_answers.add(place);
     ++summary.num_kept;
     keep(sample, length, 0);
   }
@@ -161,6 +163,8 @@ void DataSummary::add(const DataSummary& later) {
   dropped_unsupervised.add(later.dropped_unsupervised);
   split.add(later.split);
   num_pieces += later.num_pieces;
+  opened_otherwise.add(later.opened_otherwise);
+  changed_answers.add(later.changed_answers);
   unread.add(later.unread);
 }
 
@@ -168,8 +172,8 @@ void DataSummary::to_bytes(std::vector<std::byte>& bytes) const {
   write_array(samples_per_file, bytes);
   write_array(lengths, bytes);
   write_array(std::vector<std::uint64_t>{num_kept, tokens, supervised_tokens, cut_tokens, num_pieces}, bytes);
-  for (const SampleCount* count :
-       {&truncated, &dropped_overlong, &dropped_cut, &dropped_unsupervised, &split}) {
+  for (const SampleCount* count : {&truncated, &dropped_overlong, &dropped_cut, &dropped_unsupervised, &split,
+                                   &opened_otherwise, &changed_answers}) {
     write_array(to_numbers(*count), bytes);
   }
   unread.to_bytes(bytes);
@@ -186,8 +190,9 @@ DataSummary DataSummary::from_bytes(std::span<const std::byte>& bytes) {
   summary.supervised_tokens = totals[2];
   summary.cut_tokens = totals[3];
   summary.num_pieces = totals[4];
-  for (SampleCount* count : {&summary.truncated, &summary.dropped_overlong, &summary.dropped_cut,
-                             &summary.dropped_unsupervised, &summary.split}) {
+  for (SampleCount* count :
+       {&summary.truncated, &summary.dropped_overlong, &summary.dropped_cut, &summary.dropped_unsupervised,
+        &summary.split, &summary.opened_otherwise, &summary.changed_answers}) {
     *count = to_count(read_array<std::uint64_t>(bytes));
   }
   summary.unread = UnreadFields::from_bytes(bytes);

@@ -62,6 +62,8 @@ struct DataSummary {
   SampleCount dropped_unsupervised;     // nothing to supervise in the first place
   SampleCount split;                    // kept, but cut into several pieces of a row's length
   std::uint64_t num_pieces = 0;         // of the samples kept: one each, or what they were cut into
+  SampleCount opened_otherwise;         // kept; an answer begins otherwise than the template's prompt ends
+  SampleCount changed_answers;          // kept, but the template left out or rewrote a part of an answer
   UnreadFields unread;
 
   std::uint64_t num_read() const { return lengths.size(); }

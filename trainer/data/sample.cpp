@@ -26,6 +26,8 @@ Sample SampleTokenizer::tokenize(const Conversation& conversation) const {
   check_spelled_tokens(chat.text);
   Encoding encoding = tokenizer_.encode_with_offsets(chat.text);
   Sample sample;
+  sample.opens_otherwise = chat.opens_otherwise;
+  sample.changes_answer = chat.changes_answer;
   sample.ids = std::move(encoding.ids);
   sample.labels.assign(sample.ids.size(), kIgnoredLabel);
   const auto first_at = [&](std::uint32_t offset) {

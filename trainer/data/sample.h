@@ -22,6 +22,9 @@ inline constexpr std::int32_t kIgnoredLabel = -100;
 struct Sample {
   std::vector<std::int32_t> ids;
   std::vector<std::int32_t> labels;
+  // As of RenderedChat.
+  bool opens_otherwise = false;
+  bool changes_answer = false;
 };
 
 // Labels that bring a loss: the trained ones behind the first token (nothing precedes the first to predict it

@@ -81,6 +81,12 @@ SpecialTokens read_special_tokens(const fs::path& model_directory, const Tokeniz
     read_token(object, "eos_token", path, tokens.eos);
     read_token(object, "pad_token", path, tokens.pad);
   }
+  for (const char* key : {"unk_token", "sep_token", "cls_token", "mask_token"}) {
+    std::optional<std::string> token;
+    for (const char* name : {"tokenizer_config.json", "special_tokens_map.json"})
+      read_token(read_object(model_directory / name), key, model_directory / name, token);
+    if (token) tokens.others.emplace_back(key, *token);
+  }
   for (const std::string& name : named_special_tokens(model_directory)) {
     if (!tokenizer.token_to_id(name)) tokens.missing.push_back(name);
   }

@@ -5,22 +5,29 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "trainer/data/tokenizer/tokenizer.h"
 
 namespace autoglm {
 
+// The end of sequence of a model that names none.
+inline constexpr std::string_view kDefaultEos = "<|endoftext|>";
+
 struct SpecialTokens {
   // Contents such as "<s>"; absent where the model names none.
   std::optional<std::string> bos;
   std::optional<std::string> eos;
   std::optional<std::string> pad;
+  // The further ones that transformers hands to chat templates: {"unk_token", "<unk>"}, ...
+  std::vector<std::pair<std::string, std::string>> others = {};
   // Ids at which the model's own generation stops: of `eos`, and those of generation_config.json and
   // config.json.
-  std::vector<std::int32_t> stop_ids;
+  std::vector<std::int32_t> stop_ids = {};
   // Special tokens that the tokenizer's files name and that it does not have.
-  std::vector<std::string> missing;
+  std::vector<std::string> missing = {};
 };
 
 // Reads tokenizer_config.json, special_tokens_map.json (for what the first leaves open),

@@ -2,9 +2,9 @@
 
 #include <spdlog/spdlog.h>
 
+#include "trainer/data/chat_layout.h"
 #include "trainer/data/chat_template.h"
-#include "trainer/data/jinja/evaluator.h"
-#include "trainer/data/jinja/parser.h"
+#include "trainer/data/template_program.h"
 
 namespace autoglm {
 namespace {
@@ -33,33 +33,14 @@ std::vector<Conversation> probes() {
           chat({no_system, second, last})};
 }
 
-jinja::Value variables_for(const Conversation& chat, const SpecialTokens& tokens, bool generation_prompt) {
-  std::vector<jinja::Value> messages;
-  for (const Message& message : chat.messages) {
-    jinja::Value turn = jinja::Value::make_dict();
-    turn.set("role", jinja::Value(std::string(to_string(message.role))));
-    turn.set("content", jinja::Value(message.content));
-    messages.push_back(turn);
-  }
-  jinja::Value variables = jinja::Value::make_dict();
-  variables.set("messages", jinja::Value::make_list(std::move(messages)));
-  variables.set("add_generation_prompt", jinja::Value(generation_prompt));
-  variables.set("tools", jinja::Value::none());
-  variables.set("documents", jinja::Value::none());
-  if (tokens.bos) variables.set("bos_token", jinja::Value(*tokens.bos));
-  if (tokens.eos) variables.set("eos_token", jinja::Value(*tokens.eos));
-  if (tokens.pad) variables.set("pad_token", jinja::Value(*tokens.pad));
-  return variables;
-}
-
 // The first of the candidates that renders every probe as the template `text` does.
 std::optional<TemplateSpec> first_alike(const std::string& text, std::vector<TemplateSpec> candidates,
                                         const SpecialTokens& tokens) {
   try {
-    const jinja::Template program = jinja::parse(text);
+    const TemplateProgram program(text, tokens);
     for (const Conversation& chat : probes()) {
       for (const bool generation_prompt : {false, true}) {
-        const std::string wanted = jinja::evaluate(program, variables_for(chat, tokens, generation_prompt));
+        const std::string wanted = program.render(turns_of(chat, ""), generation_prompt).text;
         std::erase_if(candidates, [&](const TemplateSpec& spec) {
           const ChatTemplate candidate(spec, tokens);
           const RenderedChat rendered = candidate.render(chat, LossOn::assistant);

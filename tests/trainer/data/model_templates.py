@@ -149,7 +149,8 @@ MODELS = {
     "zephyr": ("zephyr", ZEPHYR),
 }
 
-# Templates that differ from a built-in one in something that matters, so that auto must not take them for it.
+# Templates that differ from a built-in one in something that matters, so that auto must not take them for it. The last
+# three cannot be used at all.
 NEAR_MISSES = {
     "trimmed contents": CHATML.replace("m.content", "(m.content | trim)"),
     "another system turn": SMOLLM2.replace("SmolLM", "SomeLM"),
