@@ -7,6 +7,11 @@
 #include "trainer/data/jinja/unicode_space.h"
 
 namespace autoglm {
+namespace {
+
+constexpr std::string_view kThoughtEnd = "</think>";
+
+}  // namespace
 
 std::vector<TemplateTurn> turns_of(const Conversation& conversation, const std::string& reasoning_field) {
   std::vector<TemplateTurn> turns;
@@ -45,42 +50,62 @@ ChatLayout::ChatLayout(const TemplateProgram& program, const Conversation& conve
   marks_.emplace(unmarked, texts_.size());
   places_.resize(texts_.size());
   is_written_.resize(texts_.size());
-  find_all();
+  if (!find_all()) find_all_after_thoughts();
   is_searched_.assign(texts_.size(), is_exact_);
   check_nothing_is_lost();
 }
 
-template <typename Predicate>
-std::string ChatLayout::render_marked(Predicate is_marked) const {
+// With marks for the texts first to end - 1.
+std::string ChatLayout::render_marked(std::size_t first, std::size_t end) const {
   std::vector<TemplateTurn> marked = turns_;
-  for (std::size_t i = 0; i < turns_.size(); ++i) {
-    const std::size_t reasoning = i + turns_.size();
-    if (is_marked(i)) marked[i].content = (*marks_)[i];
-    if (!turns_[i].reasoning.empty() && is_marked(reasoning)) marked[i].reasoning = (*marks_)[reasoning];
+  std::vector<std::string> contents(turns_.size());
+  for (std::size_t index = first; index < end; ++index) {
+    const std::size_t i = index % turns_.size();
+    if (index >= turns_.size()) {
+      if (!turns_[i].reasoning.empty()) marked[i].reasoning = (*marks_)[index];
+      continue;
+    }
+    const std::size_t unmarked = turns_[i].content.size() - texts_[i].size();
+    contents[i] = std::string(turns_[i].content.substr(0, unmarked)) + (*marks_)[i];
+    marked[i].content = contents[i];
   }
   return program_.render(marked, false).text;
 }
 
-void ChatLayout::find_all() {
+// Marks everything at once. Whether that tells all places.
+bool ChatLayout::find_all() {
   try {
-    const std::string marked = render_marked([](std::size_t) { return true; });
+    const std::string marked = render_marked(0, texts_.size());
     if (auto found = find_places(rendering_.text, marked, texts_, *marks_)) {
       places_ = std::move(*found);
-      is_exact_ = true;
-      return;
+      return is_exact_ = true;
     }
     for (std::size_t i = 0; i < texts_.size(); ++i)
       is_written_[i] = marked.find((*marks_)[i]) != std::string::npos;
   } catch (const jinja::TemplateError&) {
     // It does not take marks for some text. Each by itself may do.
   }
+  return false;
+}
+
+// What most templates look for that look into texts is the end of what an answer thinks: marks what follows only.
+void ChatLayout::find_all_after_thoughts() {
+  const std::vector<std::string_view> whole = texts_;
+  bool thinks = false;
+  for (std::size_t i = 0; i < turns_.size(); ++i) {
+    const std::size_t at = texts_[i].rfind(kThoughtEnd);
+    if (turns_[i].role != Role::assistant || at == std::string_view::npos) continue;
+    texts_[i].remove_prefix(at + kThoughtEnd.size());
+    thinks = true;
+  }
+  if (thinks && !find_all()) texts_ = whole;
 }
 
 const std::optional<TextPlace>& ChatLayout::place(std::size_t index) {
   if (is_searched_[index]) return places_[index];
   is_searched_[index] = true;
   try {
-    const std::string marked = render_marked([&](std::size_t one) { return one == index; });
+    const std::string marked = render_marked(index, index + 1);
     places_[index] = find_difference(rendering_.text, marked, (*marks_)[index]);
   } catch (const jinja::TemplateError& error) {
     throw SampleError(
@@ -93,8 +118,9 @@ const std::optional<TextPlace>& ChatLayout::place(std::size_t index) {
 
 void ChatLayout::check_nothing_is_lost() {
   for (std::size_t i = 0; i < texts_.size(); ++i) {
-    if (strip_space(texts_[i]).empty() || (!is_exact_ && is_written_[i]) || place(i)) continue;
     const std::size_t turn = i % turns_.size();
+    const std::string_view text = i < turns_.size() ? turns_[turn].content : turns_[turn].reasoning;
+    if (strip_space(text).empty() || (!is_exact_ && is_written_[i]) || place(i)) continue;
     if (i >= turns_.size()) {
       throw SampleError(fmt::format(
           "the model's own chat template leaves out {}, as it does with earlier turns or with some; make "

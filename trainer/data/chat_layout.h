@@ -29,6 +29,10 @@ class ChatLayout {
   // Whether the text is exactly its markup with the conversation's texts in their places. Else the template looks into
   // the texts, and the markup around a place is not known.
   bool is_exact() const { return is_exact_; }
+  // Whether that is so of all that this message says: of one that thinks first, the place may hold what follows.
+  bool is_whole(std::size_t message) const {
+    return is_exact_ && texts_[message].size() == turns_[message].content.size();
+  }
 
   // Where the content of a message stands, and its reasoning; nothing when an empty one was not written.
   const std::optional<TextPlace>& content(std::size_t message) { return place(message); }
@@ -38,17 +42,17 @@ class ChatLayout {
   std::optional<std::string> prompt_before(std::size_t message) const;
 
  private:
-  template <typename Predicate>
-  std::string render_marked(Predicate is_marked) const;
+  std::string render_marked(std::size_t first, std::size_t end) const;
   const std::optional<TextPlace>& place(std::size_t index);
-  void find_all();
+  bool find_all();
+  void find_all_after_thoughts();
   void check_nothing_is_lost();
 
   const TemplateProgram& program_;
   const Conversation& conversation_;
   std::vector<TemplateTurn> turns_;
   jinja::Rendering rendering_;
-  std::vector<std::string_view> texts_;  // contents, then reasoning, one per message
+  std::vector<std::string_view> texts_;  // what is marked: contents, then reasoning, one per message
   std::optional<Marks> marks_;
   bool is_exact_ = false;
   TextPlaces places_;

@@ -68,8 +68,12 @@ std::optional<std::size_t> OwnTemplate::opening_end(ChatLayout& layout, std::siz
   if (!layout.is_exact() && message > 0) {
     if (const std::optional<TextPlace>& before = layout.content(message - 1)) from = before->end;
   }
-  const std::size_t at = text.rfind(traits_.opening, first.begin - 1);
-  if (at == std::string_view::npos || at < from || at + traits_.opening.size() > content_end)
+  // The markup of a message that thinks first holds its thoughts, which may spell the opening too.
+  const bool thinks = layout.is_exact() && !layout.is_whole(message);
+  const std::size_t at =
+      thinks ? text.find(traits_.opening, from) : text.rfind(traits_.opening, first.begin - 1);
+  if (at == std::string_view::npos || at < from || at >= first.begin ||
+      at + traits_.opening.size() > content_end)
     return std::nullopt;
   return at + traits_.opening.size();
 }
@@ -100,7 +104,7 @@ void OwnTemplate::add_answer(const ChatLayout& layout, std::size_t message, cons
   const std::string_view text = layout.text();
   const std::vector<Message>& messages = layout.conversation().messages;
   chat.opens_otherwise |= answer.opens_otherwise;
-  if (!layout.is_exact()) {
+  if (!layout.is_whole(message)) {
     const std::string written =
         without_white_space(text.substr(answer.begin, answer.content_end - answer.begin));
     chat.changes_answer |= written.find(without_white_space(messages[message].content)) == std::string::npos;

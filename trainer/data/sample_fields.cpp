@@ -14,8 +14,7 @@ using enum FieldPlace;
 using enum FieldUse;
 using When = FieldRule::When;
 
-constexpr std::string_view kTools =
-    "tool calls are not supported by the built-in templates; take such samples out of the file";
+constexpr std::string_view kTools = "tool calls are not supported; take such samples out of the file";
 constexpr std::string_view kMedia = "only text can be trained on; take such samples out of the file";
 constexpr std::string_view kPreference =
     "preference data is not trained on; keep the good answers only, each as an assistant turn, and take the "
@@ -70,9 +69,9 @@ constexpr std::array kRules{
     FieldRule{sample, "tools", kEveryForm, refused, kTools},
     FieldRule{sample, "functions", kEveryForm, refused, kTools},
     FieldRule{sample, "documents", kEveryForm, refused,
-              "the built-in templates have no place for documents; put them into a turn"},
+              "templates are given no documents; put them into a turn"},
     FieldRule{sample, "chat_template_kwargs", kEveryForm, refused,
-              "the built-in templates take no settings; take the field away"},
+              "templates are given no settings; take the field away"},
     FieldRule{sample, "images", kEveryForm, refused, kMedia},
     FieldRule{sample, "image", kEveryForm, refused, kMedia},
     FieldRule{sample, "videos", kEveryForm, refused, kMedia},

@@ -83,8 +83,11 @@ SpecialTokens read_special_tokens(const fs::path& model_directory, const Tokeniz
   }
   for (const char* key : {"unk_token", "sep_token", "cls_token", "mask_token"}) {
     std::optional<std::string> token;
-    for (const char* name : {"tokenizer_config.json", "special_tokens_map.json"})
-      read_token(read_object(model_directory / name), key, model_directory / name, token);
+    for (const char* name : {"tokenizer_config.json", "special_tokens_map.json"}) {
+      const json object = read_object(model_directory / name);
+      const bool is_named = object.contains(key) && (object[key].is_string() || object[key].is_object());
+      if (is_named) read_token(object, key, model_directory / name, token);
+    }
     if (token) tokens.others.emplace_back(key, *token);
   }
   for (const std::string& name : named_special_tokens(model_directory)) {

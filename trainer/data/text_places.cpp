@@ -20,15 +20,20 @@ bool continues_character(std::string_view text, std::size_t at) {
   return at < text.size() && (static_cast<unsigned char>(text[at]) & 0xC0) == 0x80;
 }
 
-std::string_view without_line_ends(std::string_view text) {
+std::string_view without_line_ends(std::string_view text, bool at_end) {
   while (text.starts_with('\n')) text.remove_prefix(1);
-  while (text.ends_with('\n')) text.remove_suffix(1);
+  while (at_end && text.ends_with('\n')) text.remove_suffix(1);
   return text;
 }
 
 // What templates make of a text without leaving anything out.
-std::array<std::string_view, 5> forms_of(std::string_view text) {
-  return {text, strip_space(text), strip_space_right(text), strip_space_left(text), without_line_ends(text)};
+std::array<std::string_view, 6> forms_of(std::string_view text) {
+  return {text,
+          strip_space(text),
+          strip_space_right(text),
+          strip_space_left(text),
+          without_line_ends(text, true),
+          without_line_ends(text, false)};
 }
 
 }  // namespace

@@ -111,9 +111,7 @@ Role role_of(const std::string& name, const std::string& where) {
     if (name == known) return role;
   }
   for (const std::string_view tool : {"tool", "function", "observation", "function_call", "ipython"}) {
-    if (name == tool)
-      refuse_sample("{} is a \"{}\" turn; tool calls are not supported by the built-in templates", where,
-                    name);
+    if (name == tool) refuse_sample("{} is a \"{}\" turn; tool calls are not supported", where, name);
   }
   refuse_sample("{} has the unknown role \"{}\" (known: system, user or human, assistant or gpt)", where,
                 name);

@@ -207,7 +207,7 @@ class Reading:
         if not isinstance(turn[name], str):
             return None
         if role in TOOL_ROLES:
-            self.refuse(f'{where} is a "{role}" turn; tool calls are not supported by the built-in templates')
+            self.refuse(f'{where} is a "{role}" turn; tool calls are not supported')
         elif role not in ROLES:
             self.refuse(f'{where} has the unknown role "{role}" (known: system, user or human, assistant or gpt)')
         return ROLES.get(role)
