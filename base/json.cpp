@@ -114,6 +114,21 @@ std::string_view problem_of_file(Kind kind) {
   }
 }
 
+// What people put into JSON by hand, and the parser stopped at; empty where it is something else.
+std::string_view reason_at(std::string_view text, std::size_t position) {
+  if (text.empty()) return ": it is empty";
+  const std::string_view rest = text.substr(std::min(position, text.size()));
+  const std::size_t last = text.substr(0, position).find_last_not_of(" \t\r\n");
+  if ((rest.starts_with('}') || rest.starts_with(']')) && last != std::string_view::npos && text[last] == ',')
+    return ": a comma stands before a closing bracket; take that comma out";
+  if (rest.starts_with("//") || rest.starts_with("/*") || rest.starts_with('#'))
+    return ": JSON has no comments; take it out";
+  if (rest.starts_with('\'')) return ": texts and names stand in double quotes";
+  if (text.starts_with("version https://git-lfs"))
+    return ": it is a Git LFS pointer; fetch the file with \"git lfs pull\"";
+  return {};
+}
+
 [[noreturn]] void fail_file(const JsonError& error, std::string_view text, std::string_view source) {
   if (error.kind() == Kind::key_twice)
     fail(ExitCode::bad_data, "{}: holds the key \"{}\" twice", source, error.key());
@@ -123,7 +138,8 @@ std::string_view problem_of_file(Kind kind) {
   const std::string_view before = text.substr(0, std::min(position, text.size()));
   const auto line = 1 + std::count(before.begin(), before.end(), '\n');
   const std::size_t column = before.size() - (before.rfind('\n') + 1) + 1;
-  fail(ExitCode::bad_data, "{}:{}:{}: {}", source, line, column, problem_of_file(error.kind()));
+  fail(ExitCode::bad_data, "{}:{}:{}: {}{}", source, line, column, problem_of_file(error.kind()),
+       error.kind() == Kind::syntax ? reason_at(text, position) : std::string_view());
 }
 
 }  // namespace

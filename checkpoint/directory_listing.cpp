@@ -186,4 +186,15 @@ std::string few_names(std::span<const std::string> names, std::size_t most) {
   return names.size() > most ? fmt::format("{} and {} more", first, names.size() - most) : first;
 }
 
+std::optional<std::string> file_ending_in(const std::filesystem::path& folder, std::string_view ending) {
+  std::optional<std::string> first;
+  std::error_code error;
+  for (std::filesystem::directory_iterator entry(folder, error), end; !error && entry != end;
+       entry.increment(error)) {
+    const std::string name = entry->path().filename().string();
+    if (name.ends_with(ending) && (!first || name < *first)) first = name;
+  }
+  return first;
+}
+
 }  // namespace autoglm

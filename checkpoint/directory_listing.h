@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
@@ -56,5 +57,8 @@ std::string describe_skipped(std::span<const SkippedFile> files);
 
 // "a, b, c and 2 more".
 std::string few_names(std::span<const std::string> names, std::size_t most = 3);
+
+// The first name in the folder, in their order, that ends so; none where the folder cannot be read.
+std::optional<std::string> file_ending_in(const std::filesystem::path& folder, std::string_view ending);
 
 }  // namespace autoglm

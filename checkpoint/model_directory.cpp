@@ -39,8 +39,22 @@ JsonFile read_json_object(const fs::path& path, std::uint64_t max_bytes) {
            (path / name).string(), path.string(), path.string());
     }
   }
-  fail(ExitCode::missing_input, "{}: holds no weights: there is neither {} nor {}", path.string(),
-       kWeightsName, kIndexName);
+  const std::string plain =
+      fmt::format("holds no weights: there is neither {} nor {}", kWeightsName, kIndexName);
+  for (const auto& [ending, way_out] :
+       {std::pair(".incomplete", "its download did not finish; fetch the model again"),
+        std::pair(".safetensors", "fetch or save the model again, with its index"),
+        std::pair(".gguf", "weights for llama.cpp are not read; fetch the model as safetensors"),
+        std::pair(".pth",
+                  "convert these weights to safetensors (transformers has convert_llama_weights_to_hf.py)"),
+        std::pair(".pt", "save the model anew with transformers: save_pretrained() writes safetensors"),
+        std::pair(".h5", "save the model anew with transformers: save_pretrained() writes safetensors"),
+        std::pair(".msgpack",
+                  "save the model anew with transformers: save_pretrained() writes safetensors")}) {
+    if (const auto name = file_ending_in(path, ending))
+      fail(ExitCode::missing_input, "{}: {}, only {}; {}", path.string(), plain, *name, way_out);
+  }
+  fail(ExitCode::missing_input, "{}: {}; fetch the model again, with its weights", path.string(), plain);
 }
 
 // The shards that the index names. They must be plain names of files in the same folder: an index that was
@@ -277,7 +291,9 @@ void ModelDirectory::check_tensors(std::span<const ExpectedTensor> expected,
       if (!names.contains(tensor.name) && !matches_any(tensor.name, ignored)) extra.push_back(tensor.name);
     }
     if (!extra.empty()) {
-      fail(ExitCode::bad_data, "{}: holds {} tensor{} that config.json has no place for: {}",
+      fail(ExitCode::bad_data,
+           "{}: holds {} tensor{} that config.json has no place for: {}; "
+           "correct what config.json says of the model, or take them out of the file",
            file.path().string(), extra.size(), plural(extra.size()), few_names(extra));
     }
   }

@@ -13,7 +13,8 @@ namespace autoglm {
 namespace {
 
 // mpirun first: inside of a Slurm job the others describe Slurm's own daemons, not the ranks.
-constexpr std::array sizes = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"};
+constexpr std::array sizes = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE",
+                              "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"};
 constexpr std::array ranks = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"};
 
 struct Number {

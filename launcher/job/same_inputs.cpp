@@ -26,9 +26,12 @@ constexpr std::array small_files = {kConfigName,
                                     std::string_view("chat_template.json"),
                                     std::string_view("generation_config.json")};
 
+// Where all ranks find that of a data file, its reader says why.
+constexpr std::string_view cannot_be_read = "no file that can be read";
+
 struct FileRead {
   std::string path;
-  std::string mark;  // what tells it from others; nothing where that is left to its reader
+  std::string mark;  // what tells it from others
 };
 
 std::string mark_of_model_file(const fs::path& path) {
@@ -40,7 +43,7 @@ std::string mark_of_data_file(const fs::path& path) {
     return fingerprint_of(path);
   } catch (const Error& error) {
     if (error.code() == ExitCode::io_failed) throw;
-    return {};
+    return std::string(cannot_be_read);
   }
 }
 
@@ -93,13 +96,7 @@ std::vector<std::string> marks_of(const std::string& path, const std::vector<std
 }
 
 bool differ(const std::vector<std::string>& marks) {
-  const std::string* known = nullptr;
-  for (const std::string& mark : marks) {
-    if (mark.empty()) continue;
-    if (known != nullptr && *known != mark) return true;
-    known = &mark;
-  }
-  return false;
+  return std::ranges::count(marks, marks.front()) != std::ssize(marks);
 }
 
 }  // namespace

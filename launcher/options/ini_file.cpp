@@ -50,8 +50,12 @@ IniEntry parse_entry(std::string_view line, const std::string& path, int number)
 std::vector<IniEntry> parse_ini(std::string_view text, const std::string& path) {
   if (text.starts_with(kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
   std::vector<IniEntry> entries;
+  if (text.find('\0') != std::string_view::npos)
+    fail(ExitCode::usage, "{}: holds NUL bytes, as a file in UTF-16 does; write it again, as UTF-8", path);
+  // Old editors of the Macintosh end lines so.
+  const char line_end = text.find('\n') == std::string_view::npos ? '\r' : '\n';
   for (int number = 1; !text.empty(); ++number) {
-    const std::size_t end = text.find('\n');
+    const std::size_t end = text.find(line_end);
     const std::string_view line = trimmed(text.substr(0, end));
     text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
     if (!line.empty() && line.front() != '#' && line.front() != ';')
@@ -104,6 +108,17 @@ void check_file_names(const std::vector<std::string>& words, std::string_view va
          "{}: there is no file {}; the value is read as {} names, for a name with blanks stands in double "
          "quotes, as in \"{}\"",
          option, in_quotes(word), words.size(), exists(plain) ? plain : "my data.jsonl");
+  }
+}
+
+void check_quotes(const std::vector<std::string>& words, std::string_view option) {
+  for (const std::string& word : words) {
+    if (word.size() < 2 || word.front() != '\'' || word.back() != '\'') continue;
+    fail(ExitCode::usage,
+         "{}: single quotes mean nothing here and would be part of {}; leave them out, or enclose the value "
+         "in "
+         "double quotes",
+         option, in_quotes(word));
   }
 }
 

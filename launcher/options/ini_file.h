@@ -32,4 +32,8 @@ void check_file_names(const std::vector<std::string>& words, std::string_view va
 // Error(usage) that begins with `option` when a quote is not closed.
 std::vector<std::string> split_words(std::string_view value, std::string_view option);
 
+// Refuses words in single quotes, which would go into the value: names of files and prompts, in the first place.
+// Throws Error(usage).
+void check_quotes(const std::vector<std::string>& words, std::string_view option);
+
 }  // namespace autoglm

@@ -171,6 +171,7 @@ void OptionTable::apply_config_file(const std::filesystem::path& path, const std
     const bool overruled = std::ranges::any_of(given, [&](const Given& one) { return one.entry == entry; });
     if (entry->option.names_files && !line.enclosed && !overruled)
       check_file_names(words, line.value, spelled);
+    if (!line.enclosed && !overruled) check_quotes(words, spelled);
     for (const std::string& word : words) entry->option.assign(word, spelled);
     entry->source = OptionSource::config_file;
     entry->spelled = spelled;

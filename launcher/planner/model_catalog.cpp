@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/error.h"
 #include "base/json.h"
 #include "launcher/planner/config_files.h"
 
@@ -21,6 +22,17 @@ const std::string& ModelCatalog::resolve(std::string_view name) const {
     if (!wanted.empty() && comparable.starts_with(wanted + "-")) begun.push_back(&known);
   }
   if (begun.size() == 1) return *begun.front();
+  const std::string* within = nullptr;  // the longest known name in what was asked for
+  for (const std::string& known : names_) {
+    if (wanted.find(comparable_name(known)) != std::string::npos &&
+        (!within || within->size() < known.size()))
+      within = &known;
+  }
+  if (within)
+    fail(ExitCode::usage,
+         "there is no built-in model \"{}\"; ask for {} if it has those sizes, or give a folder with its "
+         "config.json",
+         name, *within);
   fail_unknown_name("built-in model", name, names_);
 }
 

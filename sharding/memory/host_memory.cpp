@@ -1,5 +1,6 @@
 #include "sharding/memory/host_memory.h"
 
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -70,6 +71,25 @@ std::optional<std::int64_t> resource_limit(decltype(RLIMIT_AS) which) {
       std::min<rlim_t>(limit.rlim_cur, std::numeric_limits<std::int64_t>::max()));
 }
 
+// What the host grants, where no limit of this process's own says how much that is: all, or half of the most.
+std::int64_t granted_addresses(std::int64_t wanted, const std::function<bool(std::int64_t)>& maps) {
+  if (maps(wanted)) return wanted;
+  std::int64_t granted = 0, refused = wanted;
+  while (refused - granted > kLeastPool / 2) {
+    const std::int64_t middle = granted + (refused - granted) / 2;
+    (maps(middle) ? granted : refused) = middle;
+  }
+  if (granted / 2 >= std::min(wanted, kLeastPool)) return granted / 2;
+  const bool counts_all = read_kernel_line("/proc/sys/vm/overcommit_memory").value_or("") == "2";
+  fail(ExitCode::unavailable,
+       "this host maps no more than {} for the process now, too few for any model: the least that is needed "
+       "is {}, and "
+       "more by what the model takes; {}",
+       format_bytes(granted), format_bytes(4 * kLeastPool),
+       counts_all ? "vm.overcommit_memory is 2: set it to 0 or 1, or raise vm.overcommit_ratio"
+                  : "end what else takes memory on it, or raise the limit that its administrator has set");
+}
+
 }  // namespace
 
 std::int64_t host_memory_limit(const fs::path& root) {
@@ -105,9 +125,16 @@ std::optional<AddressLimit> address_limit() {
   return least;
 }
 
-std::int64_t pool_addresses(std::int64_t wanted) {
+bool system_maps(std::int64_t bytes) {
+  const auto size = static_cast<std::size_t>(bytes);
+  void* base =
+      mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  return base != MAP_FAILED && munmap(base, size) == 0;
+}
+
+std::int64_t pool_addresses(std::int64_t wanted, const std::function<bool(std::int64_t)>& maps) {
   const std::optional<AddressLimit> limit = address_limit();
-  if (!limit) return wanted;
+  if (!limit) return granted_addresses(wanted, maps);
   // The other half is for the second pool, data, the stacks of threads, and libraries.
   const std::int64_t addresses = std::min(wanted, limit->room / 2);
   if (addresses < std::min(wanted, kLeastPool)) {

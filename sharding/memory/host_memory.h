@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 
@@ -28,9 +29,13 @@ struct AddressLimit {
 // written to (ulimit -d).
 std::optional<AddressLimit> address_limit();
 
-// Bytes of addresses for a pool on the host, of `wanted`: all, or half of what an address limit leaves.
+// Whether the system maps so many bytes of addresses now; nothing stays mapped.
+bool system_maps(std::int64_t bytes);
+
+// Bytes of addresses for a pool on the host, of `wanted`: all, or half of what an address limit leaves, or of
+// the most that `maps` grants (under vm.overcommit_memory 2 even pages that nobody touches count).
 // Throws Error(unavailable) that says how much is needed when no model's would find a place there.
-std::int64_t pool_addresses(std::int64_t wanted);
+std::int64_t pool_addresses(std::int64_t wanted, const std::function<bool(std::int64_t)>& maps = system_maps);
 
 // Bytes of addresses that a pool on the host should have: beyond its memory, which leaves room for holes
 // between blocks. Only touched pages cost.

@@ -56,6 +56,12 @@ TEST(Json, SaysWhere) {
 }
 
 TEST(Json, RefusesFilesWithThePlace) {
+  EXPECT_THAT(refusal("{\"a\": 1,\n}"),
+              HasSubstr("config.json:2:1: is not valid JSON: a comma stands before"));
+  EXPECT_THAT(refusal("{ // mine\n}"), HasSubstr("config.json:1:3: is not valid JSON: JSON has no comments"));
+  EXPECT_THAT(refusal("{'a': 1}"), HasSubstr("stand in double quotes"));
+  EXPECT_THAT(refusal(""), HasSubstr("it is empty"));
+  EXPECT_THAT(refusal("version https://git-lfs.github.com/spec/v1\n"), HasSubstr("git lfs pull"));
   EXPECT_THAT(refusal("{\n  \"a\": 1,\n  \"b\": }\n"), HasSubstr("config.json:3:8: is not valid JSON"));
   EXPECT_THAT(refusal("{\"a\": 1, \"a\": 2}"), HasSubstr("config.json: holds the key \"a\" twice"));
   EXPECT_THAT(refusal("{\"x\": [{\"a\": 1, \"b\": 0, \"a\": 2}]}"), HasSubstr("\"a\" twice"));
@@ -83,7 +89,7 @@ TEST(Json, ReadsFiles) {
   EXPECT_EQ(read_json_file(folder.write("good.json", "[1]\n")), nlohmann::json::array({1}));
   const std::string broken = folder.write("broken.json", "[1\n,}");
   EXPECT_EQ(error_of(ExitCode::bad_data, [&] { read_json_file(broken); }),
-            broken + ":2:2: is not valid JSON");
+            broken + ":2:2: is not valid JSON: a comma stands before a closing bracket; take that comma out");
   EXPECT_THAT(error_of(ExitCode::missing_input, [&] { read_json_file(folder.path() / "none.json"); }),
               HasSubstr("none.json cannot be read"));
   EXPECT_THAT(error_of(ExitCode::missing_input, [&] { read_json_file(folder.path()); }),

@@ -31,6 +31,10 @@ TEST(Launch, MpirunCountsMoreThanTheSlurmJobAroundIt) {
   EXPECT_NO_THROW(check_launch(launch, 4));
 }
 
+TEST(Launch, RanksOfMvapichAreNotAlone) {
+  EXPECT_EQ(detect({{"MV2_COMM_WORLD_SIZE", "2"}})->num_ranks, 2);
+}
+
 TEST(Launch, AStepCountsMoreThanItsJob) {
   EXPECT_EQ(detect({{"SLURM_STEP_NUM_TASKS", "2"}, {"SLURM_NTASKS", "8"}})->num_ranks, 2);
   EXPECT_EQ(detect({{"SLURM_NTASKS", "8"}})->num_ranks, 8);

@@ -193,7 +193,9 @@ struct SampleReader::Cursor {
       } else if (separator == ',') {
         ++at;
       } else {
-        fail_here(at, "a comma is missing between two samples");
+        fail_here(at, separator == '/' || separator == '#' || element_.starts_with('/')
+                          ? "a comment stands in the array; JSON has none: take it out"
+                          : "a comma is missing between two samples");
       }
       if (place < begin) continue;
       sample = {element_, {file, place, number}};

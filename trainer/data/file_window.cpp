@@ -4,12 +4,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
 #include <cstring>
 #include <string_view>
 
 #include "base/error.h"
+#include "trainer/data/data_file_problem.h"
 #include "trainer/data/json_problem.h"
 
 namespace autoglm {
@@ -17,30 +17,11 @@ namespace {
 
 constexpr std::size_t kChunk = std::size_t{1} << 20;
 
-struct ForeignFormat {
-  std::string_view first_bytes;
-  std::string_view name;
-};
-constexpr std::array kForeignFormats{
-    ForeignFormat{"\x1f\x8b", "gzip"},  ForeignFormat{"\x28\xb5\x2f\xfd", "Zstandard"},
-    ForeignFormat{"\xfd\x37zXZ", "xz"}, ForeignFormat{"BZh", "bzip2"},
-    ForeignFormat{"PK\x03\x04", "zip"}, ForeignFormat{"PAR1", "Parquet"},
-    ForeignFormat{"ARROW1", "Arrow"},
-};
-
 std::string first_bytes_of(int descriptor) {
-  std::string begin(8, '\0');
+  std::string begin(kFormatBytes, '\0');
   const ssize_t count = ::pread(descriptor, begin.data(), begin.size(), 0);
   begin.resize(count < 0 ? 0 : static_cast<std::size_t>(count));
   return begin;
-}
-
-// By how the file begins; empty when it is none of them.
-std::string_view foreign_format_of(std::string_view seen) {
-  for (const ForeignFormat& format : kForeignFormats) {
-    if (seen.starts_with(format.first_bytes)) return format.name;
-  }
-  return {};
 }
 
 }  // namespace
@@ -49,18 +30,17 @@ FileWindow::FileWindow(const std::filesystem::path& path, std::uint64_t begin) :
   descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe would wait for its writer
   if (descriptor_ < 0) {
     fail(ExitCode::missing_input, "the data file {} cannot be opened: {}", path.string(),
-         std::strerror(errno));
+         describe_unopened(path, errno));
   }
   struct stat status {};
   if (::fstat(descriptor_, &status) != 0 || !S_ISREG(status.st_mode)) {
     ::close(descriptor_);
-    fail(ExitCode::missing_input, "the data file {} is not a regular file; --data takes JSONL and JSON files",
-         path.string());
+    fail(ExitCode::missing_input, "the data file {} {}", path.string(), describe_irregular(path));
   }
   const std::string seen = first_bytes_of(descriptor_);
-  if (const std::string_view format = foreign_format_of(seen); !format.empty()) {
+  if (const std::string format = foreign_format_of(seen); !format.empty()) {
     ::close(descriptor_);
-    fail(ExitCode::bad_data, "the data file {} is a {} file; --data takes JSONL and JSON files, unpacked",
+    fail(ExitCode::bad_data, "the data file {} is {}; --data takes JSONL and JSON files, unpacked",
          path.string(), format);
   }
   if (const std::string_view encoding = wide_encoding_of(seen); !encoding.empty()) {

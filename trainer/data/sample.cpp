@@ -42,7 +42,9 @@ Sample SampleTokenizer::tokenize(const Conversation& conversation) const {
   if (chat.running_text) {
     const bool all_trained = !chat.spans.empty() && chat.spans.front().begin == 0 &&
                              (loss_on_ == LossOn::all || conversation.form == Conversation::Form::text);
-    const std::span<const std::int32_t> leading = missing_in_front(sample.ids);
+    const auto first = static_cast<std::size_t>(first_at(
+        static_cast<std::uint32_t>(std::min(chat.text.find_first_not_of(" \t\r\n"), chat.text.size()))));
+    const std::span<const std::int32_t> leading = missing_in_front(std::span(sample.ids).subspan(first));
     sample.ids.insert(sample.ids.begin(), leading.begin(), leading.end());
     sample.labels.insert(sample.labels.begin(), leading.size(), kIgnoredLabel);
     if (all_trained) std::copy(leading.begin(), leading.end(), sample.labels.begin());
@@ -64,7 +66,7 @@ void SampleTokenizer::check_spelled_tokens(const std::string& text) const {
   for (const std::string& token : template_.special_tokens().missing) {
     if (text.find(token) == std::string::npos) continue;
     throw SampleError(
-        fmt::format("it holds {}, which the model's tokenizer_config.json names as a special token, but the "
+        fmt::format("it holds {}, which files beside the model's tokenizer.json name as a token, but the "
                     "tokenizer does not "
                     "have it; add the token to tokenizer.json, or take it out of the text",
                     token));

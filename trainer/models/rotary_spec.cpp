@@ -28,6 +28,14 @@ struct RopeParameters {
     }
     return values.at(key).get<double>();
   }
+  // The same where transformers divides by it, or takes its logarithm.
+  double divisor(const char* key, const std::string& where) const {
+    const double value = number(key, where);
+    if (value == 0 || !std::isfinite(value))
+      fail(ExitCode::bad_data, "{}: the rope type \"{}\" cannot be computed with \"{}\" {}", where, type, key,
+           values.at(key).dump());
+    return value;
+  }
   double number(const char* key, double otherwise) const {
     return values.contains(key) && values.at(key).is_number() ? values.at(key).get<double>() : otherwise;
   }
@@ -46,12 +54,18 @@ struct RopeParameters {
   }
 };
 
+// What Python takes for nothing.
+bool is_nothing(const json& value) {
+  return value.is_null() || value == false || (value.is_number() && value == 0) ||
+         ((value.is_structured() || value.is_string()) && value.size() == 0) || value == "";
+}
+
 bool is_filled_object(const json& config, const char* key) {
   return config.contains(key) && config.at(key).is_object() && !config.at(key).empty();
 }
 
 void require_object(const json& config, const char* key, const std::string& where) {
-  if (!config.contains(key) || config.at(key).is_null() || config.at(key).is_object()) return;
+  if (!config.contains(key) || is_nothing(config.at(key)) || config.at(key).is_object()) return;
   fail(ExitCode::bad_data, "{}: \"{}\" is {}, not an object", where, key, config.at(key).dump());
 }
 
@@ -83,10 +97,10 @@ RopeParameters interpret(const json& values, const std::string& where) {
 // Wavelengths longer than the trained context are stretched by `factor`, short ones kept, those between
 // interpolated.
 void scale_llama3(std::vector<float>& frequencies, const RopeParameters& rope, const std::string& where) {
-  const double factor = rope.number("factor", where);
-  const double low = rope.number("low_freq_factor", where);
-  const double high = rope.number("high_freq_factor", where);
-  const double original = rope.number("original_max_position_embeddings", where);
+  const double factor = rope.divisor("factor", where);
+  const double low = rope.divisor("low_freq_factor", where);
+  const double high = rope.divisor("high_freq_factor", where);
+  const double original = rope.divisor("original_max_position_embeddings", where);
   for (float& frequency : frequencies) {
     const float wavelength = static_cast<float>(2 * std::numbers::pi) / frequency;
     if (wavelength > static_cast<float>(original / low)) {
@@ -103,10 +117,10 @@ void scale_llama3(std::vector<float>& frequencies, const RopeParameters& rope, c
 // original context; the attention factor is 0.1 ln(factor) + 1 unless given.
 void scale_yarn(ops::RotarySpec& spec, const RopeParameters& rope, std::int64_t max_positions,
                 const std::string& where) {
-  const double original = rope.number("original_max_position_embeddings", where);
+  const double original = rope.divisor("original_max_position_embeddings", where);
   const bool derives = rope.values.contains("factor") && rope.values.at("factor").is_null();
   const double factor =
-      derives ? static_cast<double>(max_positions) / original : rope.number("factor", where);
+      derives ? static_cast<double>(max_positions) / original : rope.divisor("factor", where);
   const auto dimensions = static_cast<double>(2 * spec.inverse_frequencies.size());
   const auto dimension_of = [&](double rotations) {
     return dimensions * std::log(original / (rotations * 2 * std::numbers::pi)) / (2 * std::log(rope.theta));
@@ -194,7 +208,7 @@ ops::RotarySpec make_rotary_spec(const json& parameters, std::int64_t rotated, s
   spec.inverse_frequencies.assign(values, values + frequencies.numel());
   if (rope.type == "linear") {
     for (float& frequency : spec.inverse_frequencies)
-      frequency /= static_cast<float>(rope.number("factor", where));
+      frequency /= static_cast<float>(rope.divisor("factor", where));
   } else if (rope.type == "llama3") {
     scale_llama3(spec.inverse_frequencies, rope, where);
   } else if (rope.type == "yarn") {

@@ -120,6 +120,7 @@ class FilesTest(HostsTest):
             path.write_text(path.read_text().replace("Paris", "Parma", 1))
 
         self.refuse("data.jsonl", append)
+        self.refuse("data.jsonl", lambda folder: (folder / "data.jsonl").unlink())
         self.refuse("data.jsonl", one_letter)
 
     def test_validation_data(self):

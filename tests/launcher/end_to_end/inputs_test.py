@@ -214,6 +214,56 @@ class Folders(InputsTest):
         said = self.run_training(self.good / "model.safetensors", code=MISSING)
         self.assertIn(f"holds config.json and the weights: {self.good}", said)
 
+    def test_models_spelled_for_other_programs(self):
+        for given, words in (("hf://someone/tiny-llama", 'run "hf download someone/tiny-llama'),
+                             ("hf.co/someone/tiny-llama", 'run "hf download someone/tiny-llama'),
+                             ("someone/tiny-llama@main", 'run "hf download someone/tiny-llama'),
+                             ("s3://bucket/model", "it is an address"), ("$HOME/model", "was not expanded"),
+                             (f"file://{self.good}", "give the path alone"), (f"{self.good} ", "ends in a blank"),
+                             (self.folder / "goad", f"did you mean {self.good}?"), ("gpt2", "--model takes the path")):
+            with self.subTest(given=given):
+                said = self.run_training(given, code=MISSING)
+                self.assertIn("there is no such model directory; ", said)
+                self.assertIn(words, said)
+
+    def test_folders_without_weights_that_are_read(self):
+        for name, words in (("model-00001-of-00002.safetensors", "with its index"), ("model.safetensors.incomplete", "did not finish"),
+                            ("consolidated.00.pth", "convert these weights"), ("model.Q4_K_M.gguf", "llama.cpp")):
+            with self.subTest(name=name):
+                model = self.copy_model(name)
+                (model / "model.safetensors").rename(model / name)
+                self.assertIn(words, self.run_training(model, code=MISSING))
+                (model / "config.json").unlink()
+                if name.endswith(("safetensors", "gguf", "pth")):
+                    self.assertIn(f"only {name}", self.run_training(model, code=MISSING))
+
+    def test_the_hubs_cache_itself(self):
+        home = self.folder / "home"
+        snapshot = home / "hub" / "models--someone--tiny-llama" / "snapshots" / "88"
+        snapshot.parent.mkdir(parents=True)
+        shutil.copytree(self.good, snapshot)
+        for given in (home, home / "hub"):
+            self.assertIn(f"it is the hub's cache; give --model with one of its models: {snapshot}",
+                          self.run_training(given, code=MISSING))
+
+    def test_settings_in_other_encodings(self):
+        settings = self.folder / "other.ini"
+        text = f"model = {self.good}\ndata = {self.training}\noutput = {self.output}\nsteps = 1\nsequence-length = 128\n"
+
+        def run(data):
+            settings.write_bytes(data)
+            return end_to_end.run_bounded([self.train_program, "--config", settings, "--dry-run"])
+
+        for data in (text.encode(), text.replace("\n", "\r\n").encode(), text.replace("\n", "\r").encode(), text.encode("utf-8-sig")):
+            self.assertEqual(run(data).code, 0)
+        ended = run(text.encode("utf-16"))
+        self.assertEqual(ended.code, USAGE, ended)
+        self.assertIn("UTF-16", ended.stderr)
+        for line in (f"output = '{self.output}'", "sample = 'Who are you?'"):
+            ended = run(text.replace(f"output = {self.output}", line).encode())
+            self.assertEqual(ended.code, USAGE, ended)
+            self.assertIn("single quotes mean nothing here", ended.stderr)
+
     def test_settings_name_a_file_with_a_blank(self):
         spaced = pathlib.Path(shutil.copy(self.training, self.folder / "my chats.jsonl"))
         settings = self.folder / "job.ini"

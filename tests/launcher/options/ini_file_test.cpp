@@ -90,6 +90,28 @@ TEST_F(FileNamesInIniFile, SingleQuotesAndBackslashesMeanNothing) {
   EXPECT_THAT(refusal(path("a.jsonl") + " " + path("her chats.jsonl")), testing::HasSubstr("double quotes"));
 }
 
+TEST(IniFile, LinesMayEndAsOnOldMacintoshes) {
+  const std::vector<IniEntry> entries = parse_ini("a = 1\r# none\rb = 2\r", "x.ini");
+  ASSERT_EQ(entries.size(), 2U);
+  EXPECT_EQ(entries[1].name, "b");
+  EXPECT_EQ(entries[1].value, "2");
+  EXPECT_EQ(entries[1].line, 3);
+}
+
+TEST(IniFile, WhatIsNoText) {
+  EXPECT_THAT(error_of(ExitCode::usage, [] { parse_ini(std::string_view("a\0 = 1", 6), "x.ini"); }),
+              testing::HasSubstr("x.ini: holds NUL bytes, as a file in UTF-16 does"));
+}
+
+TEST(IniFile, SingleQuotesDoNotEncloseAValue) {
+  EXPECT_THAT(error_of(ExitCode::usage,
+                       [] {
+                         check_quotes({"a", "'b c'"}, "x.ini:2: output");
+                       }),
+              testing::HasSubstr("x.ini:2: output: single quotes mean nothing here and would be part of"));
+  EXPECT_NO_THROW(check_quotes({"it's", "'", "rock 'n' roll"}, "x.ini:2: sample"));
+}
+
 TEST_F(FileNamesInIniFile, WhatIsWrittenRightPasses) {
   for (const std::string& value : {path("a.jsonl"), path("a.jsonl") + " " + path("a.jsonl"),
                                    path("missing.jsonl"), path("a.jsonl") + " " + path("missing.jsonl")})

@@ -161,6 +161,25 @@ TEST_P(AddressLimits, TooLowAreNamedWithTheLeast) {
   EXPECT_GE(pool_addresses(94 * kGibibyte), 64 * kMebibyte);
 }
 
+// As under vm.overcommit_memory 2, where no limit of the process says how much there is.
+TEST(PoolAddresses, AreHalfOfWhatTheHostMaps) {
+  if (address_limit()) GTEST_SKIP() << "this shell has a limit of its own";
+  const auto up_to = [](std::int64_t most) { return [most](std::int64_t bytes) { return bytes <= most; }; };
+  EXPECT_EQ(pool_addresses(kGibibyte, up_to(kGibibyte)), kGibibyte);
+  EXPECT_NEAR(static_cast<double>(pool_addresses(94 * kGibibyte, up_to(3 * kGibibyte))), 1.5 * kGibibyte,
+              16 * kMebibyte);
+  try {
+    pool_addresses(94 * kGibibyte, up_to(40 * kMebibyte));
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ExitCode::unavailable);
+    EXPECT_THAT(error.what(), testing::HasSubstr("the least that is needed is 128.0 MiB"));
+  }
+  EXPECT_GE(pool_addresses(94 * kGibibyte, up_to(128 * kMebibyte)), 32 * kMebibyte);
+  EXPECT_TRUE(system_maps(kMebibyte));
+  EXPECT_FALSE(system_maps(std::int64_t{1} << 60));
+}
+
 INSTANTIATE_TEST_SUITE_P(OfAddressesAndData, AddressLimits, testing::Values(RLIMIT_AS, RLIMIT_DATA));
 
 }  // namespace

@@ -77,6 +77,16 @@ TEST_F(SampleTokenizerTest, RunningTextIsFramed) {
   EXPECT_EQ(all.labels, all.ids);
 }
 
+TEST_F(SampleTokenizerTest, ABosBehindWhiteSpaceIsTheTextsOwn) {
+  use("</s>", "<s>");
+  const auto ids = [&](const std::string& text) {
+    return tokenize({Conversation::Form::text, {{Role::assistant, text}}}, "auto").ids;
+  };
+  EXPECT_THAT(ids("\n <s>a</s>\n"), ElementsAre('\n', ' ', kBos, 'a', kEos, '\n'));
+  EXPECT_THAT(ids("\n a"), ElementsAre(kBos, '\n', ' ', 'a', kEos));
+  EXPECT_THAT(ids(" \n"), ElementsAre(kBos, ' ', '\n', kEos));
+}
+
 TEST_F(SampleTokenizerTest, TextWithoutSpecialTokens) {
   write_byte_model(folder_, {});
   tokenizer_.emplace(Tokenizer::load(folder_.path()));

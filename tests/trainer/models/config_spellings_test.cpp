@@ -149,5 +149,32 @@ TEST(TensorNames, AreThoseOfTheFiles) {
               ElementsAre("lm_head.weight", "model." + norm, "model.norm.weight"));
 }
 
+TEST(ConfigSpellings, WhatPythonTakesForNothingIsNoScaling) {
+  const std::vector<float> plain = frequencies({});
+  for (const json& nothing : {json(false), json(0), json(""), json::array(), json::object(), json()}) {
+    EXPECT_EQ(frequencies({{"rope_scaling", nothing}}), plain) << nothing;
+    EXPECT_EQ(frequencies({{"rope_parameters", nothing}}), plain) << nothing;
+  }
+  EXPECT_THAT(refusal({{"rope_scaling", true}}), HasSubstr("\"rope_scaling\" is true, not an object"));
+  EXPECT_THAT(refusal({{"rope_scaling", "linear"}}), HasSubstr("not an object"));
+}
+
+TEST(ConfigSpellings, ScalingThatDividesByNothingIsRefused) {
+  const auto changed = [](json rope, const char* key) {
+    rope[key] = 0;
+    return refusal({{"rope_scaling", rope}});
+  };
+  json llama3 = kLlama3;
+  llama3["original_max_position_embeddings"] = 32;
+  const json yarn = {{"rope_type", "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 32}};
+  EXPECT_THAT(changed(kLinear, "factor"), HasSubstr("\"linear\" cannot be computed with \"factor\" 0"));
+  for (const char* key :
+       {"factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"})
+    EXPECT_THAT(changed(llama3, key),
+                HasSubstr(fmt::format("\"llama3\" cannot be computed with \"{}\" 0", key)));
+  for (const char* key : {"factor", "original_max_position_embeddings"})
+    EXPECT_THAT(changed(yarn, key), HasSubstr(fmt::format("\"yarn\" cannot be computed with \"{}\" 0", key)));
+}
+
 }  // namespace
 }  // namespace autoglm

@@ -16,6 +16,8 @@ using nlohmann::json;
 namespace fs = std::filesystem;
 
 constexpr const char* kConfig = "tokenizer_config.json";
+constexpr const char* kSpecialMap = "special_tokens_map.json";
+constexpr std::uint64_t kMostIds = 999'999'999;
 
 json object_in(const fs::path& path) {
   std::error_code ignored;
@@ -47,18 +49,39 @@ json added_token(const json& token, std::int64_t id, bool special) {
           {"special", special}};
 }
 
-// By their ids.
-std::map<std::int64_t, json> declared_tokens(const json& config) {
-  std::map<std::int64_t, json> tokens;
-  const auto field = config.find("added_tokens_decoder");
-  if (field == config.end() || !field->is_object()) return tokens;
-  for (const auto& [key, token] : field->items()) {
+// transformers adds a token anew where the decoder gives it other flags than tokenizer.json does.
+void take_flags(const json& token, json& added) {
+  for (json& known : added) {
+    if (content_in(known) != content_in(token)) continue;
+    const json other = added_token(token, 0, flag(token, "special", false));
+    for (const char* name : {"single_word", "lstrip", "rstrip", "normalized"}) known[name] = other.at(name);
+  }
+}
+
+using DeclaredTokens = std::map<std::int64_t, json>;  // by their ids
+
+DeclaredTokens tokens_of_decoder(const json& decoder) {
+  DeclaredTokens tokens;
+  for (const auto& [key, token] : decoder.items()) {
     if (key.empty() || key.size() > 9 || key.find_first_not_of("0123456789") != std::string::npos ||
         content_in(token).empty()) {
       fail(ExitCode::bad_data, "{}: the entry \"{}\" of \"added_tokens_decoder\" is no id with a token",
            kConfig, key);
     }
     tokens.emplace(std::stoll(key), token);
+  }
+  return tokens;
+}
+
+// {"<token>": id}, as older versions of transformers wrote it; newer ones read it where they find no decoder.
+DeclaredTokens tokens_of_old_file(const fs::path& path, const std::vector<std::string>& special) {
+  DeclaredTokens tokens;
+  const json tokens_and_ids = object_in(path);
+  for (const auto& [content, id] : tokens_and_ids.items()) {
+    if (content.empty() || !id.is_number_unsigned() || id.get<std::uint64_t>() > kMostIds)
+      fail(ExitCode::bad_data, "{}: the entry \"{}\" is no token with an id", path.string(), content);
+    const bool is_special = std::find(special.begin(), special.end(), content) != special.end();
+    tokens.emplace(id.get<std::int64_t>(), json{{"content", content}, {"special", is_special}});
   }
   return tokens;
 }
@@ -75,6 +98,21 @@ std::vector<json> named_tokens(const json& config) {
   }
   std::erase_if(tokens, [](const json& token) { return content_in(token).empty(); });
   return tokens;
+}
+
+std::vector<std::string> contents_of(const std::vector<json>& tokens) {
+  std::vector<std::string> contents;
+  for (const json& token : tokens) contents.push_back(content_in(token));
+  return contents;
+}
+
+DeclaredTokens declared_tokens(const fs::path& model_directory, const json& config) {
+  const auto decoder = config.find("added_tokens_decoder");
+  if (decoder != config.end() && decoder->is_object()) return tokens_of_decoder(*decoder);
+  std::vector<std::string> special = contents_of(named_tokens(config));
+  const std::vector<std::string> others = contents_of(named_tokens(object_in(model_directory / kSpecialMap)));
+  special.insert(special.end(), others.begin(), others.end());
+  return tokens_of_old_file(model_directory / "added_tokens.json", special);
 }
 
 // The ids of a tokenizer.json: those of its vocabulary, and the next one that is free.
@@ -108,13 +146,10 @@ std::vector<std::string> named_special_tokens(const fs::path& model_directory) {
     std::string content = content_in(token);
     if (std::find(names.begin(), names.end(), content) == names.end()) names.push_back(std::move(content));
   };
-  for (const char* name : {kConfig, "special_tokens_map.json"}) {
-    const json config = object_in(model_directory / name);
-    for (const json& token : named_tokens(config)) add(token);
-    for (const auto& [id, token] : declared_tokens(config)) {
-      if (flag(token, "special", false)) add(token);
-    }
-  }
+  const json config = object_in(model_directory / kConfig);
+  for (const json& token : named_tokens(config)) add(token);
+  for (const auto& [id, token] : declared_tokens(model_directory, config)) add(token);
+  for (const json& token : named_tokens(object_in(model_directory / kSpecialMap))) add(token);
   return names;
 }
 
@@ -130,9 +165,12 @@ void add_named_tokens(const fs::path& model_directory, TokenizerFile& file) {
   };
   Ids ids(file);
   for (const json& token : added) ids.give(content_in(token));
-  for (const auto& [id, token] : declared_tokens(config)) {
+  for (const auto& [id, token] : declared_tokens(model_directory, config)) {
     const std::string content = content_in(token);
-    if (is_added(content)) continue;
+    if (is_added(content)) {
+      if (config.contains("added_tokens_decoder")) take_flags(token, added);
+      continue;
+    }
     const bool special = flag(token, "special", false);
     if (ids.would_give(content) != id) {
       if (!special) continue;
@@ -144,7 +182,7 @@ void add_named_tokens(const fs::path& model_directory, TokenizerFile& file) {
     }
     added.push_back(added_token(token, ids.give(content), special));
   }
-  for (const json& source : {config, object_in(model_directory / "special_tokens_map.json")}) {
+  for (const json& source : {config, object_in(model_directory / kSpecialMap)}) {
     for (const json& token : named_tokens(source)) {
       const std::string content = content_in(token);
       if (ids.in_vocabulary(content) && !is_added(content))

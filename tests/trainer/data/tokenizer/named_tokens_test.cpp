@@ -50,6 +50,26 @@ TEST_F(NamedTokensTest, DeclaredTokensAreAdded) {
   EXPECT_THAT(encode(declared, "a<two>b<one><three>"), ElementsAre(0, 4, 1, 3, 5));
 }
 
+TEST_F(NamedTokensTest, TokensOfOlderVersionsFileAreAdded) {
+  const char* old = "added_tokens.json";
+  EXPECT_THAT(encode(R"({"<two>": 4, "<one>": 3})", "a<two>b<one>", old), ElementsAre(0, 4, 1, 3));
+  EXPECT_THAT(named_special_tokens(folder_.path()), ElementsAre("<one>", "<two>"));
+  EXPECT_THROW(encode(R"({"<two>": "4"})", "a", old), Error);
+  // What the newer file declares counts alone.
+  std::ofstream(folder_.path() / old) << R"({"<two>": 4})";
+  EXPECT_THAT(encode(R"({"added_tokens_decoder": {"4": {"content": "a<", "special": true}}})", "a<b"),
+              ElementsAre(4, 1));
+}
+
+TEST_F(NamedTokensTest, TheDecodersFlagsCount) {
+  const auto decoder = [](const std::string& flags) {
+    return R"({"added_tokens_decoder": {"3": {"content": "<one>", "special": true)" + flags + "}}}";
+  };
+  EXPECT_THAT(encode(decoder(R"(, "lstrip": true, "rstrip": true)"), "a <one> b"), ElementsAre(0, 3, 1));
+  EXPECT_THAT(encode(decoder(R"(, "single_word": true)"), "<one>"), ElementsAre(3));
+  EXPECT_THAT(encode(decoder(""), "a<one>b"), ElementsAre(0, 3, 1));
+}
+
 TEST_F(NamedTokensTest, NamedTokensOfTheVocabularyAreFoundInTexts) {
   EXPECT_THAT(encode(R"({"eos_token": "</s>"})", "a</s>b"), ElementsAre(0, 2, 1));
   EXPECT_THAT(encode(R"({"pad_token": {"content": "</s>", "rstrip": true}})", "a</s> b"),
@@ -75,7 +95,7 @@ TEST_F(NamedTokensTest, NamesOfSpecialTokens) {
       R"({"eos_token": "</s>", "bos_token": null, "added_tokens_decoder": {"3": {"content": "<one>", "special": true},
              "1": {"content": "b", "special": false}}, "extra_special_tokens": {"image": "<img>"}})",
       "a");
-  EXPECT_THAT(named_special_tokens(folder_.path()), ElementsAre("</s>", "<img>", "<one>"));
+  EXPECT_THAT(named_special_tokens(folder_.path()), ElementsAre("</s>", "<img>", "b", "<one>"));
 }
 
 }  // namespace
