@@ -215,7 +215,7 @@ std::string describe_line(std::string_view text, const JsonError& error) {
     return "not valid JSON: a closing bracket too many stands behind the object; take it out";
   if (!rest.empty() && error.offset() + rest.size() >= text.size())
     return fmt::format("not valid JSON: '{}' follows the object; take it out", printable(rest));
-  if (error.offset() < text.size()) return {};
+  if (error.offset() <= text.size()) return {};
   // The end of the line came too early.
   if (is_inside_string(text, text.size()))
     return "not valid JSON: the line ends inside of a text: the file is cut off there, a quote is missing, "

@@ -40,6 +40,7 @@ Sample SampleTokenizer::tokenize(const Conversation& conversation) const {
     }
   }
   if (chat.running_text) {
+    check_ending(chat.text, sample.ids);
     const bool all_trained = !chat.spans.empty() && chat.spans.front().begin == 0 &&
                              (loss_on_ == LossOn::all || conversation.form == Conversation::Form::text);
     const auto first = static_cast<std::size_t>(first_at(
@@ -60,6 +61,16 @@ std::span<const std::int32_t> SampleTokenizer::missing_in_front(std::span<const 
       return leading.first(missing);
   }
   return leading;
+}
+
+void SampleTokenizer::check_ending(std::string_view text, std::span<const std::int32_t> ids) const {
+  const std::string eos = template_.special_tokens().eos.value_or("");
+  if (eos.empty() || !text.ends_with(eos) || !eos_id_ || (!ids.empty() && ids.back() == *eos_id_)) return;
+  throw SampleError(fmt::format(
+      "the end token {} behind it is not found by the tokenizer, which would spell it in letters; "
+      "its flags \"single_word\" and \"normalized\" must be false, in tokenizer.json and in "
+      "tokenizer_config.json",
+      eos));
 }
 
 void SampleTokenizer::check_spelled_tokens(const std::string& text) const {

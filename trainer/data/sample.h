@@ -45,6 +45,7 @@ class SampleTokenizer {
  private:
   // The leading ids that a text does not begin with itself.
   std::span<const std::int32_t> missing_in_front(std::span<const std::int32_t> ids) const;
+  void check_ending(std::string_view text, std::span<const std::int32_t> ids) const;
   void check_spelled_tokens(const std::string& text) const;
 
   const Tokenizer& tokenizer_;

@@ -93,7 +93,7 @@ TEST(JsonProblem, OtherNotationsThanJson) {
 TEST(JsonProblem, MistakesInObjects) {
   EXPECT_THAT(problem_of("{\"text\": \"a\tb\"}"),
               HasSubstr("(U+0009) stands in a text at character 12; write it \\t"));
-  EXPECT_THAT(problem_of(R"({"text": "C:\dir"})"), HasSubstr("nothing wrong"));
+  EXPECT_THAT(problem_of(R"({"text": "C:\\dir"})"), HasSubstr("nothing wrong"));
   EXPECT_THAT(problem_of("{\"text\": \"C:\\dir\"}"), HasSubstr("\\d at character 13 is no escape"));
   EXPECT_THAT(problem_of(R"({"text": "a)"), HasSubstr("the line ends inside of a text"));
   EXPECT_THAT(problem_of("{"), HasSubstr("jq -c . OLD > NEW"));

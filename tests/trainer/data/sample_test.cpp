@@ -77,6 +77,24 @@ TEST_F(SampleTokenizerTest, RunningTextIsFramed) {
   EXPECT_EQ(all.labels, all.ids);
 }
 
+TEST_F(SampleTokenizerTest, AnEndTokenThatIsNotFoundIsRefused) {
+  use("</s>", "<s>");
+  folder_.write(
+      "tokenizer_config.json",
+      R"({"eos_token": "</s>", "added_tokens_decoder": {"266": {"content": "</s>", "special": true, "single_word": true}}})");
+  tokenizer_.emplace(Tokenizer::load(folder_.path()));
+  const auto text = [](const std::string& content) {
+    return Conversation{Conversation::Form::text, {{Role::assistant, content}}};
+  };
+  EXPECT_THAT(tokenize(text("a."), "plain").ids, ElementsAre(kBos, 'a', '.', kEos));
+  try {
+    tokenize(text("a"), "plain");
+    FAIL();
+  } catch (const SampleError& error) {
+    EXPECT_THAT(error.what(), ::testing::HasSubstr("the end token </s> behind it is not found"));
+  }
+}
+
 TEST_F(SampleTokenizerTest, ABosBehindWhiteSpaceIsTheTextsOwn) {
   use("</s>", "<s>");
   const auto ids = [&](const std::string& text) {
@@ -128,8 +146,8 @@ TEST_F(SampleTokenizerTest, NamedTokensThatTheTokenizerLacksAreNotSpelled) {
     tokenize_text("a <|tool|> b");
     FAIL();
   } catch (const SampleError& error) {
-    EXPECT_THAT(error.what(),
-                ::testing::HasSubstr("it holds <|tool|>, which the model's tokenizer_config.json names"));
+    EXPECT_THAT(error.what(), ::testing::HasSubstr(
+                                  "it holds <|tool|>, which files beside the model's tokenizer.json name"));
   }
 }
 

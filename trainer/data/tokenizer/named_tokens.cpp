@@ -53,8 +53,10 @@ json added_token(const json& token, std::int64_t id, bool special) {
 void take_flags(const json& token, json& added) {
   for (json& known : added) {
     if (content_in(known) != content_in(token)) continue;
-    const json other = added_token(token, 0, flag(token, "special", false));
-    for (const char* name : {"single_word", "lstrip", "rstrip", "normalized"}) known[name] = other.at(name);
+    for (const char* name : {"single_word", "lstrip", "rstrip", "normalized"}) {
+      if (token.is_object() && token.contains(name) && token.at(name).is_boolean())
+        known[name] = token.at(name);
+    }
   }
 }
 
