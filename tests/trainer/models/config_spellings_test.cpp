@@ -150,7 +150,7 @@ TEST(TensorNames, AreThoseOfTheFiles) {
 }
 
 TEST(ConfigSpellings, WhatPythonTakesForNothingIsNoScaling) {
-  const std::vector<float> plain = frequencies({});
+  const std::vector<float> plain = frequencies(json::object());
   for (const json& nothing : {json(false), json(0), json(""), json::array(), json::object(), json()}) {
     EXPECT_EQ(frequencies({{"rope_scaling", nothing}}), plain) << nothing;
     EXPECT_EQ(frequencies({{"rope_parameters", nothing}}), plain) << nothing;
