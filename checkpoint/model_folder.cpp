@@ -193,8 +193,7 @@ std::vector<std::string> models_of_cache(const fs::path& folder) {
   if (is_cache)
     fail(ExitCode::missing_input,
          "{}: {}: it is a folder of the hub's cache in which no whole model lies; run \"hf download\" again, "
-         "with "
-         "--local-dir DIR, and give --model DIR",
+         "with --local-dir DIR, and give --model DIR",
          text, plain);
   if (!models.empty())
     fail(ExitCode::missing_input, "{}: {}; there is one in {}", text, plain, few_names(models));

@@ -158,8 +158,7 @@ void OutputDirectory::require_space(std::uint64_t bytes) const {
        "--output {} is on a file system with {} free, but the trained model takes {}{}", output_.string(),
        format_bytes(static_cast<std::int64_t>(available)), format_bytes(static_cast<std::int64_t>(bytes)),
        keeps_model_ && available + earlier >= bytes ? "; the model that is there stays until the new one is "
-                                                      "written: remove it first, or choose another "
-                                                      "folder"
+                                                      "written: remove it first, or choose another folder"
                                                     : "");
 }
 

@@ -122,8 +122,7 @@ void require_short_names(const fs::path& output, std::span<const std::string> fi
   if (needed < PATH_MAX) return;
   fail(ExitCode::cannot_create,
        "--output {}: the path is too long: with the names of the model's files it would have {} bytes, where "
-       "the "
-       "system takes {}; choose a shorter one, or go to a folder nearby and give it from there",
+       "the system takes {}; choose a shorter one, or go to a folder nearby and give it from there",
        output.string(), needed, PATH_MAX - 1);
 }
 

@@ -85,8 +85,7 @@ void check_launcher(const Environment& environment) {
   }
   fail(ExitCode::unavailable,
        "{}={} and {}={} say that {} has started this process as one of {}; autoglm-train takes its ranks "
-       "from MPI, and "
-       "each would train alone: start it with {} autoglm-train ... instead",
+       "from MPI, and each would train alone: start it with {} autoglm-train ... instead",
        size->variable, size->value, rank->variable, rank->value, name_torch_launcher(environment),
        size->value, mpirun_for(environment, size->value));
 }

@@ -13,8 +13,8 @@ namespace {
   const std::int32_t ids[] = {id};
   fail(ExitCode::bad_data,
        "{}: the tokenizer gives {} id {}, but the model's vocabulary has {} entries: either tokenizer.json "
-       "belongs to "
-       "another model, or tokens were added to it without resizing the model (resize_token_embeddings() in "
+       "belongs to another model, or tokens were added to it without resizing the model "
+       "(resize_token_embeddings() in "
        "transformers)",
        place, in_quotes(tokenizer.decode(ids, false)), id, config.vocabulary_size);
 }

@@ -113,8 +113,7 @@ void ModelTarget::give_up(const DiskFull& error) {
   }
   fail(ExitCode::io_failed,
        "{}; the trained model, of {}, could not be written and is lost: run the same command again with room "
-       "for "
-       "it",
+       "for it",
        error.what(),
        format_bytes(static_cast<std::int64_t>(ModelWriter::bytes_needed(source_, side_files_, save_dtype_))));
 }

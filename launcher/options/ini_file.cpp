@@ -116,8 +116,7 @@ void check_quotes(const std::vector<std::string>& words, std::string_view option
     if (word.size() < 2 || word.front() != '\'' || word.back() != '\'') continue;
     fail(ExitCode::usage,
          "{}: single quotes mean nothing here and would be part of {}; leave them out, or enclose the value "
-         "in "
-         "double quotes",
+         "in double quotes",
          option, in_quotes(word));
   }
 }

@@ -100,8 +100,7 @@ std::optional<std::string> one_core_of_slurm(const ProcessorSet& mine, const Loo
   if ((online & ~mine).none()) return std::nullopt;
   return fmt::format(
       "Slurm gives this rank one core (processor {}) of its host's, which all threads of the rank share: "
-      "srun "
-      "--cpus-per-task N gives it more",
+      "srun --cpus-per-task N gives it more",
       format_processors(mine));
 }
 
@@ -113,14 +112,12 @@ std::optional<std::string> widen_binding(const LookUp& environment) {
   if (!binding->asked && run_on(binding->allowed)) {
     return fmt::format(
         "mpirun has bound this rank to one core (processor {}): it runs on all that mpirun may use ({}) "
-        "instead; "
-        "mpirun --bind-to core keeps it there",
+        "instead; mpirun --bind-to core keeps it there",
         bound, format_processors(allowed_processors()));
   }
   return fmt::format(
       "mpirun has bound this rank to one core (processor {}) of those that it may use ({}): all threads of "
-      "the rank "
-      "share it; mpirun --bind-to none gives them all",
+      "the rank share it; mpirun --bind-to none gives them all",
       bound, allowed);
 }
 

@@ -83,8 +83,7 @@ std::int64_t granted_addresses(std::int64_t wanted, const std::function<bool(std
   const bool counts_all = read_kernel_line("/proc/sys/vm/overcommit_memory").value_or("") == "2";
   fail(ExitCode::unavailable,
        "this host maps no more than {} for the process now, too few for any model: the least that is needed "
-       "is {}, and "
-       "more by what the model takes; {}",
+       "is {}, and more by what the model takes; {}",
        format_bytes(granted), format_bytes(4 * kLeastPool),
        counts_all ? "vm.overcommit_memory is 2: set it to 0 or 1, or raise vm.overcommit_ratio"
                   : "end what else takes memory on it, or raise the limit that its administrator has set");
@@ -141,8 +140,7 @@ std::int64_t pool_addresses(std::int64_t wanted, const std::function<bool(std::i
     const std::int64_t needed = limit->bytes - limit->room + 4 * kLeastPool;
     fail(ExitCode::unavailable,
          "{} {} leaves {} of addresses, too few for any model: the least that is needed is {} {}, and more "
-         "by what "
-         "the model takes",
+         "by what the model takes",
          limit->name, limit->bytes / kKibibyte, format_bytes(limit->room), limit->name,
          divide_up(needed, kKibibyte));
   }

@@ -326,8 +326,7 @@ TEST_F(CheckTensors, NamesWhatIsWrong) {
   EXPECT_EQ(refusal({{"model.norm.weight", {4}}, {"model.embed.weight", {6, 4}}}),
             file +
                 ": holds 2 tensors that config.json has no place for: lm_head.weight, ids; correct what "
-                "config.json "
-                "says of the model, or take them out of the file");
+                "config.json says of the model, or take them out of the file");
   EXPECT_EQ(refusal({{"model.norm.weight", {5}}, {"model.embed.weight", {4, 6}}, {"lm_head.weight", {6, 4}}}),
             file +
                 ": 2 tensors are of another shape than config.json asks for: model.norm.weight is [4] "

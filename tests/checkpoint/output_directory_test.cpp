@@ -274,12 +274,12 @@ TEST_F(OutputDirectoryTest, FindsATooLongPathBeforeTheRun) {
   // Room for ".model.tmp-", the longest name and ".tmp-", each with 32 digits.
   constexpr std::size_t kRoom = 3990;
   while (longest.size() < kRoom)
-    longest += "/" + std::string(std::min<std::size_t>(200, kRoom - longest.size()), 'x');
+    longest.append("/").append(std::min<std::size_t>(200, kRoom - longest.size()), 'x');
   EXPECT_NO_THROW(OutputDirectory::check(longest, model, false));
   for (const std::size_t size : {4038, 4090, 5000}) {
     std::string path = longest;
-    path += "/" + std::string(30, 'y');
-    while (path.size() < size) path += "/" + std::string(std::min<std::size_t>(200, size - path.size()), 'z');
+    path.append("/").append(30, 'y');
+    while (path.size() < size) path.append("/").append(std::min<std::size_t>(200, size - path.size()), 'z');
     EXPECT_TRUE(contains(refusal(ExitCode::cannot_create, path), "too long")) << size;
   }
 }

@@ -55,8 +55,7 @@ TEST(AutoglmTrain, AWrongCommandLineIsOneSentenceAnd64) {
   EXPECT_EQ(unknown.out, "");
   EXPECT_EQ(run("").err,
             "autoglm-train: --model DIR, --data FILE... and --output DIR are missing; autoglm-train --help "
-            "lists every "
-            "option\n");
+            "lists every option\n");
 }
 
 TEST(AutoglmTrain, OptionsReachTheTraining) {

@@ -76,8 +76,7 @@ TEST(TorchLaunch, IsNamedWithWhatToTypeInstead) {
                {"LOCAL_WORLD_SIZE", "2"},
                {"TORCHELASTIC_RUN_ID", "none"}}),
       "WORLD_SIZE=2 and RANK=0 say that torchrun has started this process as one of 2; autoglm-train takes "
-      "its "
-      "ranks from MPI, and each would train alone: start it with mpirun -np 2 autoglm-train ... instead");
+      "its ranks from MPI, and each would train alone: start it with mpirun -np 2 autoglm-train ... instead");
   const std::string accelerate = refused({{"WORLD_SIZE", "4"},
                                           {"RANK", "3"},
                                           {"LOCAL_RANK", "3"},

@@ -36,8 +36,7 @@ void check_special_tokens(const TemplateSpec& spec, const std::filesystem::path&
     if (is_one_token(token, tokenizer)) continue;
     fail(ExitCode::bad_data,
          "the tokenizer of the model in {} {} token {}, which the template {} writes; name another with "
-         "--template "
-         "({})",
+         "--template ({})",
          model_directory.string(), tokenizer.token_to_id(token) ? "does not find in texts its" : "has no",
          token, spec.name, fmt::join(builtin_template_names(), ", "));
   }
@@ -65,11 +64,12 @@ ChatTemplate ChatTemplate::select(const std::string& name, const std::filesystem
   ChatTemplate chosen;
   chosen.tokens_ = read_special_tokens(model_directory, tokenizer);
   chosen.ending_.tokens = end_tokens(chosen.tokens_, tokenizer);
+  chosen.ending_.bos = chosen.tokens_.bos.value_or("");
+  chosen.ending_.pad = chosen.tokens_.pad.value_or("");
   if (chosen.tokens_.eos && !is_one_token(*chosen.tokens_.eos, tokenizer)) {
     chosen.ending_.eos_problem = fmt::format(
         "the tokenizer of the model in {} has no token {}, with which texts are to end, as the eos_token of "
-        "its "
-        "tokenizer_config.json says; correct that name, or add the token to tokenizer.json",
+        "its tokenizer_config.json says; correct that name, or add the token to tokenizer.json",
         model_directory.string(), *chosen.tokens_.eos);
   }
   if (name == "auto") {
@@ -133,7 +133,7 @@ const ChatRenderer& ChatTemplate::renderer() const {
 
 RenderedChat ChatTemplate::render_text(const Conversation& conversation) const {
   RenderedChat chat;
-  chat.text = conversation.messages.front().content;
+  chat.text = ending_.with_one_of_each(conversation.messages.front().content);
   chat.template_end = chat.text.size();
   if (!ending_.ends_already(chat.text)) {
     ending_.require_eos();

@@ -197,8 +197,7 @@ std::string describe_foreign_line(std::string_view line) {
   const bool columns = first.size() == line.size() && line.find_first_of(",\t;") != std::string_view::npos;
   if (columns)
     return "not JSON, but text or columns, as of CSV; convert the file to JSONL: one object on each line, "
-           "such as "
-           "{\"prompt\": \"...\", \"completion\": \"...\"}";
+           "such as {\"prompt\": \"...\", \"completion\": \"...\"}";
   if (first.size() < line.size() && first.size() < 40)
     return fmt::format("not valid JSON: '{}' stands before the object; take it out", printable(first));
   return "not JSON but plain text; write it as JSONL: one object on each line, such as {\"text\": \"...\"}";
@@ -219,12 +218,12 @@ std::string describe_line(std::string_view text, const JsonError& error) {
   // The end of the line came too early.
   if (is_inside_string(text, text.size()))
     return "not valid JSON: the line ends inside of a text: the file is cut off there, a quote is missing, "
-           "or a line "
-           "break in the text is not written as \\n; each line must hold one whole JSON object (or the file "
+           "or a line break in the text is not written as \\n; each line must hold one whole JSON object (or "
+           "the file "
            "one JSON array)";
   return "not valid JSON: the line ends before the object does: the file is cut off there, a bracket is "
-         "missing, or "
-         "the object goes over several lines (\"jq -c . OLD > NEW\" writes each on one); each line must hold "
+         "missing, or the object goes over several lines (\"jq -c . OLD > NEW\" writes each on one); each "
+         "line must hold "
          "one whole JSON "
          "object (or the file one JSON array)";
 }
@@ -288,8 +287,7 @@ std::string describe_json_problem(std::string_view text, const JsonError& error,
   if (error.kind() == Kind::nul_byte) {
     if (std::ranges::all_of(text, [](char c) { return c == '\0' || is_json_space(c); }))
       return "there are NUL bytes instead of a sample, as after a crash of the host; cut them off, or write "
-             "the "
-             "file again";
+             "the file again";
     if (const std::string_view encoding = wide_encoding_within(text); !encoding.empty())
       return fmt::format(
           "it holds a NUL byte beside most of its characters, so it is written in {}, unlike what stands "

@@ -18,16 +18,14 @@ constexpr std::string_view kTools = "tool calls are not supported; take such sam
 constexpr std::string_view kMedia = "only text can be trained on; take such samples out of the file";
 constexpr std::string_view kPreference =
     "preference data is not trained on; keep the good answers only, each as an assistant turn, and take the "
-    "field "
-    "away";
+    "field away";
 constexpr std::string_view kMask =
     "whether it leaves out or takes in is not known; say which turns are not trained with \"train\": false";
 constexpr std::string_view kPartMask =
     "a part of a turn cannot be left out; set it on the turn, or make the part a turn of its own";
 constexpr std::string_view kDetail =
     "a turn is trained as a whole or not at all; make each stretch a sample of its own, with what comes "
-    "before it "
-    "as its prompt";
+    "before it as its prompt";
 constexpr std::string_view kTrained =
     "0 or false leaves it out of the loss, 1 or true trains an assistant turn";
 constexpr std::string_view kTrainedSample =

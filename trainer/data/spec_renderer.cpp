@@ -67,8 +67,10 @@ void SpecRenderer::append_turn(const Message& message, std::string_view content,
   chat.text += markup.lead;
   if (!message.reasoning.empty() && spec_.reasoning)
     chat.text += spec_.reasoning->before + message.reasoning + spec_.reasoning->after;
+  const bool ends_itself = spec_.joins_with_newline && message.role == Role::assistant;
+  if (ends_itself) content = ending_.with_one_of_each(content);
   chat.text += spec_.strips_content ? strip_space(content) : content;
-  if (spec_.joins_with_newline && message.role == Role::assistant) {
+  if (ends_itself) {
     if (!ending_.ends_already(content)) {
       ending_.require_eos();
       chat.text += markup.end;

@@ -115,11 +115,10 @@ ModelConfig read_sizes(const JsonFields& fields) {
   const std::vector<std::int32_t> pad = fields.ids("pad_token_id");
   if (!pad.empty() && pad.front() >= 0) config.pad_id = pad.front();
   if (config.pad_id && *config.pad_id >= config.vocabulary_size)
-    config.remarks.push_back(
-        fmt::format("{}: \"pad_token_id\" {} is past the {} entries of the vocabulary; padding is masked, so "
-                    "another id is "
-                    "used here, but transformers does not load such a model: set the field to null",
-                    fields.where(), *config.pad_id, config.vocabulary_size));
+    config.remarks.push_back(fmt::format(
+        "{}: \"pad_token_id\" {} is past the {} entries of the vocabulary; padding is masked, so another id "
+        "is used here, but transformers does not load such a model: set the field to null",
+        fields.where(), *config.pad_id, config.vocabulary_size));
   return config;
 }
 

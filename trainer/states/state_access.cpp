@@ -200,8 +200,7 @@ void StateAccess::check_saved_range(const std::function<DType(const std::string&
       if (const std::int64_t lost = round_as_saved(values, dtype); lost > 0) {
         fail(ExitCode::not_finite,
              "tensor {}: at least {} trained value{} would become infinite, because {} cannot hold {}; no "
-             "model was "
-             "written; write with --save-dtype {}",
+             "model was written; write with --save-dtype {}",
              name, lost, lost == 1 ? "" : "s", dtype_name(dtype), lost == 1 ? "it" : "them",
              dtype == DType::float16 ? "bf16 or fp32" : "fp32");
       }

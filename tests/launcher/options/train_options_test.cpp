@@ -276,8 +276,7 @@ TEST(TrainOptions, OutputIsNotTheModel) {
 TEST(TrainOptions, HalfPrecisionIsRefusedWithItsReason) {
   EXPECT_EQ(refusal({"--precision", "fp16"}),
             "--precision fp16 is not offered: fp16 gradients overflow or vanish outside 6e-8 to 65504, while "
-            "bf16 has "
-            "the range of fp32 in the same 2 bytes; use bf16");
+            "bf16 has the range of fp32 in the same 2 bytes; use bf16");
   EXPECT_EQ(refusal({"--precision", "int8"}), "--precision takes bf16 or fp32; got \"int8\"");
 }
 

@@ -16,8 +16,8 @@ using ::testing::HasSubstr;
 // <U>question<A>answer</s>; answers that think say so in <think>, of earlier ones nothing is kept.
 constexpr const char* kThinking =
     "{{ bos_token }}{% for m in messages %}{% if m.role == 'system' %}{{ m.content }}{% elif m.role == "
-    "'user' %}"
-    "{{ '<U>' + m.content }}{% else %}{{ '<A>' }}{% if m.thinking and loop.last %}{{ '<think>' + m.thinking "
+    "'user' %}{{ '<U>' + m.content }}{% else %}{{ '<A>' }}{% if m.thinking and loop.last %}{{ '<think>' + "
+    "m.thinking "
     "+ '</think>' }}"
     "{% endif %}{{ m.content.split('</think>')[-1] + eos_token }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<A>' }}{% endif %}";
@@ -141,8 +141,7 @@ TEST_F(OwnTemplateTest, SaysWhatIsOddAboutIt) {
 TEST_F(OwnTemplateTest, ReadsTheGenerationTag) {
   const ChatTemplate own = select(
       "{% for m in messages %}{{ '<' + m.role + '>' }}{% if m.role == 'assistant' %}{% generation %}{{ "
-      "m.content }}"
-      "{% endgeneration %}{{ eos_token }}{% else %}{{ m.content }}{% endif %}{% endfor %}");
+      "m.content }}{% endgeneration %}{{ eos_token }}{% else %}{{ m.content }}{% endif %}{% endfor %}");
   Conversation two = chat({kQuestion, kAnswer, kQuestion, {Role::assistant, "B"}});
   EXPECT_THAT(trained(own.render(two, LossOn::assistant)), ElementsAre("A", "B"));
   two.messages[1].trained = false;
@@ -185,8 +184,7 @@ TEST_F(OwnTemplateTest, WhatATemplateDoesNotTake) {
   const ChatTemplate own = select(
       "{% for m in messages %}{% if m.content == 'no' %}{{ raise_exception('not that') }}{% endif %}"
       "{% if m.role != 'system' %}{{ '<' + m.role + '>' + m.content + (eos_token if m.content != 'open' else "
-      "'') "
-      "}}{% endif %}{% endfor %}");
+      "'') }}{% endif %}{% endfor %}");
   EXPECT_EQ(refusal(own, chat({{Role::user, "no"}, kAnswer})),
             "the model's own chat template refuses it: not that");
   EXPECT_THAT(refusal(own, chat({{Role::system, "S"}, kQuestion, kAnswer})),

@@ -178,8 +178,7 @@ void add_named_tokens(const fs::path& model_directory, TokenizerFile& file) {
       if (!special) continue;
       fail(ExitCode::bad_data,
            "{}: \"added_tokens_decoder\" gives {} the id {}, but tokenizer.json lacks the token and would "
-           "give it "
-           "{}; save the tokenizer anew with transformers, or fetch both files again",
+           "give it {}; save the tokenizer anew with transformers, or fetch both files again",
            (model_directory / kConfig).string(), content, id, ids.would_give(content));
     }
     added.push_back(added_token(token, ids.give(content), special));
