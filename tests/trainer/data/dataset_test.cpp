@@ -3,10 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "base/error.h"
-#include "sharding/agree.h"
-#include "tests/sharding/thread_ring.h"
-#include "tests/trainer/data/test_model.h"
+#include "tests/trainer/data/dataset_fixture.h"
 #include "trainer/data/sample_order.h"
 
 namespace autoglm {
@@ -15,73 +12,6 @@ namespace {
 using std::filesystem::path;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-
-class DatasetTest : public ::testing::Test {
- protected:
-  DatasetTest() {
-    write_byte_model(folder_, all_special_tokens(), "<|endoftext|>");
-    tokenizer_.emplace(Tokenizer::load(folder_.path()));
-    template_.emplace(ChatTemplate::select("glm4", folder_.path(), *tokenizer_));
-    options_.sequence_length = 32;
-  }
-
-  static std::string chat(const std::string& user, const std::string& assistant) {
-    return R"({"messages": [{"role": "user", "content": ")" + user +
-           R"("}, {"role": "assistant", "content": ")" + assistant + "\"}]}\n";
-  }
-
-  Dataset load(const LoadContext& context = {}) const {
-    return load_dataset(options_, *tokenizer_, *template_, context);
-  }
-
-  // Loads on ranks that are threads. What each rank threw, or the text of its dataset.
-  std::vector<std::string> load_on_ranks(int world_size, int num_threads = 1) const {
-    std::vector<std::string> results(static_cast<std::size_t>(world_size));
-    autoglm::testing::run_ranks(world_size, {}, [&](Communicator& communicator) {
-      std::string& result = results[static_cast<std::size_t>(communicator.rank())];
-      try {
-        result = text_of(load({&communicator, num_threads}));
-      } catch (const AgreedError& error) {
-        result = fmt::format("agreed {}: {}", static_cast<int>(error.code()), error.what());
-      }
-    });
-    return results;
-  }
-
-  // Everything that a dataset says, as text.
-  static std::string text_of(const Dataset& dataset) {
-    std::string text;
-    for (std::size_t i = 0; i < dataset.samples().size(); ++i) {
-      for (const std::int32_t id : dataset.samples().ids(i)) text += std::to_string(id) + " ";
-      for (const std::int32_t label : dataset.samples().labels(i)) text += std::to_string(label) + " ";
-      text += "\n";
-    }
-    for (const std::uint32_t sample : dataset.training()) text += std::to_string(sample) + " ";
-    for (const std::uint32_t sample : dataset.validation()) text += fmt::format("v{} ", sample);
-    const DataSummary& summary = dataset.summary();
-    for (const std::uint32_t length : summary.lengths) text += std::to_string(length) + " ";
-    text +=
-        fmt::format("{} {} {} {} {} {} {} {}", summary.num_kept, summary.tokens, summary.supervised_tokens,
-                    summary.cut_tokens, summary.truncated.count, summary.dropped_cut.count,
-                    summary.dropped_unsupervised.count, summary.dropped_overlong.count);
-    if (summary.truncated.first) text += describe(dataset.options().files, *summary.truncated.first);
-    return text;
-  }
-
-  std::string problem() const {
-    try {
-      load();
-    } catch (const Error& error) {
-      return fmt::format("{}: {}", static_cast<int>(error.code()), error.what());
-    }
-    return "nothing wrong";
-  }
-
-  TemporaryFolder folder_;
-  std::optional<Tokenizer> tokenizer_;
-  std::optional<ChatTemplate> template_;
-  DataOptions options_;
-};
 
 TEST_F(DatasetTest, LoadsFilesInOrder) {
   options_.files = {folder_.write("b.jsonl", chat("a", "b") + chat("c", "d")),
@@ -95,56 +25,6 @@ TEST_F(DatasetTest, LoadsFilesInOrder) {
   EXPECT_EQ(dataset.summary().tokens, 27U);
   EXPECT_EQ(dataset.summary().supervised_tokens, 9U);
   EXPECT_EQ(dataset.template_name(), "glm4");
-}
-
-TEST_F(DatasetTest, Truncates) {
-  const std::string answer(40, 'x');
-  options_.files = {folder_.write("a.jsonl", chat("a", "b") + chat("a", answer) + chat(answer, "b"))};
-  const Dataset dataset = load();
-  ASSERT_EQ(dataset.samples().size(), 2U);
-  EXPECT_EQ(dataset.samples().length(1), 32U);
-  EXPECT_THAT(dataset.summary().lengths, ElementsAre(9, 48, 48));
-  EXPECT_EQ(dataset.summary().truncated.count, 1U);
-  EXPECT_EQ(dataset.summary().cut_tokens, 16U);
-  EXPECT_EQ(dataset.summary().dropped_cut.count, 1U);
-  EXPECT_THAT(describe(options_.files, *dataset.summary().dropped_cut.first), HasSubstr("a.jsonl:3"));
-}
-
-TEST_F(DatasetTest, CutsRunningTextIntoRows) {
-  options_.sequence_length = 8;
-  for (const std::size_t size : {5U, 7U, 8U, 14U, 15U, 16U, 17U, 100U}) {
-    std::string text;
-    for (std::size_t i = 0; i < size; ++i) text += static_cast<char>('a' + i % 26);
-    options_.files = {folder_.write("a.jsonl", "{\"text\": \"" + text + "\"}\n")};
-    const Dataset dataset = load();
-    std::string together;
-    for (std::size_t i = 0; i < dataset.samples().size(); ++i) {
-      EXPECT_LE(dataset.samples().length(i), 8U);
-      EXPECT_GE(dataset.samples().length(i), 2U);
-      for (const std::int32_t id : dataset.samples().ids(i))
-        together += id == 256 ? '$' : static_cast<char>(id);
-      EXPECT_THAT(dataset.samples().labels(i), ::testing::ElementsAreArray(dataset.samples().ids(i)));
-    }
-    EXPECT_EQ(together, text + "$");
-    const DataSummary& summary = dataset.summary();
-    EXPECT_EQ(summary.num_kept, 1U);
-    EXPECT_EQ(summary.num_pieces, (size + 1 + 7) / 8);
-    EXPECT_EQ(summary.split.count, size + 1 > 8 ? 1U : 0U);
-    EXPECT_EQ(summary.tokens, size + 1);
-    EXPECT_EQ(summary.cut_tokens + summary.truncated.count, 0U);
-    EXPECT_TRUE(summary.is_wholly_trained());
-  }
-}
-
-TEST_F(DatasetTest, CutsRunningTextOnlyWhereAsked) {
-  options_.sequence_length = 8;
-  options_.files = {folder_.write("a.jsonl", "{\"text\": \"0123456789abcdefghij\"}\n")};
-  options_.overlong = Overlong::truncate;
-  EXPECT_EQ(load().summary().cut_tokens, 13U);
-  options_.overlong = Overlong::drop;
-  EXPECT_THAT(problem(), HasSubstr("1 are longer than that"));
-  options_.overlong = Overlong::error;
-  EXPECT_THAT(problem(), HasSubstr("--overlong split, truncate or drop would go on"));
 }
 
 TEST_F(DatasetTest, CountsFieldsThatNobodyReads) {
@@ -219,22 +99,6 @@ TEST_F(DatasetTest, OtherNotationsAreNamed) {
        "a.jsonl:1 (sample 1): it is a turn, not a sample; put the list of turns");
   says("[" + turns + ",\n" + turns + "]",
        "a.jsonl:1 (sample 1): a sample must be a JSON object, not a list of turns");
-}
-
-TEST_F(DatasetTest, DropsOverlongSamples) {
-  options_.overlong = Overlong::drop;
-  options_.files = {folder_.write("a.jsonl", chat("a", "b") + chat("a", std::string(40, 'x')))};
-  const Dataset dataset = load();
-  EXPECT_EQ(dataset.samples().size(), 1U);
-  EXPECT_EQ(dataset.summary().dropped_overlong.count, 1U);
-}
-
-TEST_F(DatasetTest, RefusesOverlongSamples) {
-  options_.overlong = Overlong::error;
-  options_.files = {folder_.write("a.jsonl", chat("a", "b") + "\n" + chat("a", std::string(40, 'x')))};
-  EXPECT_THAT(problem(), HasSubstr("65: "));
-  EXPECT_THAT(problem(),
-              HasSubstr("a.jsonl:3: the sample has 48 tokens, and a row has 32 (--sequence-length)"));
 }
 
 TEST_F(DatasetTest, DropsWhatHasNothingToSupervise) {
