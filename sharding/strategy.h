@@ -35,6 +35,13 @@ enum class MasterLayout {
 // When gradients are summed over ranks: the same sums in another order.
 enum class ReduceMode { micro_batch, step };
 
+// How the CPU multiplies matrices; each way has bits of its own. Ordered: who can take one can take those before it.
+enum class Products {
+  mkl,      // LibTorch's BLAS in fp32; bf16 operands are widened for it
+  widened,  // oneDNN in fp32; bf16 operands are widened for it
+  onednn,   // oneDNN in the operands' own type
+};
+
 // A value as options and plans spell it.
 template <typename T>
 struct Word {
@@ -52,6 +59,8 @@ inline constexpr Word<MasterLayout> kMasterLayouts[] = {{"split", MasterLayout::
                                                         {"plain", MasterLayout::plain}};
 inline constexpr Word<ReduceMode> kReduceModes[] = {{"micro-batch", ReduceMode::micro_batch},
                                                     {"step", ReduceMode::step}};
+inline constexpr Word<Products> kProducts[] = {
+    {"mkl", Products::mkl}, {"onednn", Products::onednn}, {"widened", Products::widened}};
 inline constexpr Word<bool> kWidths[] = {{"fp32", false}, {"bf16", true}};
 
 // `value` is one of the words'.

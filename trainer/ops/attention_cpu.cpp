@@ -2,41 +2,21 @@
 #include <cmath>
 
 #include "sharding/memory/category.h"
-#include "trainer/ops/attention_routes.h"
+#include "trainer/ops/attention_cpu.h"
 #include "trainer/ops/projection.h"
+#include "trainer/ops/projection_onednn.h"
 #include "trainer/ops/target.h"
 
 namespace autoglm::ops {
 namespace {
 
-// Queries that go through one matrix product: large enough to be efficient, small enough that little is
-// computed beyond the causal diagonal.
-constexpr std::int64_t kTile = 64;
-
-// Heads of one token lie side by side: element (token, head, d) of q is at (token * num_heads + head) * head_dim
-// + d.
-struct AttentionShape {
-  std::int64_t num_heads;  // of queries
-  std::int64_t num_key_heads;
-  std::int64_t head_dim;
-  std::int64_t length;  // tokens of a row
-  float scale;
-
-  AttentionShape(const at::Tensor& q, const at::Tensor& k, float score_scale)
-      : num_heads(q.size(2)),
-        num_key_heads(k.size(2)),
-        head_dim(q.size(3)),
-        length(q.size(1)),
-        scale(score_scale) {}
-
-  // fp32 elements of scratch space that each thread needs.
-  std::int64_t forward_scratch() const {
-    return 2 * length * head_dim + 2 * kTile * head_dim + kTile * length;
-  }
-  std::int64_t backward_scratch() const {
-    return 4 * length * head_dim + 3 * kTile * head_dim + 2 * kTile * length;
-  }
-};
+// fp32 elements of scratch space that each thread needs.
+std::int64_t forward_scratch(const AttentionShape& s) {
+  return 2 * s.length * s.head_dim + 2 * kQueryTile * s.head_dim + kQueryTile * s.length;
+}
+std::int64_t backward_scratch(const AttentionShape& s) {
+  return 4 * s.length * s.head_dim + 3 * kQueryTile * s.head_dim + 2 * kQueryTile * s.length;
+}
 
 at::Tensor scratch_for(std::int64_t elements_per_thread, const at::Tensor& like) {
   const CategoryScope scope(MemoryCategory::workspace);
@@ -56,21 +36,6 @@ void scatter_head(const float* from, std::int64_t stride, std::int64_t head_dim,
   for (std::int64_t i = 0; i < count; ++i) kernels.narrow(from + i * head_dim, to + i * stride, head_dim);
 }
 
-// Documents of one row as [begin, end) relative to the row.
-template <typename Visit>
-void for_each_document(const PackedRows& rows, std::int64_t row, Visit visit) {
-  const auto first = static_cast<std::int32_t>(row * rows.length);
-  const auto last = static_cast<std::int32_t>(first + rows.length);
-  auto start = std::lower_bound(rows.document_starts.begin(), rows.document_starts.end(), first);
-  std::int32_t begin = first;
-  while (begin < last) {
-    while (start != rows.document_starts.end() && *start <= begin) ++start;
-    const std::int32_t end = start == rows.document_starts.end() ? last : std::min(*start, last);
-    visit(begin - first, end - first);
-    begin = end;
-  }
-}
-
 // Scratch space handed out piece by piece.
 class Pieces {
  public:
@@ -79,31 +44,6 @@ class Pieces {
 
  private:
   float* next_;
-};
-
-// Of every query, the largest scaled score and the reciprocal of the sum of exponentials beside it: together
-// more exact than the logarithm of the sum. In memory [2, B, N, T].
-struct Statistics {
-  float* shift;
-  float* inverse_sum;
-
-  Statistics of(std::int64_t offset) const { return {shift + offset, inverse_sum + offset}; }
-};
-
-Statistics pointers(const at::Tensor& statistics) {
-  float* first = static_cast<float*>(statistics.data_ptr());
-  return {first, first + statistics.numel() / 2};
-}
-
-struct HeadPointers {
-  std::int64_t q_stride, k_stride;
-  std::int64_t q_row, k_row;  // first element of the row
-
-  HeadPointers(const AttentionShape& s, std::int64_t row)
-      : q_stride(s.num_heads * s.head_dim),
-        k_stride(s.num_key_heads * s.head_dim),
-        q_row(row * s.length * q_stride),
-        k_row(row * s.length * k_stride) {}
 };
 
 template <typename T>
@@ -115,17 +55,17 @@ void forward_group(const T* q, const T* k, const T* v, const PackedRows& rows, c
   Pieces pieces(scratch);
   float* keys = pieces.take(T_row * D);
   float* values = pieces.take(T_row * D);
-  float* queries = pieces.take(kTile * D);
-  float* result = pieces.take(kTile * D);
-  float* scores = pieces.take(kTile * T_row);
+  float* queries = pieces.take(kQueryTile * D);
+  float* result = pieces.take(kQueryTile * D);
+  float* scores = pieces.take(kQueryTile * T_row);
   gather_head(k + at.k_row + key_head * D, at.k_stride, D, T_row, keys);
   gather_head(v + at.k_row + key_head * D, at.k_stride, D, T_row, values);
   const std::int64_t group = s.num_heads / s.num_key_heads;
   for (std::int64_t head = key_head * group; head < (key_head + 1) * group; ++head) {
     const Statistics mine = statistics.of((row * s.num_heads + head) * T_row);
     for_each_document(rows, row, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t tile = begin; tile < end; tile += kTile) {
-        const std::int64_t count = std::min(kTile, end - tile);
+      for (std::int64_t tile = begin; tile < end; tile += kQueryTile) {
+        const std::int64_t count = std::min(kQueryTile, end - tile);
         const std::int64_t seen = rows.causal ? tile + count - begin : end - begin;
         gather_head(q + at.q_row + tile * at.q_stride + head * D, at.q_stride, D, count, queries);
         gemm(false, true, count, seen, D, 1, queries, D, keys + begin * D, D, 0, scores, seen);
@@ -158,11 +98,11 @@ void backward_group(const T* dout, const T* q, const T* k, const T* v, Statistic
   float* values = pieces.take(T_row * D);
   float* dkeys = pieces.take(T_row * D);
   float* dvalues = pieces.take(T_row * D);
-  float* queries = pieces.take(kTile * D);
-  float* doutputs = pieces.take(kTile * D);
-  float* temporary = pieces.take(kTile * D);
-  float* scores = pieces.take(kTile * T_row);
-  float* dscores = pieces.take(kTile * T_row);
+  float* queries = pieces.take(kQueryTile * D);
+  float* doutputs = pieces.take(kQueryTile * D);
+  float* temporary = pieces.take(kQueryTile * D);
+  float* scores = pieces.take(kQueryTile * T_row);
+  float* dscores = pieces.take(kQueryTile * T_row);
   gather_head(k + at.k_row + key_head * D, at.k_stride, D, T_row, keys);
   gather_head(v + at.k_row + key_head * D, at.k_stride, D, T_row, values);
   std::fill(dkeys, dkeys + T_row * D, 0.0f);
@@ -171,8 +111,8 @@ void backward_group(const T* dout, const T* q, const T* k, const T* v, Statistic
   for (std::int64_t head = key_head * group; head < (key_head + 1) * group; ++head) {
     const Statistics mine = statistics.of((row * s.num_heads + head) * T_row);
     for_each_document(rows, row, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t tile = begin; tile < end; tile += kTile) {
-        const std::int64_t count = std::min(kTile, end - tile);
+      for (std::int64_t tile = begin; tile < end; tile += kQueryTile) {
+        const std::int64_t count = std::min(kQueryTile, end - tile);
         const std::int64_t seen = rows.causal ? tile + count - begin : end - begin;
         const std::int64_t place = at.q_row + tile * at.q_stride + head * D;
         gather_head(q + place, at.q_stride, D, count, queries);
@@ -195,18 +135,6 @@ void backward_group(const T* dout, const T* q, const T* k, const T* v, Statistic
   }
   scatter_head(dkeys, at.k_stride, D, T_row, dk + at.k_row + key_head * D);
   scatter_head(dvalues, at.k_stride, D, T_row, dv + at.k_row + key_head * D);
-}
-
-// One unit of work is a key head of a row with its query heads; threads take ranges of units.
-template <typename Work>
-void for_each_group(std::int64_t batch, const AttentionShape& shape, at::Tensor& scratch, Work work) {
-  const std::int64_t units = batch * shape.num_key_heads;
-  at::parallel_for(0, units, 1, [&](std::int64_t begin, std::int64_t end) {
-    float* mine = write_pointer<float>(scratch) + at::get_thread_num() * scratch.size(1);
-    for (std::int64_t unit = begin; unit < end; ++unit) {
-      work(unit / shape.num_key_heads, unit % shape.num_key_heads, mine);
-    }
-  });
 }
 
 // One query token against `num_keys` cached ones.
@@ -246,14 +174,16 @@ void attend_token(const at::Tensor& q, const KeyValueCache& cache, std::int64_t 
 
 AttentionForward attention_forward_cpu(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                        const PackedRows& rows, float scale) {
+  if (projects_by_onednn(q)) return attention_forward_onednn(q, k, v, rows, scale);
   const AttentionShape shape(q, k, scale);
   AttentionForward result{at::empty_like(q),
                           at::empty({2, q.size(0), q.size(2), q.size(1)}, q.options().dtype(at::kFloat))};
-  at::Tensor scratch = scratch_for(shape.forward_scratch(), q);
+  at::Tensor scratch = scratch_for(forward_scratch(shape), q);
   if (!computes(q)) return result;
   with_activation_type(q, [&](auto type) {
     using T = decltype(type);
-    for_each_group(q.size(0), shape, scratch, [&](std::int64_t row, std::int64_t key_head, float* mine) {
+    for_each_group(q.size(0), shape, [&](std::int64_t row, std::int64_t key_head, std::int64_t thread) {
+      float* mine = write_pointer<float>(scratch) + thread * scratch.size(1);
       forward_group<T>(read_pointer<T>(q), read_pointer<T>(k), read_pointer<T>(v), rows, shape, row, key_head,
                        write_pointer<T>(result.out), pointers(result.statistics), mine);
     });
@@ -264,13 +194,15 @@ AttentionForward attention_forward_cpu(const at::Tensor& q, const at::Tensor& k,
 AttentionGradients attention_backward_cpu(const at::Tensor& dout, const at::Tensor& q, const at::Tensor& k,
                                           const at::Tensor& v, const AttentionForward& forward,
                                           const PackedRows& rows, float scale) {
+  if (projects_by_onednn(q)) return attention_backward_onednn(dout, q, k, v, forward, rows, scale);
   const AttentionShape shape(q, k, scale);
   AttentionGradients result{at::empty_like(q), at::empty_like(k), at::empty_like(v)};
-  at::Tensor scratch = scratch_for(shape.backward_scratch(), q);
+  at::Tensor scratch = scratch_for(backward_scratch(shape), q);
   if (!computes(q)) return result;
   with_activation_type(q, [&](auto type) {
     using T = decltype(type);
-    for_each_group(q.size(0), shape, scratch, [&](std::int64_t row, std::int64_t key_head, float* mine) {
+    for_each_group(q.size(0), shape, [&](std::int64_t row, std::int64_t key_head, std::int64_t thread) {
+      float* mine = write_pointer<float>(scratch) + thread * scratch.size(1);
       backward_group<T>(read_pointer<T>(dout), read_pointer<T>(q), read_pointer<T>(k), read_pointer<T>(v),
                         pointers(forward.statistics), rows, shape, row, key_head, write_pointer<T>(result.dq),
                         write_pointer<T>(result.dk), write_pointer<T>(result.dv), mine);

@@ -2,7 +2,9 @@
 
 #include "base/bf16.h"
 #include "sharding/memory/category.h"
+#include "trainer/ops/products.h"
 #include "trainer/ops/projection_cuda.h"
+#include "trainer/ops/projection_onednn.h"
 #include "trainer/ops/target.h"
 
 // The BLAS inside LibTorch, in its Fortran interface (column-major, everything by address).
@@ -194,6 +196,7 @@ void backward_bf16(std::span<const at::Tensor> dy, const at::Tensor& x,
 
 void project_cpu(const at::Tensor& x, std::span<const Projection> projections,
                  std::vector<at::Tensor>& outputs) {
+  if (projects_by_onednn(x)) return project_onednn(x, projections, outputs);
   const std::int64_t m = x.size(0), k = x.size(1);
   const Tiles tiles(m, k, projections);
   Operands operands(x, tiles.rows * k, tiles.columns * k, tiles.rows * tiles.columns);
@@ -205,8 +208,8 @@ void project_cpu(const at::Tensor& x, std::span<const Projection> projections,
   }
 }
 
-void project_backward_cpu(std::span<const at::Tensor> dy, const at::Tensor& x,
-                          std::span<const Projection> projections, at::Tensor& dx) {
+void project_backward_widened(std::span<const at::Tensor> dy, const at::Tensor& x,
+                              std::span<const Projection> projections, at::Tensor& dx) {
   const std::int64_t m = x.size(0), k = x.size(1);
   const Tiles tiles(m, k, projections);
   Operands operands(x, tiles.rows * k, tiles.columns * k, tiles.rows * tiles.columns);
@@ -217,6 +220,12 @@ void project_backward_cpu(std::span<const at::Tensor> dy, const at::Tensor& x,
   } else {
     backward_fp32(dy, x, projections, dx);
   }
+}
+
+void project_backward_cpu(std::span<const at::Tensor> dy, const at::Tensor& x,
+                          std::span<const Projection> projections, at::Tensor& dx) {
+  (projects_by_onednn(x) ? project_backward_onednn : project_backward_widened)(dy, x, projections, dx);
+  if (!computes(x)) return;
   for (std::size_t i = 0; i < projections.size(); ++i) {
     Parameter* bias = projections[i].bias;
     if (bias == nullptr || !bias->trainable()) continue;
@@ -230,6 +239,13 @@ void gemm(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, st
           const float* a, std::int64_t lda, const float* b, std::int64_t ldb, float beta, float* c,
           std::int64_t ldc) {
   if (m == 0 || n == 0) return;
+  if (products() == Products::widened) {
+    for_each_product_tile(n, [&](std::int64_t column, std::int64_t columns) {
+      onednn_sgemm(transpose_a, transpose_b, m, columns, k, alpha, a, lda,
+                   b + column * (transpose_b ? ldb : 1), ldb, beta, c + column, ldc);
+    });
+    return;
+  }
   const auto size = [](std::int64_t value) {
     AUTOGLM_CHECK(value <= std::numeric_limits<int>::max(), "a matrix extent of {}", value);
     return static_cast<int>(value);
