@@ -13,6 +13,7 @@
 #include "sharding/agree.h"
 #include "sharding/memory/host_memory.h"
 #include "sharding/memory/job_memory.h"
+#include "trainer/ops/products.h"
 
 namespace autoglm {
 namespace {
@@ -69,6 +70,18 @@ std::string what_limits(const StrategyOptions& options, const JobDevice& device,
   return binds ? addresses->name : "";
 }
 
+// The route of all ranks, from here on. Collective.
+Products settle_products(std::optional<Products> pinned, Communicator& communicator) {
+  const Products best = static_cast<Products>(least(communicator, static_cast<int>(ops::best_products())));
+  run_agreed(communicator, [&] {
+    const std::string problem = pinned ? ops::products_problem(*pinned) : "";
+    if (!problem.empty())
+      fail(ExitCode::unavailable, "--products {}: {}", word_of(kProducts, *pinned), problem);
+  });
+  ops::set_products(pinned.value_or(best));
+  return ops::products();
+}
+
 }  // namespace
 
 MemoryBudget cpu_budget(const StrategyOptions& options, const LocalRank& local, std::int64_t fixed_resident) {
@@ -102,7 +115,11 @@ JobPlan plan_job(const TrainOptions& options, const Model& model, std::int64_t m
   const auto start = std::chrono::steady_clock::now();
   JobPlan job;
   job.question = question_of(options, model, max_positions, communicator.size());
-  if (device.is_cuda()) job.question.target = ops::Target::cuda;
+  if (device.is_cuda()) {
+    job.question.target = ops::Target::cuda;
+  } else {
+    job.products = settle_products(options.strategy.products, communicator);
+  }
   job.probe.rates = device.guessed_rates(communicator.size(), job.question.precision);
   if (!options.strategy.pins.complete()) {
     job.probe = probe_rates(job.question, device.device(), job.probe.rates, communicator);
@@ -158,6 +175,7 @@ Plan plan_again(const TrainOptions& options, const JobPlan& job, const Strategy&
 
 nlohmann::ordered_json to_json(const JobPlan& job) {
   nlohmann::ordered_json object = to_json(job.strategy());
+  if (job.products) object["products"] = word_of(kProducts, *job.products);
   object["predicted_device_peak_bytes"] = job.plan.predicted.device.peak.total;
   object["predicted_device_bytes_at_peak"] = bytes_by_category(job.plan.predicted.device.peak);
   object["predicted_device_extent_bytes"] = job.plan.predicted.device.extent;
@@ -187,7 +205,8 @@ nlohmann::ordered_json to_json(const JobPlan& job) {
 std::string describe(const JobPlan& job) {
   const MemoryStatistics& predicted = job.plan.predicted;
   const std::int64_t on_host = predicted.host.peak.total;
-  return fmt::format("{}; {} of {} per rank foreseen{}", describe_strategy(job.strategy()),
+  return fmt::format("{}{}; {} of {} per rank foreseen{}", describe_strategy(job.strategy()),
+                     job.products ? fmt::format(", products by {}", word_of(kProducts, *job.products)) : "",
                      format_bytes(predicted.device.peak.total), format_bytes(job.budget.device),
                      on_host == 0 ? "" : fmt::format(", and {} on the host", format_bytes(on_host)));
 }

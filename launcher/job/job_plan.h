@@ -22,8 +22,9 @@ struct JobPlan {
   ProbeResult probe;
   bool probed = false;
   Plan plan;
-  double seconds = 0;               // that planning took, the probe included
-  std::int64_t fixed_resident = 0;  // of the process before the engine: libraries, MPI, data
+  std::optional<Products> products;  // of the CPU
+  double seconds = 0;                // that planning took, the probe included
+  std::int64_t fixed_resident = 0;   // of the process before the engine: libraries, MPI, data
 
   const Strategy& strategy() const { return plan.chosen.strategy; }
   // Resident memory at the peak of a step: every byte of the pools that was ever used stays resident, and the

@@ -70,6 +70,7 @@ void bind_strategy_options(OptionTable& table, StrategyOptions& strategy) {
                                   {{"shrink", OnOutOfMemory::shrink}, {"stop", OnOutOfMemory::stop}},
                                   "out of memory: plan again and go on, or stop");
   bind_inexact_pins(table, strategy.pins);
+  add_pin(table, "products", strategy.products, kProducts, "matrix products on the CPU; auto: the fastest");
 }
 
 void bind_strategy_pins(OptionTable& table, StrategyPins& pins) {

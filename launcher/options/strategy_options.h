@@ -20,6 +20,7 @@ struct StrategyOptions {
   DeviceRequest device = DeviceRequest::automatic;
   StrategyPins pins;
   std::optional<std::int64_t> memory_limit;  // bytes per rank of the device's pool
+  std::optional<Products> products;          // of the CPU; the fastest that every rank's processor has
   OnOutOfMemory on_oom = OnOutOfMemory::shrink;
 };
 

@@ -62,6 +62,7 @@ TEST(TrainOptions, DefaultsAreThoseOfTheDesign) {
     "device": "auto", "strategy": "auto", "micro-batch": null, "recompute": "auto", "recompute-layers": null,
     "offload-optimizer": null, "offload-activations": null, "weights": "auto", "master": "auto", "head-chunks": null,
     "memory-limit": null, "on-oom": "shrink", "gradient-dtype": "fp32", "moment-dtype": "fp32", "reduce": "micro-batch",
+    "products": "auto",
     "overwrite": false, "save-dtype": "input",
     "evaluate-every": 0, "sample": [], "log-every": 10, "dry-run": false})");
   EXPECT_EQ(to_json(parsed({})).dump(2), expected.dump(2));
@@ -186,6 +187,12 @@ TEST(TrainOptions, TheStrategyFollowsFromItsParts) {
             "zero1, recompute full, weights on the host, 25 % of the optimizer on the host, 50 % of the "
             "saved inputs on "
             "the host, bf16 moments, reduced once a step");
+}
+
+TEST(TrainOptions, TheRouteOfProductsIsChosenUnlessItIsNamed) {
+  EXPECT_EQ(parsed({}).strategy.products, std::nullopt);
+  EXPECT_EQ(parsed({"--products", "widened"}).strategy.products, Products::widened);
+  EXPECT_THAT(refusal({"--products", "blas"}), HasSubstr("mkl, onednn"));
 }
 
 TEST_F(TrainOptionsFile, AStageOnTheCommandLineOutranksWhatTheFileSaysOfParts) {
