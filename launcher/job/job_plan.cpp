@@ -72,7 +72,9 @@ std::string what_limits(const StrategyOptions& options, const JobDevice& device,
 
 // The route of all ranks, from here on. Collective.
 Products settle_products(std::optional<Products> pinned, Communicator& communicator) {
-  const Products best = static_cast<Products>(least(communicator, static_cast<int>(ops::best_products())));
+  // Products that are compiled while the job runs need addresses that no pool was told of.
+  const Products mine = address_limit() ? Products::mkl : ops::best_products();
+  const auto best = static_cast<Products>(least(communicator, static_cast<int>(mine)));
   run_agreed(communicator, [&] {
     const std::string problem = pinned ? ops::products_problem(*pinned) : "";
     if (!problem.empty())
