@@ -180,6 +180,7 @@ TEST(TrainOptions, TheStrategyFollowsFromItsParts) {
   EXPECT_EQ(strategy({}).master, MasterLayout::split);
   EXPECT_EQ(strategy({"--precision", "fp32"}).master, MasterLayout::plain);
   EXPECT_EQ(strategy({"--strategy", "zero3"}).weights, WeightSourceKind::peers);
+  EXPECT_EQ(parsed({"--products", "widened"}).strategy.products, Products::widened);
   const Strategy all = strategy({"--strategy", "zero1", "--weights", "host", "--master", "plain",
                                  "--offload-optimizer", "0.25", "--offload-activations", "0.5", "--recompute",
                                  "full", "--moment-dtype", "bf16", "--reduce", "step"});
@@ -187,12 +188,6 @@ TEST(TrainOptions, TheStrategyFollowsFromItsParts) {
             "zero1, recompute full, weights on the host, 25 % of the optimizer on the host, 50 % of the "
             "saved inputs on "
             "the host, bf16 moments, reduced once a step");
-}
-
-TEST(TrainOptions, TheRouteOfProductsIsChosenUnlessItIsNamed) {
-  EXPECT_EQ(parsed({}).strategy.products, std::nullopt);
-  EXPECT_EQ(parsed({"--products", "widened"}).strategy.products, Products::widened);
-  EXPECT_THAT(refusal({"--products", "blas"}), HasSubstr("mkl, onednn"));
 }
 
 TEST_F(TrainOptionsFile, AStageOnTheCommandLineOutranksWhatTheFileSaysOfParts) {
