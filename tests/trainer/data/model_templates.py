@@ -85,7 +85,8 @@ LLAMA2 = (
     "{% else %}{% set rest = messages %}{% set head = false %}{% endif %}"
     "{% for message in rest %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
     "{{ raise_exception('roles must alternate') }}{% endif %}"
-    "{% if loop.first and head != false %}{% set body = '<<SYS>>\\n' + head + '\\n<</SYS>>\\n\\n' + message['content'] %}"
+    "{% if loop.first and head != false %}"
+    "{% set body = '<<SYS>>\\n' + head + '\\n<</SYS>>\\n\\n' + message['content'] %}"
     "{% else %}{% set body = message['content'] %}{% endif %}"
     "{% if message['role'] == 'user' %}{{ bos_token + '[INST] ' + body.strip() + ' [/INST]' }}"
     "{% elif message['role'] == 'assistant' %}{{ ' ' + body.strip() + ' ' + eos_token }}{% endif %}{% endfor %}"
@@ -118,7 +119,8 @@ LLAMA3_1 = """{{- bos_token }}
 {{- "<|eot_id|>" }}
 {%- for message in messages %}
     {%- if not (message.role == 'ipython' or 'tool_calls' in message) %}
-        {{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n'+ message['content'] | trim + '<|eot_id|>' }}
+        {{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n'+ message['content'] | trim \
++ '<|eot_id|>' }}
     {%- endif %}
 {%- endfor %}
 {%- if add_generation_prompt %}

@@ -2,8 +2,8 @@
 
     own_template_parity_test.py RENDER_TOOL
 
-Text and ids are those of apply_chat_template. The mask is that of return_assistant_tokens_mask, with templates in which
-{% generation %} says what is to be trained; ours sees them without these tags, and with them.
+Text and ids are those of apply_chat_template. The mask is that of return_assistant_tokens_mask, with templates in
+which {% generation %} says what is to be trained; ours sees them without these tags, and with them.
 """
 
 import json
@@ -23,8 +23,10 @@ RENDER_TOOL = None
 IGNORED = -100
 BEGIN, END = "\uf8f0", "\uf8f1"  # stand for the tags where their places in the text are needed
 PIECES = [
-    "Hello", " world", "\n", "\n\n", " ", "  ", "\t", "世界", "Grüße", "！", "👩‍👩‍👧", "e\u0301", "\u00a0", "\u3000", "123456", "<think>x</think>",
-    "</think>", "[INST]", "{{ messages }}", "\\n", '"', "<|im_end|>", "<|user|>", "</s>", "<|assistant|>\n", "<|im_start|>assistant\n",
+    "Hello", " world", "\n", "\n\n", " ", "  ", "\t", "世界", "Grüße", "！", "👩‍👩‍👧", "e\u0301", "\u00a0", "\u3000",
+    "123456", "<think>x</think>",
+    "</think>", "[INST]", "{{ messages }}", "\\n", '"', "<|im_end|>", "<|user|>", "</s>", "<|assistant|>\n",
+    "<|im_start|>assistant\n",
     " ASSISTANT:", "a" * 30, "\r\n", "\ue010",
 ]
 
@@ -34,7 +36,9 @@ def random_content(rng):
 
 
 def random_chat(rng, template):
-    messages = [{"role": "system", "content": "Be " + random_content(rng)}] if template.system and rng.random() < 0.5 else []
+    messages = []
+    if template.system and rng.random() < 0.5:
+        messages.append({"role": "system", "content": "Be " + random_content(rng)})
     for turn in range(rng.randint(1, 7)):
         messages.append({"role": "assistant" if turn % 2 else "user", "content": random_content(rng)})
     if template.reasoning and messages[-1]["role"] == "assistant" and rng.random() < 0.5:
@@ -92,7 +96,8 @@ class OwnTemplateParity(unittest.TestCase):
         for i in range(1, len(ids)):
             mask[i] |= mask[i - 1] and places[i] == places[i - 1]
         # A token that begins before what the model writes is not counted to it here.
-        marked = render(tokenizer, chat, chat_template=template.source.replace(own_templates.GEN, BEGIN).replace(own_templates.END, END))
+        with_marks = template.source.replace(own_templates.GEN, BEGIN).replace(own_templates.END, END)
+        marked = render(tokenizer, chat, chat_template=with_marks)
         begins, at = set(), 0
         for character in marked:
             if character == BEGIN:
@@ -123,7 +128,8 @@ class OwnTemplateParity(unittest.TestCase):
                         for i in range(1, len(ids)):
                             if ids[i] == end and labels[i - 1] != IGNORED and labels[i] == IGNORED:
                                 labels[i] = end
-                        self.assertEqual(ours["appended"], template.next_turn_ends if chat[-1]["role"] == "assistant" else "")
+                        appended = template.next_turn_ends if chat[-1]["role"] == "assistant" else ""
+                        self.assertEqual(ours["appended"], appended)
                     else:
                         self.assertEqual(ours["appended"], "")
                     self.assertEqual(ours["labels"], labels)
@@ -154,8 +160,8 @@ class OwnTemplateParity(unittest.TestCase):
         ]
         for name, template in own_templates.TEMPLATES.items():
             with self.subTest(name=name):
-                end = template.next_turn_ends or {"gemma": "<end_of_turn>", "gemma3": "<end_of_turn>", "phi3": "<|end|>",
-                                                  "llama3 with a date": "<|eot_id|>",
+                end = template.next_turn_ends or {"gemma": "<end_of_turn>", "gemma3": "<end_of_turn>",
+                                                  "phi3": "<|end|>", "llama3 with a date": "<|eot_id|>",
                                                   "cohere": "<|END_OF_TURN_TOKEN|>"}.get(name, template.eos)
                 before = "<think>\n\n</think>\n\n" if template.reasoning else ""
                 trained = self.trained_text(name, {"messages": chat})
@@ -173,7 +179,8 @@ class OwnTemplateParity(unittest.TestCase):
         question = {"role": "user", "content": "Q"}
         for field in ("reasoning_content", "reasoning", "thinking"):
             thought = {**answer, field: "Hm."}
-            self.assertEqual(self.trained_text("qwen3", {"messages": [question, thought]}), "<think>\nHm.\n</think>\n\nA<|im_end|>")
+            self.assertEqual(self.trained_text("qwen3", {"messages": [question, thought]}),
+                             "<think>\nHm.\n</think>\n\nA<|im_end|>")
             path = self.models["qwen3", "plain"][0]
             ours = run_tool(path, [{"messages": [question, thought, question, answer]}])[0]
             self.assertIn(f'leaves out "{field}" of turn 2', ours["error"])
@@ -183,7 +190,8 @@ class OwnTemplateParity(unittest.TestCase):
     def test_what_a_template_refuses(self):
         question, answer = {"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}
         refused = {
-            "gemma": ([{"role": "system", "content": "S"}, question, answer], "refuses it: no place for a system turn"),
+            "gemma": ([{"role": "system", "content": "S"}, question, answer],
+                      "refuses it: no place for a system turn"),
             "mistral": ([question, question, answer], "refuses it: user and assistant must alternate"),
         }
         for name, (chat, words) in refused.items():
@@ -202,9 +210,11 @@ class OwnTemplateParity(unittest.TestCase):
     def test_templates_that_cannot_be_used(self):
         plain = own_templates.HERMES.plain
         cases = {
-            "{% for m in messages %}{{ m.role + ': ' + m.content + '\\n' }}{% endfor %}": b"nothing ends its answers: behind one it writes",
+            "{% for m in messages %}{{ m.role + ': ' + m.content + '\\n' }}{% endfor %}":
+                b"nothing ends its answers: behind one it writes",
             "{% for m in messages %}{{ m.content }": b"is not closed",
-            plain.replace("message['content']", "message['content'] | forceescape"): b"the filter 'forceescape' is not supported",
+            plain.replace("message['content']", "message['content'] | forceescape"):
+                b"the filter 'forceescape' is not supported",
             "{{ messages[0].content }}": b"it leaves the answer out",
             "{{ raise_exception('never') }}": b"never",
         }
@@ -212,7 +222,8 @@ class OwnTemplateParity(unittest.TestCase):
             with self.subTest(source=source), tempfile.TemporaryDirectory() as folder:
                 tokenizer_of(own_templates.HERMES, source).save_pretrained(folder)
                 line = json.dumps({"messages": [{"role": "user", "content": "Hello"}]}).encode()
-                done = subprocess.run([RENDER_TOOL, folder, "auto", "user", "assistant"], input=line, capture_output=True, timeout=60)
+                done = subprocess.run([RENDER_TOOL, folder, "auto", "user", "assistant"], input=line,
+                                      capture_output=True, timeout=60)
                 self.assertEqual(done.returncode, 65, done.stderr)
                 self.assertIn(words, done.stderr)
                 self.assertIn(b"name the one to use with --template (chatml", done.stderr)

@@ -1,7 +1,7 @@
 """Chat templates in the manner of published ones that are none of the built-in ones.
 
-Each says with {% generation %} what its model writes: that is the test's own word on what is to be trained. What a model
-comes with is the same text without these tags.
+Each says with {% generation %} what its model writes: that is the test's own word on what is to be trained. What a
+model comes with is the same text without these tags.
 """
 
 from dataclasses import dataclass, field
@@ -41,15 +41,17 @@ def chatml_turn(content):
 
 
 VICUNA = OwnTemplate(
-    each("", "{{ 'USER: ' + message['content'] }}", "{{ ' ASSISTANT:' }}" + GEN + "{{ ' ' + message['content'] + eos_token }}" + END,
+    each("", "{{ 'USER: ' + message['content'] }}",
+         "{{ ' ASSISTANT:' }}" + GEN + "{{ ' ' + message['content'] + eos_token }}" + END,
          "", "{{ ' ASSISTANT:' }}",
-         "{{ bos_token }}{% if messages[0].role == 'system' %}{{ messages[0].content }}{% else %}A chat between a curious user "
-         "and an assistant.{% endif %}{{ ' ' }}"),
+         "{{ bos_token }}{% if messages[0].role == 'system' %}{{ messages[0].content }}{% else %}"
+         "A chat between a curious user and an assistant.{% endif %}{{ ' ' }}"),
     "</s>", "<s>", fallback=True)
 
 TULU = OwnTemplate(
     each("", "{{ '<|user|>\n' + message['content'] + '\n' }}",
-         "{% if not loop.last %}{{ '<|assistant|>\n' }}" + GEN + "{{ message['content'] + eos_token }}" + END + "{{ '\n' }}{% else %}"
+         "{% if not loop.last %}{{ '<|assistant|>\n' }}" + GEN + "{{ message['content'] + eos_token }}" + END +
+         "{{ '\n' }}{% else %}"
          "{{ '<|assistant|>\n' }}" + GEN + "{{ message['content'] + eos_token }}" + END + "{% endif %}",
          "{{ '<|system|>\n' + message['content'] + '\n' }}", "{{ '<|assistant|>\n' }}"),
     "</s>", "<s>", fallback=True)
@@ -57,13 +59,14 @@ TULU = OwnTemplate(
 FALCON3 = OwnTemplate(
     "{%- if tools %}{{- '<|system|>\n' + (tools | tojson(indent=2)) + '\n' -}}{%- endif -%}" + each(
         "", "{{ '<|user|>\n' + message['content'] + '\n' }}",
-        "{{ '<|assistant|>\n' }}" + GEN + "{{ message['content'] + eos_token }}" + END + "{% if not loop.last %}{{ '\n' }}{% endif %}",
+        "{{ '<|assistant|>\n' }}" + GEN + "{{ message['content'] + eos_token }}" + END +
+        "{% if not loop.last %}{{ '\n' }}{% endif %}",
         "{{ '<|system|>\n' + message['content'] + '\n' }}", "{{ '<|assistant|>\n' }}"),
     "<|endoftext|>")
 
 HERMES = OwnTemplate(
-    each("{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nYou are Hermes, a thoughtful companion."
-         "<|im_end|>\n' }}{% endif %}",
+    each("{% if loop.first and messages[0]['role'] != 'system' %}"
+         "{{ '<|im_start|>system\nYou are Hermes, a thoughtful companion.<|im_end|>\n' }}{% endif %}",
          chatml_turn("message['content']"),
          "{{ '<|im_start|>assistant\n' }}" + GEN + "{{ message['content'] + '<|im_end|>' }}" + END + "{{ '\n' }}",
          chatml_turn("message['content']"), "{{ '<|im_start|>assistant\n' }}", "{{ bos_token }}"),
@@ -71,17 +74,21 @@ HERMES = OwnTemplate(
 
 CHATML_TRIM = OwnTemplate(
     each("", chatml_turn("message['content'] | trim"),
-         "{{ '<|im_start|>assistant\n' }}" + GEN + "{{ message['content'] | trim + '<|im_end|>' }}" + END + "{{ '\n' }}",
+         "{{ '<|im_start|>assistant\n' }}" + GEN + "{{ message['content'] | trim + '<|im_end|>' }}" + END +
+         "{{ '\n' }}",
          chatml_turn("message['content'] | trim"), "{{ '<|im_start|>assistant\n' }}"),
     "<|im_end|>")
 
 R1_DISTILL = OwnTemplate(
     "{% if not add_generation_prompt is defined %}{% set add_generation_prompt = false %}{% endif %}"
     "{% set ns = namespace(is_first=true, system_prompt='') %}"
-    "{%- for message in messages %}{%- if message['role'] == 'system' %}{% set ns.system_prompt = message['content'] %}{%- endif %}"
+    "{%- for message in messages %}{%- if message['role'] == 'system' %}"
+    "{% set ns.system_prompt = message['content'] %}{%- endif %}"
     "{%- endfor %}{{ bos_token }}{{ ns.system_prompt }}"
-    "{%- for message in messages %}{%- if message['role'] == 'user' %}{%- set ns.is_first = false -%}{{ '<|User|>' + message['content'] }}"
-    "{%- endif %}{%- if message['role'] == 'assistant' and message['content'] is not none %}{% set content = message['content'] %}"
+    "{%- for message in messages %}{%- if message['role'] == 'user' %}{%- set ns.is_first = false -%}"
+    "{{ '<|User|>' + message['content'] }}{%- endif %}"
+    "{%- if message['role'] == 'assistant' and message['content'] is not none %}"
+    "{% set content = message['content'] %}"
     "{% if '</think>' in content %}{% set content = content.split('</think>')[-1] %}{% endif %}{{ '<|Assistant|>' }}"
     + GEN + "{{ content + eos_token }}" + END + "{%- endif %}{%- endfor -%}"
     "{% if add_generation_prompt %}{{ '<|Assistant|><think>\\n' }}{% endif %}",
@@ -93,13 +100,15 @@ QWEN3 = OwnTemplate("""{%- if messages[0].role == 'system' %}
 {%- set ns = namespace(searching=true, last=messages|length - 1) %}
 {%- for message in messages[::-1] %}
     {%- set index = (messages|length - 1) - loop.index0 %}
-    {%- if ns.searching and message.role == "user" and message.content is string and not (message.content.startswith('<tool>') and message.content.endswith('</tool>')) %}
+    {%- if ns.searching and message.role == "user" and message.content is string
+          and not (message.content.startswith('<tool>') and message.content.endswith('</tool>')) %}
         {%- set ns.searching = false %}
         {%- set ns.last = index %}
     {%- endif %}
 {%- endfor %}
 {%- for message in messages %}
-    {%- if message.content is string %}{%- set content = message.content %}{%- else %}{%- set content = '' %}{%- endif %}
+    {%- if message.content is string %}{%- set content = message.content %}
+    {%- else %}{%- set content = '' %}{%- endif %}
     {%- if (message.role == "user") or (message.role == "system" and not loop.first) %}
         {{- '<|im_start|>' + message.role + '\\n' + content + '<|im_end|>' + '\\n' }}
     {%- elif message.role == "assistant" %}
@@ -112,9 +121,12 @@ QWEN3 = OwnTemplate("""{%- if messages[0].role == 'system' %}
         {%- endif %}
         {%- if loop.index0 > ns.last %}
             {%- if loop.last or (not loop.last and reasoning) %}
-                {{- '<|im_start|>' + message.role + '\\n' }}{% generation %}{{ '<think>\\n' + reasoning.strip('\\n') + '\\n</think>\\n\\n' + content.lstrip('\\n') + '<|im_end|>' }}{% endgeneration %}
+                {{- '<|im_start|>' + message.role + '\\n' }}{% generation %}{{ '<think>\\n'
+                    + reasoning.strip('\\n') + '\\n</think>\\n\\n' + content.lstrip('\\n')
+                    + '<|im_end|>' }}{% endgeneration %}
             {%- else %}
-                {{- '<|im_start|>' + message.role + '\\n' }}{% generation %}{{ content + '<|im_end|>' }}{% endgeneration %}
+                {{- '<|im_start|>' + message.role + '\\n' }}{% generation %}{{
+                    content + '<|im_end|>' }}{% endgeneration %}
             {%- endif %}
         {%- else %}
             {{- '<|im_start|>' + message.role + '\\n' }}{% generation %}{{ content + '<|im_end|>' }}{% endgeneration %}
@@ -132,7 +144,8 @@ QWEN3 = OwnTemplate("""{%- if messages[0].role == 'system' %}
 """, "<|im_end|>", reasoning="reasoning_content")
 
 LLAMA3_DATED = OwnTemplate("""{{- bos_token }}
-{%- if strftime_now is defined %}{%- set date = strftime_now("%d %b %Y") %}{%- else %}{%- set date = "1 Jan 2000" %}{%- endif %}
+{%- if strftime_now is defined %}{%- set date = strftime_now("%d %b %Y") %}
+{%- else %}{%- set date = "1 Jan 2000" %}{%- endif %}
 {%- set loop_messages = messages %}
 {%- if messages[0]['role'] == 'system' %}
     {%- set system = messages[0]['content'] | trim %}{%- set loop_messages = messages[1:] %}
@@ -142,9 +155,11 @@ LLAMA3_DATED = OwnTemplate("""{{- bos_token }}
 {{- "<|start_header_id|>system<|end_header_id|>\\n\\nToday: " + date + "\\n\\n" + system + "<|eot_id|>" }}
 {%- for message in loop_messages %}
     {%- if message.role == 'assistant' %}
-        {{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{% generation %}{{ message['content'] | trim + '<|eot_id|>' }}{% endgeneration %}
+        {{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{% generation %}{{
+            message['content'] | trim + '<|eot_id|>' }}{% endgeneration %}
     {%- else %}
-        {{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n' + message['content'] | trim + '<|eot_id|>' }}
+        {{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n'
+            + message['content'] | trim + '<|eot_id|>' }}
     {%- endif %}
 {%- endfor %}
 {%- if add_generation_prompt %}
@@ -153,10 +168,12 @@ LLAMA3_DATED = OwnTemplate("""{{- bos_token }}
 """, "<|endoftext|>", "<|begin_of_text|>")
 
 GEMMA = OwnTemplate(
-    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('no place for a system turn') }}{% endif %}"
+    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}"
+    "{{ raise_exception('no place for a system turn') }}{% endif %}"
     "{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
     "{{ raise_exception('the roles must take turns') }}{% endif %}"
-    "{% if (message['role'] == 'assistant') %}{% set role = 'model' %}{% else %}{% set role = message['role'] %}{% endif %}"
+    "{% if (message['role'] == 'assistant') %}{% set role = 'model' %}{% else %}"
+    "{% set role = message['role'] %}{% endif %}"
     "{{ '<start_of_turn>' + role + '\n' }}{% if role == 'model' %}" + GEN
     + "{{ message['content'] | trim + '<end_of_turn>' }}" + END + "{{ '\n' }}{% else %}"
     "{{ message['content'] | trim + '<end_of_turn>\n' }}{% endif %}{% endfor %}"
@@ -178,11 +195,14 @@ GEMMA3 = OwnTemplate("""{{ bos_token }}
 {%- for message in rest -%}
     {%- set role = "model" if message['role'] == 'assistant' else message['role'] -%}
     {{ '<start_of_turn>' + role + '\n' + (prefix if loop.first else "") }}
-    {%- if role == 'model' -%}{% generation %}{{ message['content'] | trim ~ '<end_of_turn>' }}{% endgeneration %}{{ '\n' }}
+    {%- if role == 'model' -%}{% generation %}{{
+        message['content'] | trim ~ '<end_of_turn>' }}{% endgeneration %}{{ '\n' }}
     {%- elif message['content'] is string -%}
         {{ message['content'] | trim }}{{ '<end_of_turn>\n' }}
     {%- elif message['content'] is iterable -%}
-        {%- for item in message['content'] -%}{%- if item['type'] == 'text' -%}{{ item['text'] | trim }}{%- endif -%}{%- endfor -%}
+        {%- for item in message['content'] -%}
+            {%- if item['type'] == 'text' -%}{{ item['text'] | trim }}{%- endif -%}
+        {%- endfor -%}
     {%- else -%}
         {{ raise_exception("Invalid content type") }}
     {%- endif -%}
@@ -202,7 +222,8 @@ PHI3 = OwnTemplate(
 PHI4 = OwnTemplate(
     each("", "{{ '<|im_start|>user<|im_sep|>' + message['content'] + '<|im_end|>' }}",
          "{{ '<|im_start|>assistant<|im_sep|>' }}" + GEN + "{{ message['content'] + '<|im_end|>' }}" + END,
-         "{{ '<|im_start|>system<|im_sep|>' + message['content'] + '<|im_end|>' }}", "{{ '<|im_start|>assistant<|im_sep|>' }}"),
+         "{{ '<|im_start|>system<|im_sep|>' + message['content'] + '<|im_end|>' }}",
+         "{{ '<|im_start|>assistant<|im_sep|>' }}"),
     "<|im_end|>", specials=["<|im_sep|>"])
 
 MISTRAL = OwnTemplate("""{%- if messages[0]["role"] == "system" %}
@@ -238,10 +259,12 @@ MISTRAL = OwnTemplate("""{%- if messages[0]["role"] == "system" %}
 
 COHERE = OwnTemplate(
     "{%- macro open(name) -%}{{ '<|START_OF_TURN_TOKEN|><|' ~ name ~ '_TOKEN|>' }}{%- endmacro -%}{{ bos_token }}"
-    "{% set block %}{% for message in messages %}{% if message.role == 'system' %}{{ message.content }}{% break %}{% endif %}{% endfor %}"
+    "{% set block %}{% for message in messages %}{% if message.role == 'system' %}"
+    "{{ message.content }}{% break %}{% endif %}{% endfor %}"
     "{% endset %}{{ open('SYSTEM') ~ (block | default('none', true)) ~ '<|END_OF_TURN_TOKEN|>' }}"
     "{% for message in messages %}{% if message.role == 'system' %}{% continue %}{% endif %}"
-    "{% if message.role == 'user' %}{{ open('USER') ~ message.content.strip() ~ '<|END_OF_TURN_TOKEN|>' }}{% else %}{{ open('CHATBOT') }}"
+    "{% if message.role == 'user' %}{{ open('USER') ~ message.content.strip() ~ '<|END_OF_TURN_TOKEN|>' }}"
+    "{% else %}{{ open('CHATBOT') }}"
     + GEN + "{{ message.content.strip() ~ '<|END_OF_TURN_TOKEN|>' }}" + END + "{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ open('CHATBOT') }}{% endif %}",
     "<|endoftext|>", "<|begin_of_text|>",
@@ -251,12 +274,14 @@ COHERE = OwnTemplate(
 GLM_Z1 = OwnTemplate(
     "[gMASK]<sop>" + each(
         "", "{{ '<|user|>\n' + message.content }}",
-        "{{ '<|assistant|>' }}" + GEN + "{{ '\n' + (message.content if loop.last else message.content.split('</think>')[-1].strip()) }}" + END,
+        "{{ '<|assistant|>' }}" + GEN +
+        "{{ '\n' + (message.content if loop.last else message.content.split('</think>')[-1].strip()) }}" + END,
         "{{ '<|system|>\n' + message.content }}", "{{ '<|assistant|>' }}"),
     "<|endoftext|>", next_turn_ends="<|user|>")
 
 TEMPLATES = {
-    "vicuna": VICUNA, "tulu": TULU, "falcon3": FALCON3, "hermes": HERMES, "chatml that trims": CHATML_TRIM, "r1 distill": R1_DISTILL,
+    "vicuna": VICUNA, "tulu": TULU, "falcon3": FALCON3, "hermes": HERMES, "chatml that trims": CHATML_TRIM,
+    "r1 distill": R1_DISTILL,
     "qwen3": QWEN3, "llama3 with a date": LLAMA3_DATED, "gemma": GEMMA, "gemma3": GEMMA3, "phi3": PHI3, "phi4": PHI4,
     "mistral": MISTRAL, "cohere": COHERE, "glm z1": GLM_Z1,
 }

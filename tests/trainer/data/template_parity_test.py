@@ -23,8 +23,10 @@ REAL_MODEL = None
 IGNORED = -100
 
 PIECES = [
-    "Hello", " world", "\n", "\n\n", " ", "  ", "\t", "世界", "Grüße", "👩‍👩‍👧", "é", "e\u0301", "\u00a0", "\u3000", "'s", "123456",
-    "<think>x</think>", "[INST]", "<<SYS>>", "{{ messages }}", "{% if %}", "\\n", '"', "<|im_end|>", "<|user|>", "</s>",
+    "Hello", " world", "\n", "\n\n", " ", "  ", "\t", "世界", "Grüße", "👩‍👩‍👧", "é", "e\u0301", "\u00a0", "\u3000", "'s",
+    "123456",
+    "<think>x</think>", "[INST]", "<<SYS>>", "{{ messages }}", "{% if %}", "\\n", '"', "<|im_end|>", "<|user|>",
+    "</s>",
     "<|eot_id|>", "a" * 30, "\r\n", "\u2028",
 ]
 
