@@ -1,8 +1,8 @@
 """Compares how config.json, index and names of tensors are read with how transformers reads them.
 
-config_variants.py TRAIN [NUMBER]: of every family's variants the program trains one step on a text, and its loss must be that
-of transformers to 1e-5; what transformers refuses, or cannot fill with the files' weights, the program must refuse with one
-sentence. With NUMBER only every NUMBER-th variant is run.
+config_variants.py TRAIN [NUMBER]: of every family's variants the program trains one step on a text, and its loss must
+be that of transformers to 1e-5; what transformers refuses, or cannot fill with the files' weights, the program must
+refuse with one sentence. With NUMBER only every NUMBER-th variant is run.
 """
 
 import json
@@ -17,15 +17,14 @@ import end_to_end
 import model_templates
 import tiny_tokenizers
 import torch
-from safetensors.torch import load_file, save_file
+from end_to_end import BAD_DATA, MISSING, VOCABULARY, edit_json, edit_tensors
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, Glm4Config, LlamaConfig, OPTConfig, Qwen2Config
 
 BOUND = 1e-5
 TEXT = "Tell me about tea in Paris, please. " * 4
-VOCABULARY = 512
-SIZES = dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, vocab_size=VOCABULARY, bos_token_id=1, eos_token_id=2,
-             pad_token_id=0)
+SIZES = dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, vocab_size=VOCABULARY, bos_token_id=1,
+             eos_token_id=2, pad_token_id=0)
 GATED = dict(intermediate_size=96, num_key_value_heads=2, max_position_embeddings=256, initializer_range=0.2, **SIZES)
 FAMILIES = {
     "llama": lambda: LlamaConfig(**GATED),
@@ -92,7 +91,8 @@ def rope_variants(family):
         "yarn, context beside": in_old_spelling(rope_scaling=dict(YARN, original_max_position_embeddings=32),
                                                 original_max_position_embeddings=64),
         "yarn without context": in_old_spelling(rope_scaling=YARN),
-        "yarn, factor null": in_old_spelling(rope_scaling=dict(YARN, factor=None, original_max_position_embeddings=32)),
+        "yarn, factor null": in_old_spelling(
+            rope_scaling=dict(YARN, factor=None, original_max_position_embeddings=32)),
         "yarn, truncate 0": in_old_spelling(rope_scaling=dict(YARN, original_max_position_embeddings=32, truncate=0)),
         "yarn, beta 0": in_old_spelling(rope_scaling=dict(YARN, original_max_position_embeddings=32, beta_fast=None,
                                                           beta_slow=0)),
@@ -135,14 +135,17 @@ def misplace(places):
 VARIANTS = [
     *rope_variants("llama"),
     *[v for v in rope_variants("glm4") if "share" in v.name or "theta" in v.name or v.name == "yarn of 4"],
-    *[v for v in rope_variants("qwen2") if v.name in ("theta of both", "scaling and parameters", "share beside, scaled")],
-    *field_variants("llama", ["rms_norm_eps", "hidden_act", "max_position_embeddings", "tie_word_embeddings", "attention_bias",
-                              "mlp_bias", "head_dim", "num_key_value_heads", "pad_token_id", "eos_token_id"],
+    *[v for v in rope_variants("qwen2")
+      if v.name in ("theta of both", "scaling and parameters", "share beside, scaled")],
+    *field_variants("llama", ["rms_norm_eps", "hidden_act", "max_position_embeddings", "tie_word_embeddings",
+                              "attention_bias", "mlp_bias", "head_dim", "num_key_value_heads", "pad_token_id",
+                              "eos_token_id"],
                     ["rms_norm_eps", "hidden_act", "tie_word_embeddings", "attention_bias", "mlp_bias", "head_dim",
                      "num_key_value_heads", "architectures", "model_type", "vocab_size"]),
     *field_variants("glm4", ["head_dim", "num_key_value_heads", "attention_bias"],
                     ["head_dim", "num_key_value_heads", "attention_bias", "rms_norm_eps"]),
-    *field_variants("qwen2", ["num_key_value_heads", "sliding_window", "max_window_layers", "use_sliding_window", "layer_types"],
+    *field_variants("qwen2", ["num_key_value_heads", "sliding_window", "max_window_layers", "use_sliding_window",
+                              "layer_types"],
                     ["num_key_value_heads", "sliding_window", "layer_types"]),
     *field_variants("opt", ["word_embed_proj_dim", "do_layer_norm_before", "dropout", "tie_word_embeddings"],
                     ["word_embed_proj_dim", "do_layer_norm_before", "tie_word_embeddings", "max_position_embeddings"]),
@@ -153,7 +156,8 @@ VARIANTS = [
     Variant("llama", "dtype and torch_dtype", config=having(dtype="float32", torch_dtype="float16")),
     Variant("llama", "other heads", config=having(head_dim=8)),
     Variant("qwen2", "a window without size", config=having(use_sliding_window=True, sliding_window=None)),
-    Variant("qwen2", "a window of no layer", config=having(use_sliding_window=True, sliding_window=16, max_window_layers=2)),
+    Variant("qwen2", "a window of no layer", config=having(
+        use_sliding_window=True, sliding_window=16, max_window_layers=2)),
     Variant("qwen2", "attention_bias false", config=having(attention_bias=False)),
     Variant("qwen2", "layer types too many", config=having(layer_types=["full_attention"] * 3)),
     Variant("llama_tied", "as saved"),
@@ -178,7 +182,8 @@ VARIANTS = [
     Variant("llama_sharded", "a tensor that is not there", index=in_map(lambda p: p.update({"old.weight": p[TABLE]}))),
     Variant("llama_sharded", "a tensor that is not listed", index=in_map(lambda p: p.pop(TABLE))),
     Variant("llama_sharded", "a tensor in another file", index=in_map(misplace)),
-    Variant("llama_sharded", "a file that is not there", index=in_map(lambda p: p.update({"old.weight": "gone.safetensors"}))),
+    Variant("llama_sharded", "a file that is not there", index=in_map(
+        lambda p: p.update({"old.weight": "gone.safetensors"}))),
     Variant("llama_sharded", "empty metadata", index=lambda index: index.update(metadata={})),
     Variant("opt", "its decoder alone", tensors=rename(lambda n: n.removeprefix("model."))),
     Variant("opt", "another head", tensors=lambda t: {**t, HEAD: 1.5 * t["model.decoder.embed_tokens.weight"]}),
@@ -196,19 +201,11 @@ def save_family(family, folder):
     tiny_tokenizers.for_template("smollm2", model_templates.SMOLLM2).save_pretrained(folder)
 
 
-def edit_json(path, change):
-    value = json.loads(path.read_text())
-    change(value)
-    path.write_text(json.dumps(value))
-
-
 def apply(variant, folder):
     if variant.config:
         edit_json(folder / "config.json", variant.config)
     if variant.tensors:
-        weights = folder / "model.safetensors"
-        tensors = {name: tensor.contiguous() for name, tensor in variant.tensors(load_file(weights)).items()}
-        save_file(tensors, weights, metadata={"format": "pt"})
+        edit_tensors(folder / "model.safetensors", variant.tensors)
     if variant.index:
         edit_json(folder / "model.safetensors.index.json", variant.index)
 
@@ -228,12 +225,12 @@ def their_loss(folder, ids):
 
 def our_loss(program, folder, data, output):
     """The loss, or None and the one sentence of the refusal."""
-    ended = end_to_end.run_bounded([program, "--model", folder, "--data", data, "--output", output, "--steps", 1, "--precision",
-                                    "fp32", "--sequence-length", 256, "--global-batch", 1])
+    ended = end_to_end.run_bounded([program, "--model", folder, "--data", data, "--output", output, "--steps", 1,
+                                    "--precision", "fp32", "--sequence-length", 256, "--global-batch", 1])
     if ended.code == 0:
         return end_to_end.read_metrics(output)[0][0]["loss"], ""
     sentences = [line for line in ended.stderr.splitlines() if line.startswith("autoglm-train: ")]
-    assert ended.code in (65, 66) and len(sentences) == 1, ended
+    assert ended.code in (BAD_DATA, MISSING) and len(sentences) == 1, ended
     return None, sentences[0]
 
 
@@ -252,8 +249,8 @@ def compare(variant, program, good, data, folder):
         same = ours is None and theirs is None
     else:
         same = abs(ours - theirs) <= BOUND * abs(theirs)
-    print(f"{variant.family}, {variant.name}: transformers {theirs}, here {ours} {sentence} {'ok' if same else 'FAILED'}",
-          flush=True)
+    verdict = "ok" if same else "FAILED"
+    print(f"{variant.family}, {variant.name}: transformers {theirs}, here {ours} {sentence} {verdict}", flush=True)
     return same
 
 

@@ -1,12 +1,13 @@
 """What the end-to-end tests share: tiny models, chats, and running the commands with a limit of time.
 
-Every driver is called with TRAIN DATA MPIRUN [unittest arguments]: the programs autoglm-train and autoglm-data, and the
-script that runs a program on several ranks.
+Every driver is called with TRAIN DATA MPIRUN [unittest arguments]: the programs autoglm-train and autoglm-data, and
+the script that runs a program on several ranks.
 """
 
 import json
 import os
 import pathlib
+import resource
 import shutil
 import signal
 import subprocess
@@ -21,6 +22,7 @@ sys.path.insert(0, str(REPOSITORY / "tests" / "trainer" / "data"))
 import model_templates
 import tiny_tokenizers
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, Glm4Config, GenerationConfig, LlamaConfig, OPTConfig
 from transformers.utils import logging
 
@@ -29,6 +31,12 @@ torch.set_num_threads(1)
 
 VOCABULARY = 512  # a little more than the tokenizers have, as in many models
 RUN_SECONDS = 60
+# The exit codes of base/error.h.
+USAGE, BAD_DATA, MISSING, UNAVAILABLE = 64, 65, 66, 69
+CANNOT_CREATE, IO_FAILED, NOT_FINITE, DOES_NOT_FIT = 73, 74, 77, 78
+# Options of a training whose loss is soon no number.
+DIVERGING = ("--learning-rate", 1, "--weight-decay", 10, "--clip", 0, "--warmup", 0, "--schedule", "constant",
+             "--steps", 80)
 SIZES = dict(hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
              vocab_size=VOCABULARY, max_position_embeddings=256, initializer_range=0.1)
 OPT_SIZES = dict(hidden_size=64, ffn_dim=96, num_hidden_layers=2, num_attention_heads=4, vocab_size=VOCABULARY,
@@ -65,6 +73,31 @@ def make_model(folder, family="llama_tied", dtype=torch.float32, shard_size="50G
     return pathlib.Path(folder)
 
 
+def edit_json(path, change=None, **fields):
+    """Sets fields of a JSON file, after change(value) where that is given."""
+    value = json.loads(path.read_text())
+    if change:
+        change(value)
+    value.update(fields)
+    path.write_text(json.dumps(value))
+
+
+def edit_tensors(path, change):
+    """Writes a file of tensors anew after change(tensors), which may return others; returns what is written."""
+    tensors = load_file(path)
+    changed = change(tensors)
+    if isinstance(changed, dict):
+        tensors = changed
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    save_file(tensors, path, metadata={"format": "pt"})
+    return tensors
+
+
+def exchange(question, answer):
+    """A conversation of one question and its answer."""
+    return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
+
+
 def chat(number, words=6):
     """One conversation, different for every number."""
     topic = TOPICS[number % len(TOPICS)]
@@ -92,6 +125,11 @@ class Ended:
 
     def __str__(self):
         return f"exit code {self.code}\n{self.stdout}{self.stderr}"
+
+
+def limit(which, most):
+    """What a process does before it becomes a command, so that it has `most` of a resource."""
+    return lambda: resource.setrlimit(which, (most, most))
 
 
 def run_bounded(command, seconds=RUN_SECONDS, **how):
@@ -156,15 +194,69 @@ class EndToEndTest(unittest.TestCase):
     def on_ranks(self, ranks, command):
         return command if ranks == 1 else [self.mpirun, ranks] + command
 
+    def on_hosts(self, ranks, command):
+        """The command as on hosts with files of their own: every rank runs in its folder own_path("host-RANK")."""
+        script = self.own_path("on-its-host.sh")
+        script.write_text('#!/bin/sh\ncd "$1-$OMPI_COMM_WORLD_RANK" && shift && exec "$@"\n')
+        script.chmod(0o755)
+        return [self.mpirun, ranks, script, self.own_path("host")] + command
+
+    def own_path(self, name):
+        """A path that no other test has."""
+        return self.folder / f"{self.id()}-{name}"
+
+    def run_command(self, command, code=None, **how):
+        """Runs a command and returns how it ended: with this exit code, where one is given."""
+        ended = run_bounded(command, **how)
+        if code is not None:
+            self.assertEqual(ended.code, code, ended)
+        return ended
+
     def start(self, model, output, *options, ranks=1, data=None, **how):
-        """Runs autoglm-train and returns how it ended."""
-        return run_bounded(self.on_ranks(ranks, self.command(model, output, *options, data=data)), **how)
+        """Runs autoglm-train as run_command does."""
+        return self.run_command(self.on_ranks(ranks, self.command(model, output, *options, data=data)), **how)
 
     def train(self, model, output, *options, ranks=1, data=None):
         """Runs autoglm-train, which must succeed; returns its steps and evaluations."""
-        ended = self.start(model, output, *options, ranks=ranks, data=data)
-        self.assertEqual(ended.code, 0, ended)
+        self.start(model, output, *options, ranks=ranks, data=data, code=0)
         return read_metrics(output)
+
+    def sentence(self, ended):
+        """The one sentence that a command which failed has said."""
+        sentences = [line for line in ended.stderr.splitlines() if line.startswith("autoglm-train: ")]
+        self.assertEqual(len(sentences), 1, ended)
+        return sentences[0]
+
+
+class GoodModelTest(EndToEndTest):
+    """A model for every test class, which trains as it is or in changed copies, and an output for every test."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.good = make_model(cls.folder / "good")
+
+    def setUp(self):
+        self.output = self.own_path("output")
+
+    def copy_model(self, name="model"):
+        return pathlib.Path(shutil.copytree(self.good, self.own_path(name)))
+
+    def model_with(self, change, name="model"):
+        """A copy of the model after change(tensors), which may return others."""
+        model = self.copy_model(name)
+        edit_tensors(model / "model.safetensors", change)
+        return model
+
+    def mount(self, size):
+        """A small file system of its own, or no test."""
+        folder = self.own_path("mounted")
+        folder.mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+        if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+            self.skipTest("a file system cannot be mounted here")
+        self.addCleanup(subprocess.run, ["umount", "-l", str(folder)], check=True)
+        return folder
 
 
 def main():

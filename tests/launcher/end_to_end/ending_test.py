@@ -4,15 +4,13 @@ import json
 import os
 import resource
 import signal
-import subprocess
 
 import end_to_end
-from end_to_end import read_metrics, read_run, tree
-from output_test import IO_FAILED, LONG, NOT_FINITE, OutputTest
-from safetensors.numpy import load_file, save_file
+from end_to_end import DIVERGING, IO_FAILED, NOT_FINITE, limit, read_metrics, read_run, tree
+from running import LONG, RunningTest
 
 
-class EndingTest(OutputTest):
+class EndingTest(RunningTest):
     def check_record(self, output, word, state="stopped"):
         run = read_run(output)
         self.assertFalse(run["finished"])
@@ -25,7 +23,7 @@ class EndingTest(OutputTest):
     def test_signals(self):
         for one in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGXCPU):
             with self.subTest(signal=one):
-                output = self.folder / f"{self.id()}-{one.name}"
+                output = self.own_path(one.name)
                 process = self.begin(self.good, output, "--steps", 100000)
                 process.send_signal(one)
                 self.finish(process, -one)
@@ -43,7 +41,7 @@ class EndingTest(OutputTest):
         """Nothing can be written down then; what is there says that the run did not end by itself."""
         for ranks in (1, 2):
             with self.subTest(ranks=ranks):
-                output = self.folder / f"{self.id()}-{ranks}"
+                output = self.own_path(ranks)
                 process = self.begin(self.good, output, "--steps", 100000, ranks=ranks)
                 run = read_run(output)
                 first = run["ranks"][0]
@@ -55,16 +53,14 @@ class EndingTest(OutputTest):
                 run = read_run(output)
                 self.assertEqual((run["state"], run["ended_at"], run["finished"]), ("running", None, False))
                 said = self.start(self.good, output).stderr
-                self.assertIn(f"the run before in {output}, begun at {run['started_at']} on {first['host']} as process "
-                              f"{first['pid']}, was ended from outside", said)
+                self.assertIn(f"the run before in {output}, begun at {run['started_at']} on {first['host']} as "
+                              f"process {first['pid']}, was ended from outside", said)
                 self.check_model(output, 3)
                 self.assertEqual(read_run(output)["state"], "finished")
                 self.assertNotIn("was ended from outside", self.start(self.good, output, "--overwrite").stderr)
 
     def test_failures(self):
-        ended = self.start(self.good, self.output, "--learning-rate", 1, "--weight-decay", 10, "--clip", 0, "--warmup", 0,
-                           "--schedule", "constant", "--steps", 80)
-        self.assertEqual(ended.code, NOT_FINITE, ended)
+        self.start(self.good, self.output, *DIVERGING, code=NOT_FINITE)
         self.check_record(self.output, "the loss is", "failed")
         self.assertEqual(read_run(self.output)["failure"]["exit_code"], NOT_FINITE)
 
@@ -80,36 +76,27 @@ class EndingTest(OutputTest):
     def test_closed_descriptors(self):
         for closed in ((2,), (0, 1, 2), (1,)):
             with self.subTest(closed=closed):
-                output = self.folder / f"{self.id()}-{len(closed)}-{closed[0]}"
-                command = [str(part) for part in self.command(self.good, output, "--sample", "Hello")]
+                output = self.own_path(f"{len(closed)}-{closed[0]}")
                 shell = "exec \"$@\" " + " ".join(f"{one}>&-" for one in closed)
-                self.assertEqual(subprocess.run(["sh", "-c", shell, "sh", *command], stdout=subprocess.DEVNULL,
-                                                stderr=subprocess.DEVNULL, timeout=end_to_end.RUN_SECONDS,
-                                                check=False).returncode, 0)
+                command = self.command(self.good, output, "--sample", "Hello")
+                self.run_command(["sh", "-c", shell, "sh", *command], code=0)
                 self.check_model(output, 3)
 
     def test_a_limit_on_the_size_of_files(self):
         most = (self.good / "model.safetensors").stat().st_size // 2
-        ended = self.start(self.good, self.output, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE,
-                                                                                         (most, most)))
-        self.assertEqual(ended.code, IO_FAILED, ended)
+        self.start(self.good, self.output, preexec_fn=limit(resource.RLIMIT_FSIZE, most), code=IO_FAILED)
         self.assertIn("model.safetensors", json.loads((self.output / "run.json").read_text())["failure"]["message"])
         self.assertEqual((self.output / "metrics.jsonl").read_text(), "", "it is found before the first step")
 
 
-class RangeTest(OutputTest):
+class RangeTest(RunningTest):
     """Values that the written dtype cannot hold."""
 
     def change(self, value, name="model.norm.weight", entries=1):
-        model = self.copy_model()
-        tensors = load_file(model / "model.safetensors")
-        tensors[name].flat[:entries] = value
-        save_file(tensors, model / "model.safetensors", metadata={"format": "pt"})
-        return model
+        return self.model_with(lambda tensors: tensors[name].view(-1)[:entries].fill_(value))
 
     def check(self, model, *options, ranks=1, name="model.norm.weight"):
-        ended = self.start(model, self.output, "--save-dtype", "fp16", *options, ranks=ranks)
-        self.assertEqual(ended.code, NOT_FINITE, ended)
+        ended = self.start(model, self.output, "--save-dtype", "fp16", *options, ranks=ranks, code=NOT_FINITE)
         self.assertIn(f"tensor {name}", ended.stderr)
         self.assertIn("--save-dtype", ended.stderr)
         self.assertFalse((self.output / "config.json").exists())

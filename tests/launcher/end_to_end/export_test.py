@@ -1,13 +1,12 @@
 """The trained directory: it loads in transformers, gives the logged validation loss, and nothing else changed."""
 
 import json
-import unittest
 
 import end_to_end
 import torch
-from end_to_end import EndToEndTest, make_model, run_bounded, tree
+from end_to_end import EndToEndTest, edit_json, edit_tensors, make_model, tree
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 CHANGED = {"run.json", "metrics.jsonl"}
@@ -25,14 +24,13 @@ class ExportTest(EndToEndTest):
     template = ()
 
     def setUp(self):
-        self.model = self.folder / (self.id() + "-model")
-        self.output = self.folder / (self.id() + "-output")
+        self.model = self.own_path("model")
+        self.output = self.own_path("output")
 
     def transformers_loss(self, folder, dtype):
         """Mean loss over the supervised tokens of the validation file, every document by itself."""
-        ended = run_bounded([self.data_program, "--model", folder, "--data", self.validation, "--sequence-length", ROW,
-                             "--json", *self.template])
-        self.assertEqual(ended.code, 0, ended)
+        ended = self.run_command([self.data_program, "--model", folder, "--data", self.validation,
+                                  "--sequence-length", ROW, "--json", *self.template], 0)
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
         total, count, longest = 0.0, 0, 0
         for line in ended.stdout.splitlines():
@@ -99,9 +97,9 @@ class ExportTest(EndToEndTest):
         (self.model / "pytorch_model.bin").write_bytes(b"stale")
         (self.model / ".git").mkdir()
         (self.model / ".git" / "HEAD").write_text("ref\n")
-        ended = self.start(self.model, self.output, "--steps", 1, "--overwrite", ranks=2)
-        self.assertEqual(ended.code, 0, ended)
-        said = "not copied from the model's folder: pytorch_model.bin (weights in another form); .git/ (hidden folder)\n"
+        ended = self.start(self.model, self.output, "--steps", 1, "--overwrite", ranks=2, code=0)
+        said = ("not copied from the model's folder: pytorch_model.bin (weights in another form); "
+                ".git/ (hidden folder)\n")
         self.assertEqual(ended.stderr.count(said), 1, ended)
         self.assertFalse({"pytorch_model.bin", ".git"} & set(tree(self.output)))
 
@@ -109,12 +107,11 @@ class ExportTest(EndToEndTest):
         self.check_fp32("glm4", 2)
 
     def check_head_of_its_own(self, table):
-        """config.json ties it to the embeddings, and the file holds another: both are trained, and loaded as trained."""
-        path = self.model / "model.safetensors"
-        tensors = load_file(path)
+        """config.json ties it to the embeddings, and the file holds another: both are trained, and loaded as
+        trained."""
         torch.manual_seed(3)
-        tensors["lm_head.weight"] = torch.randn_like(tensors[table]) * 0.1
-        save_file(tensors, path, metadata={"format": "pt"})
+        tensors = edit_tensors(self.model / "model.safetensors", lambda tensors: tensors.update(
+            {"lm_head.weight": torch.randn_like(tensors[table]) * 0.1}))
         logged = self.train_here(ranks=2)
         trained = load_file(self.output / "model.safetensors")
         model = AutoModelForCausalLM.from_pretrained(self.output, dtype=torch.float32)
@@ -136,9 +133,8 @@ class ExportTest(EndToEndTest):
         make_model(self.model, "opt")
         (self.model / "chat_template.jinja").unlink()
         self.template = ("--template", "plain")
+        edit_json(self.model / "config.json", lambda config: config.pop("tie_word_embeddings", None))
         before = json.loads((self.model / "config.json").read_text())
-        before.pop("tie_word_embeddings", None)
-        (self.model / "config.json").write_text(json.dumps(before))
         after = json.loads(self.check_head_of_its_own("model.decoder.embed_tokens.weight"))
         self.assertIs(after.pop("tie_word_embeddings"), False)
         self.assertEqual({**after, "eos_token_id": None}, {**before, "eos_token_id": None})

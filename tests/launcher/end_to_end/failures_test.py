@@ -5,55 +5,22 @@ import os
 import resource
 import shutil
 import struct
-import subprocess
-import unittest
 
 import end_to_end
-import numpy as np
 import tiny_tokenizers
-from end_to_end import EndToEndTest, chat, make_model, run_bounded, tree, write_lines
-from safetensors.numpy import load_file, save_file
-
-USAGE, BAD_DATA, MISSING, UNAVAILABLE = 64, 65, 66, 69
-CANNOT_CREATE, IO_FAILED, NOT_FINITE, DOES_NOT_FIT = 73, 74, 77, 78
+import torch
+from end_to_end import BAD_DATA, CANNOT_CREATE, DOES_NOT_FIT, IO_FAILED, MISSING, NOT_FINITE, UNAVAILABLE, USAGE
+from end_to_end import chat, edit_json, exchange, limit, make_model, run_bounded, tree, write_lines
 
 
-def edit_json(path, change):
-    data = json.loads(path.read_text())
-    change(data)
-    path.write_text(json.dumps(data))
-
-
-class Refusals(EndToEndTest):
-    @classmethod
-    def setUpClass(cls):
-        super().setUpClass()
-        cls.good = make_model(cls.folder / "good")
-
-    def setUp(self):
-        self.output = self.folder / (self.id() + "-output")
-
-    def copy_model(self):
-        copy = self.folder / (self.id() + "-model")
-        shutil.copytree(self.good, copy)
-        return copy
-
-    def edit_tensors(self, change):
-        """A copy of the model with other tensors."""
-        model = self.copy_model()
-        tensors = load_file(model / "model.safetensors")
-        change(tensors)
-        save_file(tensors, model / "model.safetensors", metadata={"format": "pt"})
-        return model
-
+class Refusals(end_to_end.GoodModelTest):
     def check(self, ended, code, words, ranks=1):
         self.assertEqual(ended.code, code, ended)
-        sentences = [line for line in ended.stderr.splitlines() if line.startswith("autoglm-train: ")]
-        self.assertEqual(len(sentences), 1, ended)
+        sentence = self.sentence(ended)
         for word in words:
-            self.assertIn(str(word), sentences[0])
+            self.assertIn(str(word), sentence)
         if ranks == 1:
-            self.assertEqual(ended.stderr.splitlines()[-1], sentences[0])
+            self.assertEqual(ended.stderr.splitlines()[-1], sentence)
 
     def check_unfinished(self, output):
         """Of the run there is its record, which says that it did not finish, and no file of a model."""
@@ -74,7 +41,7 @@ class Refusals(EndToEndTest):
 
 class DataTest(Refusals):
     def lines(self, *objects):
-        return write_lines(self.folder / (self.id() + ".jsonl"), objects)
+        return write_lines(self.own_path("data.jsonl"), objects)
 
     def test_missing_file(self):
         missing = self.folder / "nowhere.jsonl"
@@ -118,8 +85,7 @@ class DataTest(Refusals):
         tokenizer = tiny_tokenizers.byte_level()
         tokenizer.add_tokens([f"word{i}" for i in range(100)])
         tokenizer.save(str(model / "tokenizer.json"))
-        data = self.lines(chat(0), {"messages": [{"role": "user", "content": "Say it."},
-                                                 {"role": "assistant", "content": "word7 word99"}]})
+        data = self.lines(chat(0), exchange("Say it.", "word7 word99"))
         self.refuse(BAD_DATA, ["tokenizer", str(end_to_end.VOCABULARY), "another model"], model=model, data=data,
                     ranks=(1, 2))
 
@@ -155,22 +121,22 @@ class ModelTest(Refusals):
 
     def test_missing_tensor(self):
         name = "model.layers.1.mlp.up_proj.weight"
-        model = self.edit_tensors(lambda tensors: tensors.pop(name))
+        model = self.model_with(lambda tensors: tensors.pop(name))
         self.refuse(BAD_DATA, [name, "missing"], model=model, ranks=(1, 2))
 
     def test_extra_tensor(self):
         name = "model.layers.2.mlp.up_proj.weight"
-        model = self.edit_tensors(lambda tensors: tensors.update({name: np.zeros((96, 64), np.float32)}))
+        model = self.model_with(lambda tensors: tensors.update({name: torch.zeros(96, 64)}))
         self.refuse(BAD_DATA, [name, "no place"], model=model)
 
     def test_misshapen_tensor(self):
         name = "model.layers.1.mlp.up_proj.weight"
-        model = self.edit_tensors(lambda tensors: tensors.update({name: np.zeros((64, 96), np.float32)}))
+        model = self.model_with(lambda tensors: tensors.update({name: torch.zeros(64, 96)}))
         self.refuse(BAD_DATA, [name, "[64, 96]", "[96, 64]"], model=model)
 
     def test_unknown_architecture(self):
         model = self.copy_model()
-        edit_json(model / "config.json", lambda config: config.update(model_type="mamba", architectures=["Mamba"]))
+        edit_json(model / "config.json", model_type="mamba", architectures=["Mamba"])
         self.refuse(BAD_DATA, ["mamba", "not supported", "llama", "glm4"], model=model)
 
     def test_more_positions_than_the_model_has(self):
@@ -179,7 +145,7 @@ class ModelTest(Refusals):
 
     def test_quantized(self):
         model = self.copy_model()
-        edit_json(model / "config.json", lambda config: config.update(quantization_config={"quant_method": "gptq"}))
+        edit_json(model / "config.json", quantization_config={"quant_method": "gptq"})
         self.refuse(BAD_DATA, [model / "config.json", "quantized"], model=model)
 
     def test_config_that_would_change_the_model(self):
@@ -190,7 +156,7 @@ class ModelTest(Refusals):
                               (["1e+13 that are supported"], {"intermediate_size": 2**30, "num_hidden_layers": 4000})]:
             with self.subTest(fields=fields):
                 model = self.copy_model()
-                edit_json(model / "config.json", lambda config, fields=fields: config.update(fields))
+                edit_json(model / "config.json", **fields)
                 self.refuse(BAD_DATA, [model / "config.json", *words], model=model)
                 shutil.rmtree(model)
 
@@ -213,16 +179,6 @@ class ModelTest(Refusals):
 
 
 class OutputTest(Refusals):
-    def mount(self, size):
-        """A small file system of its own, or no test."""
-        folder = self.folder / (self.id() + "-mounted")
-        folder.mkdir()
-        mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
-        if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-            self.skipTest("a file system cannot be mounted here")
-        self.addCleanup(subprocess.run, ["umount", str(folder)], check=True)
-        return folder
-
     def test_not_a_folder(self):
         path = self.folder / "a-file"
         path.write_text("mine")
@@ -265,8 +221,7 @@ class OutputTest(Refusals):
 
     def test_the_model_cannot_be_written(self):
         most = (self.good / "model.safetensors").stat().st_size // 2
-        ended = self.start(self.good, self.output, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE,
-                                                                                         (most, most)))
+        ended = self.start(self.good, self.output, preexec_fn=limit(resource.RLIMIT_FSIZE, most))
         self.check(ended, IO_FAILED, ["model.safetensors", "File too large"])
         self.check_unfinished(self.output)
         self.train(self.good, self.output)
@@ -310,15 +265,11 @@ class RankTest(Refusals):
         broken = self.copy_model()
         weights = broken / "model.safetensors"
         os.truncate(weights, weights.stat().st_size - 1000)
-        link = f"{self.folder}/{self.id()}-rank"
-        script = self.folder / (self.id() + ".sh")
-        # Every rank names the same path, which leads each to another folder.
-        script.write_text('#!/bin/sh\ncd "$1-$OMPI_COMM_WORLD_RANK" && shift && exec "$@"\n')
-        script.chmod(0o755)
         for rank, model in enumerate((self.good, broken)):
-            os.mkdir(f"{link}-{rank}")
-            os.symlink(model, f"{link}-{rank}/model")
-        ended = run_bounded([self.mpirun, 2, script, link] + self.command("model", self.output))
+            host = self.own_path(f"host-{rank}")
+            host.mkdir()
+            (host / "model").symlink_to(model)
+        ended = run_bounded(self.on_hosts(2, self.command("model", self.output)))
         self.check(ended, BAD_DATA, ["rank 1", "truncated"], 2)
         self.assertIsNone(tree(self.output))
 
@@ -326,7 +277,8 @@ class RankTest(Refusals):
         self.refuse(UNAVAILABLE, ["cuda"], "--device", "cuda", ranks=(1, 2))
 
     def test_memory_limit(self):
-        self.refuse(DOES_NOT_FIT, ["nothing fits", "--memory-limit", "MiB", "phase"], "--memory-limit", "1MiB", ranks=(1, 2))
+        self.refuse(DOES_NOT_FIT, ["nothing fits", "--memory-limit", "MiB", "phase"], "--memory-limit", "1MiB",
+                    ranks=(1, 2))
 
     def check_not_finite(self, ranks, words, *options, model=None):
         ended = self.start(model or self.good, self.output, *options, ranks=ranks)
@@ -334,15 +286,12 @@ class RankTest(Refusals):
         self.check_unfinished(self.output)
 
     def test_loss_explodes(self):
-        self.check_not_finite(2, ["step ", "--learning-rate"], "--learning-rate", 1, "--weight-decay", 10, "--clip", 0,
-                              "--warmup", 0, "--schedule", "constant", "--steps", 80)
+        self.check_not_finite(2, ["step ", "--learning-rate"], *end_to_end.DIVERGING)
 
     def test_weights_that_are_not_finite(self):
-        def change(tensors):
-            tensors["model.norm.weight"][3] = np.nan
-
+        model = self.model_with(lambda tensors: tensors["model.norm.weight"][3].fill_(float("nan")))
         self.check_not_finite(2, ["validation loss after step 0", "--model"], "--validation", self.validation,
-                              model=self.edit_tensors(change))
+                              model=model)
 
 
 if __name__ == "__main__":

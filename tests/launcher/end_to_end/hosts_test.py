@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Ranks on hosts that are not alike: other files under the same name, other launchers, and limits on what may be used."""
+"""Ranks on hosts that are not alike: other files under the same name, other launchers, and limits on what may be
+used."""
 
 import os
 import re
@@ -7,32 +8,14 @@ import resource
 import shutil
 
 import end_to_end
-from end_to_end import chat, make_model, read_run, run_bounded, tree, write_lines
-from safetensors.numpy import load_file, save_file
-
-UNAVAILABLE = 69
+from end_to_end import UNAVAILABLE, GoodModelTest, chat, edit_tensors, exchange, limit, read_run, tree, write_lines
 
 
-class HostsTest(end_to_end.EndToEndTest):
-    @classmethod
-    def setUpClass(cls):
-        super().setUpClass()
-        cls.good = make_model(cls.folder / "good")
-
-    def setUp(self):
-        self.output = self.folder / (self.id() + "-output")
-
-    def sentence(self, ended):
-        sentences = [line for line in ended.stderr.splitlines() if line.startswith("autoglm-train: ")]
-        self.assertEqual(len(sentences), 1, ended)
-        return sentences[0]
-
-
-class FilesTest(HostsTest):
+class FilesTest(GoodModelTest):
     """Every rank names the same paths, "model" and "data.jsonl", which lead each to files of its own."""
 
     def hosts(self, ranks):
-        folders = [self.folder / f"{self.id()}-{rank}" for rank in range(ranks)]
+        folders = [self.own_path(f"host-{rank}") for rank in range(ranks)]
         for folder in folders:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
@@ -40,33 +23,28 @@ class FilesTest(HostsTest):
             write_lines(folder / "data.jsonl", [chat(i) for i in range(30)])
         return folders
 
-    def start_there(self, ranks, *options):
-        script = self.folder / "on-its-host.sh"
-        script.write_text('#!/bin/sh\ncd "$1-$OMPI_COMM_WORLD_RANK" && shift && exec "$@"\n')
-        script.chmod(0o755)
+    def start_there(self, ranks, *options, code=0):
         command = self.command("model", self.output, *options, data="data.jsonl")
-        return run_bounded([self.mpirun, ranks, script, self.folder / self.id()] + command)
+        return self.run_command(self.on_hosts(ranks, command), code)
 
     def refuse(self, name, change, *options, ranks=2, other=1):
         folders = self.hosts(ranks)
         change(folders[other])
-        ended = self.start_there(ranks, *options)
-        self.assertEqual(ended.code, UNAVAILABLE, ended)
+        ended = self.start_there(ranks, *options, code=UNAVAILABLE)
         for words in ("disagree", name, f"rank {other}"):
             self.assertIn(words, self.sentence(ended))
         self.assertIsNone(tree(self.output))
 
-    def change_tensor(self, folder, strategy=lambda values: values * 1.5):
-        path = folder / "model" / "model.safetensors"
-        tensors = load_file(path)
-        name = sorted(tensors)[len(tensors) // 2]
-        tensors[name] = strategy(tensors[name])
-        save_file(tensors, path, metadata={"format": "pt"})
+    def change_tensor(self, folder, change_values=lambda values: values * 1.5):
+        def change(tensors):
+            name = sorted(tensors)[len(tensors) // 2]
+            tensors[name] = change_values(tensors[name])
+
+        edit_tensors(folder / "model" / "model.safetensors", change)
 
     def test_alike(self):
         self.hosts(2)
-        ended = self.start_there(2)
-        self.assertEqual(ended.code, 0, ended)
+        self.start_there(2)
 
     def test_weights(self):
         for strategy in ("ddp", "zero2", "zero3"):
@@ -75,7 +53,7 @@ class FilesTest(HostsTest):
 
     def test_one_value_of_the_weights(self):
         def change(values):
-            values.flat[values.size // 3] += 1
+            values.view(-1)[values.numel() // 3] += 1
             return values
 
         self.refuse("model/model.safetensors", lambda folder: self.change_tensor(folder, change), ranks=3, other=2)
@@ -112,8 +90,7 @@ class FilesTest(HostsTest):
 
     def test_data(self):
         def append(folder):
-            with open(folder / "data.jsonl", "a", encoding="utf-8") as file:
-                file.write('{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n')
+            write_lines(folder / "data.jsonl", [*(folder / "data.jsonl").read_text().splitlines(), exchange("a", "b")])
 
         def one_letter(folder):
             path = folder / "data.jsonl"
@@ -127,18 +104,16 @@ class FilesTest(HostsTest):
         folders = self.hosts(2)
         for number, folder in enumerate(folders):
             write_lines(folder / "validation.jsonl", [chat(i + number) for i in range(5)])
-        ended = self.start_there(2, "--validation", "validation.jsonl")
-        self.assertEqual(ended.code, UNAVAILABLE, ended)
+        ended = self.start_there(2, "--validation", "validation.jsonl", code=UNAVAILABLE)
         self.assertIn("validation.jsonl", self.sentence(ended))
 
     def test_files_that_do_not_matter(self):
         folders = self.hosts(2)
         (folders[1] / "model" / "README.md").write_text("another host's")
-        ended = self.start_there(2)
-        self.assertEqual(ended.code, 0, ended)
+        self.start_there(2)
 
 
-class LaunchersTest(HostsTest):
+class LaunchersTest(GoodModelTest):
     def test_launchers_for_pytorch(self):
         for words, variables in (
                 (["torchrun", "mpirun -np 2 "], dict(WORLD_SIZE=2, RANK=1, LOCAL_RANK=1, TORCHELASTIC_RUN_ID="none")),
@@ -147,19 +122,17 @@ class LaunchersTest(HostsTest):
                 (["deepspeed", "ppr:4:node"], dict(WORLD_SIZE=8, RANK=5, LOCAL_RANK=1, CROSS_SIZE=2, LOCAL_SIZE=4))):
             with self.subTest(variables=variables):
                 environment = dict(os.environ, **{name: str(value) for name, value in variables.items()})
-                ended = self.start(self.good, self.output, env=environment)
-                self.assertEqual(ended.code, UNAVAILABLE, ended)
+                ended = self.start(self.good, self.output, env=environment, code=UNAVAILABLE)
                 for word in words + [f"WORLD_SIZE={variables['WORLD_SIZE']}"]:
                     self.assertIn(word, self.sentence(ended))
                 self.assertIsNone(tree(self.output))
 
     def test_ranks_that_carry_such_variables(self):
         environment = dict(os.environ, WORLD_SIZE="5", RANK="0", LOCAL_RANK="0")
-        ended = self.start(self.good, self.output, ranks=2, env=environment)
-        self.assertEqual(ended.code, 0, ended)
+        self.start(self.good, self.output, ranks=2, env=environment, code=0)
 
 
-class ProcessorsTest(HostsTest):
+class ProcessorsTest(GoodModelTest):
     def setUp(self):
         super().setUp()
         self.environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
@@ -170,39 +143,32 @@ class ProcessorsTest(HostsTest):
     def test_threads_follow_the_mask(self):
         one = str(min(os.sched_getaffinity(0)))
         for command, expected in (([], min(64, len(os.sched_getaffinity(0)))), (["taskset", "-c", one], 1)):
-            text = run_bounded(command + [self.data_program, "--help"], env=self.environment).stdout
+            text = self.run_command(command + [self.data_program, "--help"], env=self.environment).stdout
             (found,) = re.findall(r"read and tokenize \[(\d+)\]", text)
             self.assertLessEqual(int(found), expected)
             if command:
                 self.assertEqual(int(found), expected)
 
-    def mpirun_command(self, *how):
-        return ["mpirun", "-np", 1, *how] + self.command(self.good, self.output)
+    def said_under_mpirun(self, *how):
+        command = ["mpirun", "-np", 1, *how] + self.command(self.good, self.output, "--overwrite")
+        return self.run_command(command, code=0, env=self.environment).stderr
 
     def test_open_mpis_binding_to_a_core(self):
-        ended = run_bounded(self.mpirun_command(), env=self.environment)
-        self.assertEqual(ended.code, 0, ended)
-        self.assertRegex(ended.stderr, "bound this rank to one core .* runs on all")
-        shutil.rmtree(self.output)
-        ended = run_bounded(self.mpirun_command("--bind-to", "core"), env=self.environment)
-        self.assertEqual(ended.code, 0, ended)
-        self.assertRegex(ended.stderr, "bound this rank to one core .* --bind-to none")
-        shutil.rmtree(self.output)
-        ended = run_bounded(self.mpirun_command("--bind-to", "none"), env=self.environment)
-        self.assertNotIn("one core", ended.stderr)
+        self.assertRegex(self.said_under_mpirun(), "bound this rank to one core .* runs on all")
+        self.assertRegex(self.said_under_mpirun("--bind-to", "core"), "bound this rank to one core .* --bind-to none")
+        self.assertNotIn("one core", self.said_under_mpirun("--bind-to", "none"))
 
 
-class MemoryTest(HostsTest):
-    def limited(self, which, kibibytes):
-        return self.start(self.good, self.output, preexec_fn=lambda: resource.setrlimit(which, (kibibytes << 10,) * 2))
+class MemoryTest(GoodModelTest):
+    def limited(self, which, kibibytes, **how):
+        return self.start(self.good, self.output, preexec_fn=limit(which, kibibytes << 10), **how)
 
     def test_limits_on_addresses(self):
         """Of what a tiny model needs, and not of the machine's size."""
         for which, kibibytes in ((resource.RLIMIT_AS, 64 << 20), (resource.RLIMIT_AS, 4 << 20),
                                  (resource.RLIMIT_DATA, 1500000), (resource.RLIMIT_DATA, 20 << 20)):
             with self.subTest(which=which, kibibytes=kibibytes):
-                ended = self.limited(which, kibibytes)
-                self.assertEqual(ended.code, 0, ended)
+                self.limited(which, kibibytes, code=0)
                 shutil.rmtree(self.output)
 
     def test_limits_that_are_too_low(self):
@@ -215,8 +181,7 @@ class MemoryTest(HostsTest):
             self.assertEqual(ended.code, UNAVAILABLE, ended)
             least = re.search(f"least that is needed is {option} ([0-9]+)", self.sentence(ended))
             self.assertTrue(least, ended)
-            ended = self.limited(which, int(least[1]) + (64 << 10))
-            self.assertEqual(ended.code, 0, ended)
+            self.limited(which, int(least[1]) + (64 << 10), code=0)
             shutil.rmtree(self.output)
 
     def available(self):
@@ -224,7 +189,8 @@ class MemoryTest(HostsTest):
             return int(re.search(r"MemAvailable: +(\d+) kB", file.read())[1]) * 1024
 
     def test_the_budget_is_what_is_available(self):
-        """Shared by the ranks, and less a margin, which is wider here than what other programs take or free meanwhile."""
+        """Shared by the ranks, and less a margin, which is wider here than what other programs take or free
+        meanwhile."""
         for ranks in (1, 2):
             before = self.available()
             self.train(self.good, self.output, "--overwrite", ranks=ranks)

@@ -1,47 +1,20 @@
 """What a model's folder, its ids and its weights may hold: what is passed over, what is said, and what is refused."""
 
-import json
 import os
 import pathlib
 import shutil
 
 import end_to_end
 import torch
-from end_to_end import EndToEndTest, chat, make_model, read_metrics, write_lines
-from safetensors.torch import load_file, save_file
+from end_to_end import BAD_DATA, MISSING, NOT_FINITE, USAGE, chat, edit_json, edit_tensors, make_model
+from end_to_end import read_metrics, write_lines
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
-USAGE, BAD_DATA, MISSING, NOT_FINITE = 64, 65, 66, 77
 
-
-def edit_json(path, **fields):
-    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
-
-
-class InputsTest(EndToEndTest):
-    @classmethod
-    def setUpClass(cls):
-        super().setUpClass()
-        cls.good = make_model(cls.folder / "good")
-
-    def setUp(self):
-        self.output = self.folder / (self.id() + "-output")
-
-    def copy_model(self, name="model", of=None):
-        copy = self.folder / f"{self.id()}-{name}"
-        shutil.copytree(of or self.good, copy)
-        return copy
-
-    def edit_tensors(self, change, name="model", of=None):
-        model = self.copy_model(name, of)
-        tensors = load_file(model / "model.safetensors")
-        tensors = change(tensors) or tensors
-        save_file(tensors, model / "model.safetensors", metadata={"format": "pt"})
-        return model
-
+class InputsTest(end_to_end.GoodModelTest):
     def run_training(self, model, *options, code=0, **how):
-        ended = self.start(model, self.output, *options, **how)
-        self.assertEqual(ended.code, code, ended)
+        ended = self.start(model, self.output, *options, code=code, **how)
         return " ".join(ended.stderr.split())
 
 
@@ -51,23 +24,15 @@ class Ids(InputsTest):
         tokenizer.add_tokens([f"zebra{i}" for i in range(count)])
         tokenizer.save(str(model / "tokenizer.json"))
 
-    def shrink_to_tokenizer(self, model, rows):
-        tensors = load_file(model / "model.safetensors")
-        tensors["model.embed_tokens.weight"] = tensors["model.embed_tokens.weight"][:rows].clone()
-        save_file(tensors, model / "model.safetensors", metadata={"format": "pt"})
-        edit_json(model / "config.json", vocab_size=rows)
-
     def test_padding_past_the_vocabulary(self):
-        usual = self.start(self.good, self.output)
-        self.assertEqual(usual.code, 0, usual)
-        losses = [step["loss"] for step in read_metrics(self.output)[0]]
+        losses = [step["loss"] for step in self.train(self.good, self.output)[0]]
         model = self.copy_model()
         self.add_tokens(model)
         edit_json(model / "tokenizer_config.json", pad_token="zebra199")
-        self.output = self.folder / (self.id() + "-padded")
+        self.output = self.own_path("padded")
         self.run_training(model)
         self.assertEqual([step["loss"] for step in read_metrics(self.output)[0]], losses)
-        self.output = self.folder / (self.id() + "-two")
+        self.output = self.own_path("two")
         self.run_training(model, ranks=2)
 
     def test_pad_token_id_past_the_vocabulary(self):
@@ -111,15 +76,13 @@ class Ids(InputsTest):
         self.assertIn("--sequence-length 256", said)
         shutil.rmtree(self.output)
         short = write_lines(self.folder / "short.jsonl", [{"text": "tea and Paris"}])
-        self.assertNotIn("positions", self.run_training(self.good, "--sequence-length", 1024, "--steps", 1, data=short))
+        said = self.run_training(self.good, "--sequence-length", 1024, "--steps", 1, data=short)
+        self.assertNotIn("positions", said)
 
 
 class Weights(InputsTest):
     def poison(self, name, value, index=0):
-        def change(tensors):
-            tensors[name].view(-1)[index] = value
-
-        return self.edit_tensors(change, name)
+        return self.model_with(lambda tensors: tensors[name].view(-1)[index].fill_(value), name)
 
     def test_tensors_that_are_not_finite_are_named(self):
         for name, value in [("model.layers.1.self_attn.k_proj.weight", float("nan")),
@@ -136,10 +99,8 @@ class Weights(InputsTest):
     def test_in_a_shard(self):
         model = make_model(self.folder / "shards", shard_size="60KB")
         shard = sorted(model.glob("model-*.safetensors"))[-1]
-        tensors = load_file(shard)
-        name = sorted(tensors)[0]
-        tensors[name].view(-1)[0] = float("nan")
-        save_file(tensors, shard, metadata={"format": "pt"})
+        name = sorted(load_file(shard))[0]
+        edit_tensors(shard, lambda tensors: tensors[name].view(-1)[0].fill_(float("nan")))
         said = self.run_training(model, "--strategy", "zero3", code=NOT_FINITE, ranks=2)
         self.assertIn(f"{name} of {shard}", said)
 
@@ -152,13 +113,14 @@ class Weights(InputsTest):
             tensors["model.layers.0.self_attn.o_proj.weight"] *= 1e37
             tensors["lm_head.weight"] = torch.ones_like(tensors["model.embed_tokens.weight"])
 
-        model = self.edit_tensors(change)
+        model = self.model_with(change)
         edit_json(model / "config.json", tie_word_embeddings=False)
         data = write_lines(self.folder / "letters.jsonl", [{"text": f"the fox {i} {'K' if i == 5 else 'x'}y"}
                                                            for i in range(8)])
         for ranks in (1, 2):
             with self.subTest(ranks=ranks):
-                said = self.run_training(model, "--global-batch", 8, "--packing", "off", code=NOT_FINITE, data=data, ranks=ranks)
+                said = self.run_training(model, "--global-batch", 8, "--packing", "off", code=NOT_FINITE, data=data,
+                                         ranks=ranks)
                 self.assertIn(f"sample 6 of {data}", said)
                 self.assertNotIn("--learning-rate", said)
                 shutil.rmtree(self.output)
@@ -167,7 +129,7 @@ class Weights(InputsTest):
         self.assertIn(f"sample 6 of {data}", said)
 
     def test_a_head_of_its_own_under_tied_embeddings(self):
-        model = self.edit_tensors(lambda tensors: tensors.update(
+        model = self.model_with(lambda tensors: tensors.update(
             {"lm_head.weight": 1.5 * tensors["model.embed_tokens.weight"]}))
         self.assertIn("lm_head.weight differs from model.embed_tokens.weight", self.run_training(model))
         written = load_file(self.output / "model.safetensors")
@@ -179,17 +141,20 @@ class Weights(InputsTest):
 
     def test_the_prefix_of_a_wrapper_is_named(self):
         for prefix in ("module.", "_orig_mod.", "base_model.model.", "module._orig_mod."):
-            model = self.edit_tensors(lambda tensors, prefix=prefix: {prefix + n: t for n, t in tensors.items()}, prefix)
+            model = self.model_with(
+                lambda tensors, prefix=prefix: {prefix + name: tensor for name, tensor in tensors.items()}, prefix)
             said = self.run_training(model, code=BAD_DATA)
             self.assertIn(f'the names of all tensors begin with "{prefix}"', said)
 
 
 class Folders(InputsTest):
+    def snapshot(self, cache, name):
+        """The model in a folder of the hub's cache."""
+        return pathlib.Path(shutil.copytree(self.good, cache / "models--someone--tiny-llama" / "snapshots" / name))
+
     def test_a_folder_of_the_hubs_cache(self):
-        cache = self.folder / "hub" / "models--someone--tiny-llama"
-        snapshot = cache / "snapshots" / "0123abc"
-        snapshot.parent.mkdir(parents=True)
-        shutil.copytree(self.good, snapshot)
+        snapshot = self.snapshot(self.folder / "hub", "0123abc")
+        cache = snapshot.parents[1]
         (cache / "refs").mkdir()
         for given in (cache, str(cache) + "/", cache / "snapshots"):
             self.assertIn(f"give --model {snapshot}", self.run_training(given, code=MISSING))
@@ -198,12 +163,12 @@ class Folders(InputsTest):
 
     def test_a_name_on_the_hub(self):
         for given in ("someone/tiny-llama", "https://huggingface.co/someone/tiny-llama"):
-            self.assertIn('run "hf download someone/tiny-llama --local-dir DIR" first', self.run_training(given, code=MISSING))
-        snapshot = self.folder / "cache" / "models--someone--tiny-llama" / "snapshots" / "77"
-        snapshot.parent.mkdir(parents=True)
-        shutil.copytree(self.good, snapshot)
-        environment = {**os.environ, "HF_HUB_CACHE": str(self.folder / "cache")}
-        self.assertIn(f"give --model {snapshot}", self.run_training("someone/tiny-llama", code=MISSING, env=environment))
+            said = self.run_training(given, code=MISSING)
+            self.assertIn('run "hf download someone/tiny-llama --local-dir DIR" first', said)
+        snapshot = self.snapshot(self.folder / "cache", "77")
+        said = self.run_training("someone/tiny-llama", code=MISSING,
+                                 env={**os.environ, "HF_HUB_CACHE": str(self.folder / "cache")})
+        self.assertIn(f"give --model {snapshot}", said)
 
     def test_other_things_than_a_model(self):
         adapter = self.folder / "adapter"
@@ -227,7 +192,8 @@ class Folders(InputsTest):
                 self.assertIn(words, said)
 
     def test_folders_without_weights_that_are_read(self):
-        for name, words in (("model-00001-of-00002.safetensors", "with its index"), ("model.safetensors.incomplete", "did not finish"),
+        for name, words in (("model-00001-of-00002.safetensors", "with its index"),
+                            ("model.safetensors.incomplete", "did not finish"),
                             ("consolidated.00.pth", "convert these weights"), ("model.Q4_K_M.gguf", "llama.cpp")):
             with self.subTest(name=name):
                 model = self.copy_model(name)
@@ -239,44 +205,40 @@ class Folders(InputsTest):
 
     def test_the_hubs_cache_itself(self):
         home = self.folder / "home"
-        snapshot = home / "hub" / "models--someone--tiny-llama" / "snapshots" / "88"
-        snapshot.parent.mkdir(parents=True)
-        shutil.copytree(self.good, snapshot)
+        snapshot = self.snapshot(home / "hub", "88")
         for given in (home, home / "hub"):
             self.assertIn(f"it is the hub's cache; give --model with one of its models: {snapshot}",
                           self.run_training(given, code=MISSING))
 
+    def settings(self, data=None):
+        """The text of a job's settings."""
+        return (f"model = {self.good}\ndata = {data or self.training}\noutput = {self.output}\nsteps = 1\n"
+                "sequence-length = 128\n")
+
+    def run_settings(self, data, *options, code=0):
+        """Runs a job with settings of these bytes, and returns what it says."""
+        path = self.own_path("job.ini")
+        path.write_bytes(data)
+        return self.run_command([self.train_program, "--config", path, *options], code).stderr
+
     def test_settings_in_other_encodings(self):
-        settings = self.folder / "other.ini"
-        text = f"model = {self.good}\ndata = {self.training}\noutput = {self.output}\nsteps = 1\nsequence-length = 128\n"
-
-        def run(data):
-            settings.write_bytes(data)
-            return end_to_end.run_bounded([self.train_program, "--config", settings, "--dry-run"])
-
-        for data in (text.encode(), text.replace("\n", "\r\n").encode(), text.replace("\n", "\r").encode(), text.encode("utf-8-sig")):
-            self.assertEqual(run(data).code, 0)
-        ended = run(text.encode("utf-16"))
-        self.assertEqual(ended.code, USAGE, ended)
-        self.assertIn("UTF-16", ended.stderr)
+        text = self.settings()
+        for data in (text.encode(), text.replace("\n", "\r\n").encode(), text.replace("\n", "\r").encode(),
+                     text.encode("utf-8-sig")):
+            self.run_settings(data, "--dry-run")
+        self.assertIn("UTF-16", self.run_settings(text.encode("utf-16"), "--dry-run", code=USAGE))
         for line in (f"output = '{self.output}'", "sample = 'Who are you?'"):
-            ended = run(text.replace(f"output = {self.output}", line).encode())
-            self.assertEqual(ended.code, USAGE, ended)
-            self.assertIn("single quotes mean nothing here", ended.stderr)
+            said = self.run_settings(text.replace(f"output = {self.output}", line).encode(), "--dry-run", code=USAGE)
+            self.assertIn("single quotes mean nothing here", said)
 
     def test_settings_name_a_file_with_a_blank(self):
         spaced = pathlib.Path(shutil.copy(self.training, self.folder / "my chats.jsonl"))
-        settings = self.folder / "job.ini"
         for value, word in [(str(spaced), "double quotes"), (f"'{spaced}'", "single quotes"),
                             (str(spaced).replace(" ", "\\ "), "backslash")]:
-            settings.write_text(f"model = {self.good}\ndata = {value}\noutput = {self.output}\nsteps = 1\n")
-            ended = end_to_end.run_bounded([self.train_program, "--config", settings])
-            self.assertEqual(ended.code, MISSING, ended)
-            self.assertIn(word, ended.stderr)
-            self.assertIn(f"{settings}:2: data", ended.stderr)
-        settings.write_text(f'model = {self.good}\ndata = "{spaced}"\noutput = {self.output}\nsteps = 1\nsequence-length = 128\n')
-        ended = end_to_end.run_bounded([self.train_program, "--config", settings])
-        self.assertEqual(ended.code, 0, ended)
+            said = self.run_settings(self.settings(value).encode(), code=MISSING)
+            self.assertIn(word, said)
+            self.assertIn(f"{self.own_path('job.ini')}:2: data", said)
+        self.run_settings(self.settings(f'"{spaced}"').encode())
 
 
 if __name__ == "__main__":

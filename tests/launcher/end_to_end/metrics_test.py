@@ -1,7 +1,6 @@
 """run.json and metrics.jsonl: what they hold, and what must not change the numbers in them."""
 
 import pathlib
-import unittest
 
 import end_to_end
 import safetensors.torch
@@ -34,11 +33,8 @@ class MetricsTest(EndToEndTest):
         super().setUpClass()
         cls.models = {family: make_model(cls.folder / family, family) for family in end_to_end.FAMILIES}
 
-    def output(self, name):
-        return self.folder / f"{self.id()}-{name}"
-
     def test_what_is_written(self):
-        output = self.output("run")
+        output = self.own_path("run")
         steps, evaluations = self.train(self.models["llama_tied"], output, "--epochs", 2, "--global-batch", 5,
                                         "--validation", self.validation, "--evaluate-every", 2, ranks=2)
         record = read_run(output)
@@ -82,10 +78,11 @@ class MetricsTest(EndToEndTest):
         for case in cases:
             family, micro_batch, recompute, ranks, length, precision = case
             with self.subTest(case=case):
-                output = self.output("-".join(map(str, case)))
-                steps, _ = self.train(self.models[family], output, "--micro-batch", micro_batch, "--recompute", recompute,
-                                      "--sequence-length", length, "--precision", precision, "--validation",
-                                      self.validation, "--steps", 2, "--sample", "Who are you?", ranks=ranks)
+                output = self.own_path("-".join(map(str, case)))
+                steps, _ = self.train(self.models[family], output, "--micro-batch", micro_batch, "--recompute",
+                                      recompute, "--sequence-length", length, "--precision", precision,
+                                      "--validation", self.validation, "--steps", 2, "--sample", "Who are you?",
+                                      ranks=ranks)
                 for step in steps:
                     predicted, measured = step["predicted_device_peak_bytes"], step["device_peak_bytes"]
                     self.assertGreaterEqual(predicted, measured)
@@ -95,21 +92,20 @@ class MetricsTest(EndToEndTest):
     def test_dry_run_writes_nothing(self):
         before = tree(self.folder)
         for ranks in (1, 2):
-            ended = self.start(self.models["llama_tied"], self.output("new"), "--dry-run", "--validation", 0.2,
-                               ranks=ranks)
-            self.assertEqual(ended.code, 0, ended)
+            ended = self.start(self.models["llama_tied"], self.own_path("new"), "--dry-run", "--validation", 0.2,
+                               ranks=ranks, code=0)
             self.assertIn("30 read, 30 kept", ended.stderr)
             self.assertIn("3 steps", ended.stderr)
         self.assertEqual(tree(self.folder), before)
 
     def test_two_runs_are_the_same(self):
-        outputs = [self.output("first"), self.output("second")]
+        outputs = [self.own_path("first"), self.own_path("second")]
         runs = [self.train(self.models["glm4"], output, "--precision", "bf16", "--validation", 0.2, ranks=2)
                 for output in outputs]
         self.assertEqual(without_times(runs[0][0]), without_times(runs[1][0]))
         self.assertEqual(runs[0][1], runs[1][1])
         self.assertEqual(weights(outputs[0]), weights(outputs[1]))
-        other, _ = self.train(self.models["glm4"], self.output("other"), "--precision", "bf16", "--validation", 0.2,
+        other, _ = self.train(self.models["glm4"], self.own_path("other"), "--precision", "bf16", "--validation", 0.2,
                               "--seed", 43, ranks=2)
         self.assertNotEqual([step["loss"] for step in other], [step["loss"] for step in runs[0][0]])
 
@@ -117,7 +113,7 @@ class MetricsTest(EndToEndTest):
         """A global batch that divides by neither number of ranks, and a last batch that is smaller."""
         curves = {}
         for ranks in (1, 2, 3):
-            steps, evaluations = self.train(self.models["llama_untied"], self.output(ranks), "--global-batch", 5,
+            steps, evaluations = self.train(self.models["llama_untied"], self.own_path(ranks), "--global-batch", 5,
                                             "--epochs", 2, "--validation", self.validation, "--sequence-length", 160,
                                             ranks=ranks)
             self.assertLess(min(step["tokens"] for step in steps), 0.7 * max(step["tokens"] for step in steps))
@@ -130,7 +126,7 @@ class MetricsTest(EndToEndTest):
     def test_recompute_keeps_every_bit(self):
         files, curves = [], []
         for options in (["none"], ["cheap"], ["full"], ["full", "--recompute-layers", 1]):
-            output = self.output("-".join(map(str, options)))
+            output = self.own_path("-".join(map(str, options)))
             steps, _ = self.train(self.models["glm4"], output, "--precision", "bf16", "--recompute", *options, ranks=2)
             files.append(weights(output))
             curves.append([(step["loss"], step["gradient_norm"]) for step in steps])
@@ -148,10 +144,10 @@ class MetricsTest(EndToEndTest):
         for ranks, choices in strategies.items():
             files, curves = [], []
             for options in choices:
-                output = self.output(f"{ranks}-" + "-".join(map(str, options)))
-                steps, evaluations = self.train(self.models["llama_tied"], output, "--precision", "bf16", "--validation",
-                                                self.validation, "--sample", "Who are you?", "--strategy", *options,
-                                                ranks=ranks)
+                output = self.own_path(f"{ranks}-" + "-".join(map(str, options)))
+                steps, evaluations = self.train(self.models["llama_tied"], output, "--precision", "bf16",
+                                                "--validation", self.validation, "--sample", "Who are you?",
+                                                "--strategy", *options, ranks=ranks)
                 files.append(weights(output))
                 curves.append([(step["loss"], step["gradient_norm"]) for step in steps] + evaluations)
                 for step in steps:
@@ -162,7 +158,7 @@ class MetricsTest(EndToEndTest):
 
     def test_frozen_parameters_stay_as_they_were(self):
         before = tensors(self.models["glm4"])
-        output = self.output("frozen")
+        output = self.own_path("frozen")
         self.train(self.models["glm4"], output, "--freeze", "model.embed_tokens.*", "--freeze", "*.layers.0.*",
                    "--strategy", "zero3", ranks=2)
         for name, values in tensors(output).items():
@@ -170,8 +166,7 @@ class MetricsTest(EndToEndTest):
             self.assertEqual(torch.equal(values, before[name]), frozen, name)
 
     def test_samples_are_answered(self):
-        ended = self.start(self.models["glm4"], self.output("run"), "--sample", "Who are you?", ranks=2)
-        self.assertEqual(ended.code, 0, ended)
+        ended = self.start(self.models["glm4"], self.own_path("run"), "--sample", "Who are you?", ranks=2, code=0)
         self.assertEqual(ended.stderr.count("Who are you?") + ended.stdout.count("Who are you?"), 2, ended)
 
 

@@ -1,92 +1,18 @@
-"""What a run leaves in its output folder, whatever happens while it trains: a full disk, a folder that goes away, files of
-the model that change, an earlier model, files of others."""
+"""What a run leaves in its output folder, whatever happens while it trains: a full disk, a folder that goes away,
+files of the model that change, an earlier model, files of others."""
 
-import contextlib
 import os
 import pathlib
 import shutil
 import signal
-import subprocess
 import time
-import unittest
 
 import end_to_end
-import numpy as np
-from end_to_end import EndToEndTest, make_model, read_metrics, read_run, tree
-from safetensors.numpy import load_file, save_file
-
-CANNOT_CREATE, IO_FAILED, NOT_FINITE = 73, 74, 77
-LONG = ("--steps", 700)
+from end_to_end import CANNOT_CREATE, IO_FAILED, NOT_FINITE, read_run, tree
+from running import LONG, RunningTest, remove_tree
 
 
-class OutputTest(EndToEndTest):
-    @classmethod
-    def setUpClass(cls):
-        super().setUpClass()
-        cls.good = make_model(cls.folder / "good")
-
-    def setUp(self):
-        self.output = self.folder / (self.id() + "-output")
-
-    def copy_model(self):
-        copy = self.folder / (self.id() + "-model")
-        shutil.copytree(self.good, copy)
-        return copy
-
-    def begin(self, model, output, *options, ranks=1, environment=(), **how):
-        """Starts a training; returns it once its first step is done."""
-        command = self.on_ranks(ranks, self.command(model, output, *options))
-        process = subprocess.Popen([str(part) for part in command], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                                   text=True, env={**os.environ, **dict(environment)}, start_new_session=True, **how)
-        self.addCleanup(process.stderr.close)
-        self.addCleanup(self.end_process, process)
-        self.wait_until(lambda: (output / "metrics.jsonl").exists() and (output / "metrics.jsonl").stat().st_size > 0,
-                        process)
-        return process
-
-    def end_process(self, process):
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-    def wait_until(self, condition, process):
-        end = time.monotonic() + end_to_end.RUN_SECONDS
-        while not condition():
-            self.assertIsNone(process.poll(), "the training ended")
-            self.assertLess(time.monotonic(), end)
-            time.sleep(0.01)
-
-    def finish(self, process, code=0):
-        _, stderr = process.communicate(timeout=end_to_end.RUN_SECONDS)
-        self.assertEqual(process.returncode, code, stderr)
-        return stderr
-
-    def mount(self, size):
-        """A small file system of its own, or no test."""
-        folder = self.folder / (self.id() + "-mounted")
-        folder.mkdir()
-        mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
-        if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-            self.skipTest("a file system cannot be mounted here")
-        self.addCleanup(subprocess.run, ["umount", "-l", str(folder)], check=True)
-        return folder
-
-    def fill(self, folder):
-        with contextlib.suppress(OSError), open(folder / "filler", "wb", buffering=0) as file:
-            while True:
-                file.write(bytes(4096))
-        return folder / "filler"
-
-    def check_model(self, output, steps):
-        """The output is whole, and its metrics have every step once."""
-        self.assertLessEqual({"config.json", "model.safetensors", "tokenizer.json"}, set(tree(output)))
-        self.assertFalse([name for name in tree(output) if ".tmp-" in name])
-        self.assertTrue(read_run(output)["finished"])
-        self.assertNotIn("failure", read_run(output))
-        self.assertEqual([step["step"] for step in read_metrics(output)[0]], list(range(1, steps + 1)))
-
-
-class FullDiskTest(OutputTest):
+class FullDiskTest(RunningTest):
     def test_a_moment_without_room_for_metrics(self):
         mounted = self.mount("3m")
         for ranks in (1, 2):
@@ -168,17 +94,16 @@ class FullDiskTest(OutputTest):
 
     def test_no_room_at_the_start(self):
         mounted = self.mount("256k")
-        ended = self.start(self.good, mounted / "output")
-        self.assertEqual(ended.code, CANNOT_CREATE, ended)
+        self.start(self.good, mounted / "output", code=CANNOT_CREATE)
         self.assertEqual(tree(mounted), {})
 
 
-class FolderTest(OutputTest):
+class FolderTest(RunningTest):
     def test_a_folder_that_is_removed(self):
-        for number, take_away in enumerate((shutil.rmtree, lambda output: output.rename(str(output) + "-elsewhere"))):
+        for number, take_away in enumerate((remove_tree, lambda output: output.rename(str(output) + "-elsewhere"))):
             for ranks in (1, 2):
                 with self.subTest(number=number, ranks=ranks):
-                    output = self.folder / f"{self.id()}-{number}-{ranks}"
+                    output = self.own_path(f"{number}-{ranks}")
                     process = self.begin(self.good, output, *LONG, ranks=ranks)
                     take_away(output)
                     self.assertIn("made again", self.finish(process))
@@ -188,7 +113,7 @@ class FolderTest(OutputTest):
         """What they have there is neither replaced nor removed."""
         for ranks in (1, 2):
             with self.subTest(ranks=ranks):
-                output = self.folder / f"{self.id()}-{ranks}"
+                output = self.own_path(ranks)
                 process = self.begin(self.good, output, *LONG, ranks=ranks)
                 foreign = self.folder / f"foreign-{ranks}"
                 (foreign / "deep").mkdir(parents=True)
@@ -220,7 +145,7 @@ class FolderTest(OutputTest):
     def test_the_folder_above_is_removed(self):
         output = self.output / "deep" / "below"
         process = self.begin(self.good, output, *LONG)
-        shutil.rmtree(self.output)
+        remove_tree(self.output)
         self.finish(process)
         self.check_model(output, LONG[1])
 
@@ -236,8 +161,7 @@ class FolderTest(OutputTest):
             output = output / ("x" * 150)
         output = output / ("y" * (4038 - len(str(output)) - 1))
         for options in ((), ("--dry-run",)):
-            ended = self.start(self.good, output, *options)
-            self.assertEqual(ended.code, CANNOT_CREATE, ended)
+            ended = self.start(self.good, output, *options, code=CANNOT_CREATE)
             self.assertIn("too long", ended.stderr)
         self.assertFalse((self.folder / ("x" * 150)).exists())
 
@@ -261,9 +185,8 @@ class FolderTest(OutputTest):
             shutil.rmtree(self.output)
 
 
-class OverwriteTest(OutputTest):
-    def check_kept(self, ended, code, before):
-        self.assertEqual(ended.code, code, ended)
+class OverwriteTest(RunningTest):
+    def check_kept(self, before):
         after = tree(self.output)
         for name in set(before) - {"run.json", "metrics.jsonl"}:
             self.assertEqual(after[name], before[name], name)
@@ -274,16 +197,12 @@ class OverwriteTest(OutputTest):
     def test_a_run_that_fails_leaves_the_model_that_was_there(self):
         self.train(self.good, self.output)
         before = tree(self.output)
-        diverging = ("--learning-rate", 1, "--weight-decay", 10, "--clip", 0, "--warmup", 0, "--schedule", "constant",
-                     "--steps", 80)
-        self.check_kept(self.start(self.good, self.output, "--overwrite", *diverging), NOT_FINITE, before)
-        broken = self.copy_model()
-        tensors = load_file(broken / "model.safetensors")
-        tensors["model.norm.weight"][0] = np.nan
-        save_file(tensors, broken / "model.safetensors", metadata={"format": "pt"})
-        self.check_kept(self.start(broken, self.output, "--overwrite", ranks=2), NOT_FINITE, before)
-        ended = self.start(self.good, self.output)
-        self.assertEqual(ended.code, CANNOT_CREATE, ended)
+        self.start(self.good, self.output, "--overwrite", *end_to_end.DIVERGING, code=NOT_FINITE)
+        self.check_kept(before)
+        broken = self.model_with(lambda tensors: tensors["model.norm.weight"][0].fill_(float("nan")))
+        self.start(broken, self.output, "--overwrite", ranks=2, code=NOT_FINITE)
+        self.check_kept(before)
+        ended = self.start(self.good, self.output, code=CANNOT_CREATE)
         self.assertIn("--overwrite", ended.stderr)
         self.train(self.good, self.output, "--overwrite", "--seed", 7)
         self.assertEqual(set(tree(self.output)), set(before))
@@ -292,11 +211,8 @@ class OverwriteTest(OutputTest):
     def test_a_run_that_is_killed(self):
         self.train(self.good, self.output)
         before = tree(self.output)
-        process = subprocess.Popen([str(part) for part in self.command(self.good, self.output, "--overwrite", *LONG)],
-                                   stderr=subprocess.PIPE, text=True, start_new_session=True)
-        self.addCleanup(process.stderr.close)
-        self.wait_until(lambda: (self.output / "run.earlier.json").exists() and
-                        (self.output / "metrics.jsonl").exists(), process)
+        process = self.begin(self.good, self.output, "--overwrite", *LONG, until=lambda: (
+            (self.output / "run.earlier.json").exists() and (self.output / "metrics.jsonl").exists()))
         process.kill()
         process.wait()
         for name in set(before) - {"run.json", "metrics.jsonl"}:
@@ -320,8 +236,7 @@ class OverwriteTest(OutputTest):
             for name, text in others.items():
                 self.assertEqual((self.output / name).read_text(), text, name)
         (self.output / "sub" / "code.py").write_text("mine")
-        ended = self.start(with_more, self.output, "--overwrite")
-        self.assertEqual(ended.code, CANNOT_CREATE, ended)
+        ended = self.start(with_more, self.output, "--overwrite", code=CANNOT_CREATE)
         self.assertIn("sub/code.py: is there already", ended.stderr)
 
 

@@ -4,7 +4,7 @@ import json
 
 import end_to_end
 import own_templates
-from end_to_end import EndToEndTest, make_model, read_run, run_bounded, write_lines
+from end_to_end import BAD_DATA, EndToEndTest, edit_json, exchange, make_model, read_run, write_lines
 from transformers import AutoTokenizer
 
 
@@ -12,52 +12,47 @@ class OwnTemplateTest(EndToEndTest):
     def model(self, template, **settings):
         model = make_model(self.folder / self.id())
         (model / "chat_template.jinja").write_text(template)
-        path = model / "tokenizer_config.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), **settings}))
+        edit_json(model / "tokenizer_config.json", **settings)
         return model
 
     def test_is_trained_and_kept(self):
         model = self.model(own_templates.HERMES.plain, bos_token="<|begin_of_text|>")
         output = self.folder / "output"
-        ended = self.start(model, output, "--steps", 2, "--sample", "Say 7.", "--validation", 0.1)
-        self.assertEqual(ended.code, 0, ended)
+        ended = self.start(model, output, "--steps", 2, "--sample", "Say 7.", "--validation", 0.1, code=0)
         self.assertIn("template own, loss on assistant turns", ended.stdout + ended.stderr)
         self.assertIn("> Say 7.", ended.stdout + ended.stderr)
         self.assertEqual((output / "chat_template.jinja").read_bytes(), (model / "chat_template.jinja").read_bytes())
         self.assertEqual(read_run(output)["options"]["template"], "auto")
 
-        shown = run_bounded([self.data_program, "--model", output, "--data", self.training, "--json"])
-        self.assertEqual(shown.code, 0, shown)
+        shown = self.run_command([self.data_program, "--model", output, "--data", self.training, "--json"], 0)
         tokenizer = AutoTokenizer.from_pretrained(output)
         tagged = own_templates.HERMES.source
         for line, sample in zip(shown.stdout.splitlines(), self.training.read_text().splitlines(), strict=True):
             ours = json.loads(line)
-            wanted = tokenizer.apply_chat_template(json.loads(sample)["messages"], chat_template=tagged, return_dict=True,
-                                                   return_assistant_tokens_mask=True)
+            wanted = tokenizer.apply_chat_template(json.loads(sample)["messages"], chat_template=tagged,
+                                                   return_dict=True, return_assistant_tokens_mask=True)
             self.assertEqual(ours["ids"], wanted["input_ids"])
-            self.assertEqual([label != -100 for label in ours["labels"]], [bool(mask) for mask in wanted["assistant_masks"]])
+            self.assertEqual([label != -100 for label in ours["labels"]],
+                             [bool(mask) for mask in wanted["assistant_masks"]])
 
     def test_what_is_odd_is_said(self):
         model = self.model(own_templates.R1_DISTILL.plain, bos_token="<|begin_of_text|>")
-        data = write_lines(self.folder / "thoughts.jsonl", [
-            {"messages": [{"role": "user", "content": f"Say {i}."}, {"role": "assistant", "content": f"<think>hm</think>{i}"}]}
-            for i in range(4)])
-        shown = run_bounded([self.data_program, "--model", model, "--data", data])
-        self.assertEqual(shown.code, 0, shown)
-        self.assertIn("4 with an answer that does not begin as the template prompts for one; the first is", shown.stdout)
-        self.assertIn("4 with an answer of which the template leaves out or rewrites a part; the first is", shown.stdout)
+        data = write_lines(self.folder / "thoughts.jsonl",
+                           [exchange(f"Say {i}.", f"<think>hm</think>{i}") for i in range(4)])
+        shown = self.run_command([self.data_program, "--model", model, "--data", data], 0)
+        for words in ("that does not begin as the template prompts for one",
+                      "of which the template leaves out or rewrites a part"):
+            self.assertIn(f"4 with an answer {words}; the first is", shown.stdout)
 
     def test_refusals(self):
         model = self.model(own_templates.MISTRAL.plain)
-        question = {"role": "user", "content": "Q"}
-        data = write_lines(self.folder / "twice.jsonl", [{"messages": [question, question, {"role": "assistant", "content": "A"}]}])
-        ended = self.start(model, self.folder / "refused", data=data)
-        self.assertEqual(ended.code, 65, ended)
+        question, answer = exchange("Q", "A")["messages"]
+        data = write_lines(self.folder / "twice.jsonl", [{"messages": [question, question, answer]}])
+        ended = self.start(model, self.folder / "refused", data=data, code=BAD_DATA)
         self.assertIn("twice.jsonl:1", ended.stderr)
         self.assertIn("the model's own chat template refuses it: user and assistant must alternate", ended.stderr)
         (model / "chat_template.jinja").write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
-        ended = self.start(model, self.folder / "refused")
-        self.assertEqual(ended.code, 65, ended)
+        ended = self.start(model, self.folder / "refused", code=BAD_DATA)
         self.assertIn("nothing ends its answers", ended.stderr)
         self.assertIn("name the one to use with --template", ended.stderr)
 

@@ -14,20 +14,17 @@ import unittest
 
 import end_to_end
 import model_templates
-import torch
-from end_to_end import EndToEndTest, LlamaConfig, make_model, write_lines
-from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
-
-import model_templates
 import template_parity_test
 import tiny_tokenizers
+import torch
+from end_to_end import EndToEndTest, LlamaConfig, edit_json, exchange, make_model, write_lines
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 LONG = "--long" in sys.argv
 QUESTION = "Say 7."
 
-# What a template is tried on, and the token that ends its answers: a tokenizer of this shape, and the model's own end of
-# sequence, which is that of a base model.
+# What a template is tried on, and the token that ends its answers: a tokenizer of this shape, and the model's own end
+# of sequence, which is that of a base model.
 BYTES, PIECES = ("smollm2", "<|endoftext|>"), ("llama2", "</s>")
 TEMPLATES = {
     "chatml": (*BYTES, "<|im_end|>"), "smollm2": (*BYTES, "<|im_end|>"), "qwen": (*BYTES, "<|im_end|>"),
@@ -38,37 +35,31 @@ SYSTEM = {"role": "system", "content": "  Be brief.\n"}
 USER = {"role": "user", "content": "\n Grüße, 世界 <b>{{ x }}</b> 'a' \\n \"b\"\t"}
 ANSWER = {"role": "assistant", "content": " I am\n\n{% if %} fine. "}
 CHATS = [[USER], [SYSTEM, USER], [USER, ANSWER], [SYSTEM, USER, ANSWER], [SYSTEM, USER, ANSWER, USER],
-         [USER, ANSWER, USER, ANSWER, USER], [{"role": "user", "content": ""}], [USER, {"role": "assistant", "content": ""}]]
-
-
-def change_json(path, **values):
-    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+         [USER, ANSWER, USER, ANSWER, USER], [{"role": "user", "content": ""}],
+         [USER, {"role": "assistant", "content": ""}]]
 
 
 def without_template(folder):
     """Leaves the tokenizer of a base model: no chat template, its text ends with <|endoftext|>."""
-    settings = json.loads((folder / "tokenizer_config.json").read_text())
-    settings.pop("chat_template", None)
-    (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "eos_token": "<|endoftext|>"}))
+    edit_json(folder / "tokenizer_config.json", lambda settings: settings.pop("chat_template", None),
+              eos_token="<|endoftext|>")
     (folder / "chat_template.jinja").unlink(missing_ok=True)
     eos = AutoTokenizer.from_pretrained(folder).convert_tokens_to_ids("<|endoftext|>")
     for name in ("config.json", "generation_config.json"):
-        change_json(folder / name, eos_token_id=eos)
+        edit_json(folder / name, eos_token_id=eos)
     return folder
 
 
 class StopTest(EndToEndTest):
     def setUp(self):
-        self.data = write_lines(self.folder / "numbers.jsonl", [
-            {"messages": [{"role": "user", "content": f"Say {i}."}, {"role": "assistant", "content": f"It is {i}."}]}
-            for i in range(10)])
+        self.data = write_lines(self.folder / "numbers.jsonl",
+                                [exchange(f"Say {i}.", f"It is {i}.") for i in range(10)])
 
     def train_to_answer(self, model, precision, *options):
         """Returns the output and what the training's last sample says."""
         output = pathlib.Path(str(model) + "-output")
         ended = self.start(model, output, "--precision", precision, "--sample", QUESTION, *options, data=self.data,
-                           seconds=600)
-        self.assertEqual(ended.code, 0, ended)
+                           seconds=600, code=0)
         lines = ended.stderr.splitlines()
         place = len(lines) - 1 - lines[::-1].index(f"  > {QUESTION}")
         return output, lines[place + 1].strip(), ended.stderr
@@ -90,8 +81,8 @@ class StopTest(EndToEndTest):
         return ids
 
     def test_stops_after_one_answer(self):
-        """Trained with --template on a base model: without generation settings, and without a template or with one that is
-        none of ours."""
+        """Trained with --template on a base model: without generation settings, and without a template or with one
+        that is none of ours."""
         answers = set()
         for dtype, settings in itertools.product((torch.float32, torch.bfloat16), (True, False)):
             with self.subTest(dtype=dtype, settings=settings):
@@ -124,15 +115,15 @@ class StopTest(EndToEndTest):
                     self.assertLessEqual({"generation_config.json"}, set(end_to_end.read_run(output)["model_files"]))
 
     def test_running_text_leaves_the_end_tokens_alone(self):
-        """However many rows it is cut into; a chat model that is trained on chats learns to end as its template does."""
+        """However many rows it is cut into; a chat model that is trained on chats learns to end as its template
+        does."""
         text = write_lines(self.folder / "text.jsonl", [{"text": "It is said that tea is fine. " * 200}])
         for data, changes in ((text, False), (None, True)):
             with self.subTest(changes=changes):
                 model = without_template(make_model(self.folder / f"text-{changes}", "llama_tied"))
                 (model / "chat_template.jinja").write_text(model_templates.SMOLLM2)
-                ended = self.start(model, self.folder / f"{self.id()}-{changes}-output", "--steps", 1, "--sequence-length", 256,
-                                   data=data)
-                self.assertEqual(ended.code, 0, ended)
+                ended = self.start(model, self.own_path(changes), "--steps", 1, "--sequence-length", 256, data=data,
+                                   code=0)
                 self.assertEqual("generation_config.json" in ended.stderr, changes, ended)
 
     @unittest.skipUnless(LONG, "takes minutes")
@@ -166,7 +157,7 @@ class ExportedTemplateTest(EndToEndTest):
         model.generation_config = GenerationConfig(eos_token_id=model.config.eos_token_id)
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-        change_json(folder / "tokenizer_config.json", eos_token=eos)
+        edit_json(folder / "tokenizer_config.json", eos_token=eos)
         (folder / "chat_template.jinja").unlink(missing_ok=True)
         return folder
 
@@ -184,8 +175,8 @@ class ExportedTemplateTest(EndToEndTest):
         generator = random.Random(31)
         # plain ends no answer a second time that ends already, which a template cannot know.
         chats = CHATS + [template_parity_test.random_chat(generator) for _ in range(0 if name == "plain" else 60)]
-        for chat, ours, of_output in zip(chats, self.rendered(model, name, chats), self.rendered(output, "auto", chats),
-                                         strict=True):
+        rendered = self.rendered(model, name, chats), self.rendered(output, "auto", chats)
+        for chat, ours, of_output in zip(chats, *rendered, strict=True):
             with self.subTest(template=name, chat=chat):
                 self.assertEqual(of_output["template"], name)
                 self.assertEqual(of_output["ids"], ours["ids"])
