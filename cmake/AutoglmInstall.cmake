@@ -29,6 +29,13 @@ if(copy_libtorch)
     POST_EXCLUDE_REGEXES "^/lib" "^/usr/lib"
     LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}")
 endif()
+# No command is linked to oneDNN: it is opened by name, in the lib/ beside bin/ too.
+if(AUTOGLM_ONEDNN_LIBRARY)
+  get_filename_component(onednn_file "${AUTOGLM_ONEDNN_LIBRARY}" REALPATH)
+  install(FILES "${onednn_file}" DESTINATION "${CMAKE_INSTALL_LIBDIR}" RENAME libdnnl.so.3)
+  install(FILES "${onednn_root}/share/doc/onednn/LICENSE" "${onednn_root}/share/doc/onednn/THIRD-PARTY-PROGRAMS"
+    DESTINATION "${CMAKE_INSTALL_DOCDIR}/onednn" OPTIONAL)
+endif()
 # Commands look for their settings in share/autoglm-train/configs above them (launcher/planner/configs_folder.h), which
 # is why these paths follow no variable.
 install(DIRECTORY configs/ DESTINATION share/autoglm-train/configs)

@@ -1,5 +1,5 @@
-# oneDNN's header, and where programs look for its library at run time: scripts/setup.sh puts both into .venv. Nothing is
-# linked to it, so that a program also runs without.
+# oneDNN's header, and its library, which programs open at run time: scripts/setup.sh puts both into .venv. Nothing is
+# linked to it, so that a program also runs without, on LibTorch's BLAS.
 find_path(AUTOGLM_ONEDNN_INCLUDE oneapi/dnnl/dnnl.h
   HINTS "${PROJECT_SOURCE_DIR}/.venv/include" PATH_SUFFIXES include)
 if(NOT AUTOGLM_ONEDNN_INCLUDE)

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# A bundle is small, runs after it was moved, and takes nothing from this machine but torch, glibc and libstdc++.
+# A bundle runs after it was moved, and takes nothing from this machine but torch, glibc and libstdc++.
 #   bundle_test.sh BUILD_FOLDER TORCH_FOLDER COMMAND...
 set -euo pipefail
 build=$1 torch=$2
 shift 2
 repository=$(cd "$(dirname "$0")/../.." && pwd)
+# shellcheck source=tests/scripts/route_of_products.sh
+. "$repository/tests/scripts/route_of_products.sh"
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
@@ -24,9 +26,14 @@ bare() {
   env -i PATH=/usr/bin:/bin AUTOGLM_TORCH="$torch" "$@"
 }
 
-bytes=$(du -s --apparent-size --block-size=1 "$bundle" | cut -f 1)
-echo "$bytes bytes"
-[ "$bytes" -lt 64000000 ] || wrong "the bundle has $bytes bytes"
+takes_route "$(best_route)" bare "$bundle/bin/autoglm-train" || wrong "the route of products"
+# Without oneDNN a bundle is small enough for where 64 MB are allowed.
+"$repository/scripts/bundle.sh" --without-onednn "$build" "$scratch/small" >"$scratch/log" 2>&1 ||
+  { cat "$scratch/log"; exit 1; }
+bytes=$(du -s --apparent-size --block-size=1 "$scratch/small" | cut -f 1)
+echo "$(du -s --apparent-size --block-size=1 "$bundle" | cut -f 1) bytes, without oneDNN $bytes"
+[ "$bytes" -lt 64000000 ] || wrong "the bundle without oneDNN has $bytes bytes"
+takes_route mkl bare "$scratch/small/bin/autoglm-train" || wrong "the route of products without oneDNN"
 [ -e "$bundle/$(basename "$0")" ] || wrong "the file that --with names is not in the bundle"
 for file in gpu_check.sh gpu_check/gpu_check.py gpu_check/parity.py bin/engine_run bin/engine_dump; do
   [ -e "$bundle/$file" ] || wrong "$file is not in the bundle"

@@ -2,6 +2,8 @@
 # The installed tree runs after it was moved, and takes nothing from the folders that it was built in.
 #   install_test.sh BUILD_FOLDER LIBTORCH_FOLDER COPIES_LIBTORCH(ON|OFF) COMMAND...
 set -euo pipefail
+# shellcheck source=tests/scripts/route_of_products.sh
+. "$(dirname "$0")/route_of_products.sh"
 build=$1 libtorch=$2 copies=$3
 shift 3
 
@@ -28,4 +30,5 @@ for command in "$@"; do
     status=1
   fi
 done
+takes_route "$(best_route)" env -i PATH=/usr/bin:/bin HOME="$scratch" "$scratch/moved/bin/autoglm-train" || status=1
 exit "$status"
