@@ -12,20 +12,19 @@
 namespace autoglm {
 namespace {
 
-// Makes a device current for a scope.
-class DeviceGuard {
- public:
-  explicit DeviceGuard(int device) {
-    AUTOGLM_CUDA_CHECK(cudaGetDevice(&previous_));
-    AUTOGLM_CUDA_CHECK(cudaSetDevice(device));
-  }
-  ~DeviceGuard() { static_cast<void>(cudaSetDevice(previous_)); }
-  DeviceGuard(const DeviceGuard&) = delete;
-  DeviceGuard& operator=(const DeviceGuard&) = delete;
+// Makes a device the calling thread's, for good: a process computes on one device. Threads begin with device 0,
+// and one that used it, or went back to it, would make a context there, of half a gigabyte.
+void enter(int device) {
+  int now = -1;
+  AUTOGLM_CUDA_CHECK(cudaGetDevice(&now));
+  if (now != device) AUTOGLM_CUDA_CHECK(cudaSetDevice(device));
+}
 
- private:
-  int previous_ = 0;
-};
+// The same where nothing may be thrown: what follows reports the failure, or nobody asks for it.
+void enter_quietly(int device) noexcept {
+  int now = -1;
+  if (cudaGetDevice(&now) != cudaSuccess || now != device) static_cast<void>(cudaSetDevice(device));
+}
 
 // The first exception of a host event that a CUDA stream waited for. CUDA cannot carry it from stream to
 // stream, so, as after an error of its own, every stream reports it from then on.
@@ -51,7 +50,8 @@ class HostFailure {
 
 class CudaEvent : public Event::State {
  public:
-  explicit CudaEvent(cudaStream_t stream) {
+  // Of the calling thread's device, which is `device`.
+  CudaEvent(int device, cudaStream_t stream) : device_(device) {
     // Waiting threads sleep: a spinning one would take a core from the data loader.
     AUTOGLM_CUDA_CHECK(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming | cudaEventBlockingSync));
     const cudaError_t status = cudaEventRecord(event_, stream);
@@ -59,14 +59,21 @@ class CudaEvent : public Event::State {
     static_cast<void>(cudaEventDestroy(event_));
     check_cuda(status, "cudaEventRecord");
   }
-  ~CudaEvent() override { static_cast<void>(cudaEventDestroy(event_)); }
+  ~CudaEvent() override {
+    enter_quietly(device_);
+    static_cast<void>(cudaEventDestroy(event_));
+  }
   CudaEvent(const CudaEvent&) = delete;
   CudaEvent& operator=(const CudaEvent&) = delete;
 
   // A failed device is ready: wait() tells.
-  bool ready() const override { return cudaEventQuery(event_) != cudaErrorNotReady; }
+  bool ready() const override {
+    enter_quietly(device_);
+    return cudaEventQuery(event_) != cudaErrorNotReady;
+  }
 
   void wait() const override {
+    enter(device_);
     AUTOGLM_CUDA_CHECK(cudaEventSynchronize(event_));
     HostFailure::instance().rethrow();
   }
@@ -74,6 +81,7 @@ class CudaEvent : public Event::State {
   cudaEvent_t handle() const { return event_; }
 
  private:
+  int device_;
   cudaEvent_t event_ = nullptr;
 };
 
@@ -94,7 +102,7 @@ struct HostWait {
 class CudaStream : public Stream {
  public:
   CudaStream(int device, bool high_priority) : device_(device) {
-    const DeviceGuard guard(device_);
+    enter(device_);
     int least = 0, greatest = 0;
     AUTOGLM_CUDA_CHECK(cudaDeviceGetStreamPriorityRange(&least, &greatest));
     AUTOGLM_CUDA_CHECK(
@@ -104,29 +112,30 @@ class CudaStream : public Stream {
 
   ~CudaStream() override {
     if (!owns_) return;
+    enter_quietly(device_);
     static_cast<void>(cudaStreamSynchronize(stream_));
     static_cast<void>(cudaStreamDestroy(stream_));
   }
 
   void submit(std::function<void()> work) override {
-    const DeviceGuard guard(device_);
+    enter(device_);
     work();
   }
 
   void copy(void* to, const void* from, std::size_t bytes) override {
     if (bytes == 0) return;
-    const DeviceGuard guard(device_);
+    enter(device_);
     AUTOGLM_CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream_));
   }
 
   Event record() override {
-    const DeviceGuard guard(device_);
-    return Event(std::make_shared<CudaEvent>(stream_));
+    enter(device_);
+    return Event(std::make_shared<CudaEvent>(device_, stream_));
   }
 
   void wait(const Event& event) override {
     if (!event.state()) return;
-    const DeviceGuard guard(device_);
+    enter(device_);
     if (const auto* cuda = dynamic_cast<const CudaEvent*>(event.state())) {
       AUTOGLM_CUDA_CHECK(cudaStreamWaitEvent(stream_, cuda->handle(), 0));
       return;
@@ -137,6 +146,7 @@ class CudaStream : public Stream {
   }
 
   void synchronize() override {
+    enter(device_);
     AUTOGLM_CUDA_CHECK(cudaStreamSynchronize(stream_));
     HostFailure::instance().rethrow();
   }
@@ -154,6 +164,7 @@ class EventStopwatch : public CudaStopwatch {
  public:
   explicit EventStopwatch(int device) : device_(device) {}
   ~EventStopwatch() override {
+    enter_quietly(device_);
     for (const Piece& piece : pieces_) {
       static_cast<void>(cudaEventDestroy(piece.begin));
       static_cast<void>(cudaEventDestroy(piece.end));
@@ -163,7 +174,7 @@ class EventStopwatch : public CudaStopwatch {
   EventStopwatch& operator=(const EventStopwatch&) = delete;
 
   void start(Stream& stream) override {
-    const DeviceGuard guard(device_);
+    enter(device_);
     if (used_ == pieces_.size()) {
       pieces_.emplace_back();
       AUTOGLM_CUDA_CHECK(cudaEventCreate(&pieces_.back().begin));
@@ -173,12 +184,13 @@ class EventStopwatch : public CudaStopwatch {
         cudaEventRecord(pieces_[used_].begin, static_cast<cudaStream_t>(stream.native_handle())));
   }
   void stop(Stream& stream) override {
-    const DeviceGuard guard(device_);
+    enter(device_);
     AUTOGLM_CUDA_CHECK(
         cudaEventRecord(pieces_[used_].end, static_cast<cudaStream_t>(stream.native_handle())));
     ++used_;
   }
   double take_seconds() override {
+    enter(device_);
     double milliseconds = 0;
     for (std::size_t i = 0; i < used_; ++i) {
       float piece = 0;
