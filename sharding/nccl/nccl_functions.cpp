@@ -23,6 +23,8 @@ const NcclFunctions& linked_nccl() {
 ExitCode nccl_exit_code(ncclResult_t result) {
   switch (result) {
     case ncclUnhandledCudaError:
+    case ncclSystemError:
+    case ncclInternalError:
       return ExitCode::unavailable;
     case ncclInvalidArgument:
     case ncclInvalidUsage:
@@ -36,6 +38,10 @@ std::string nccl_error_text(const NcclFunctions& nccl, ncclResult_t result, nccl
   std::string text = fmt::format("NCCL reports: {}", nccl.get_error_string(result));
   const char* const last = nccl.get_last_error(comm);
   if (last != nullptr && *last != '\0') text += fmt::format(" ({})", last);
+  if (result == ncclSystemError || result == ncclInternalError)
+    text +=
+        "; NCCL_DEBUG=WARN tells more: often /dev/shm is too small (docker run --shm-size) or ulimit -l too "
+        "low";
   return text;
 }
 

@@ -26,6 +26,7 @@ using ::testing::Each;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 using ::testing::SizeIs;
 
 NcclOptions quick() {
@@ -257,11 +258,19 @@ TEST(NcclCommunicator, RefusesWrongArguments) {
 
 TEST(NcclErrors, HaveExitCodes) {
   EXPECT_EQ(nccl_exit_code(ncclRemoteError), ExitCode::peer_lost);
-  EXPECT_EQ(nccl_exit_code(ncclSystemError), ExitCode::peer_lost);
-  EXPECT_EQ(nccl_exit_code(ncclInternalError), ExitCode::peer_lost);
+  EXPECT_EQ(nccl_exit_code(ncclSystemError), ExitCode::unavailable);
+  EXPECT_EQ(nccl_exit_code(ncclInternalError), ExitCode::unavailable);
   EXPECT_EQ(nccl_exit_code(ncclUnhandledCudaError), ExitCode::unavailable);
   EXPECT_EQ(nccl_exit_code(ncclInvalidArgument), ExitCode::bug);
   EXPECT_EQ(nccl_exit_code(ncclInvalidUsage), ExitCode::bug);
+}
+
+TEST(NcclErrors, OfTheSystemSayWhereToLook) {
+  const NcclFunctions nccl = testing::fake_nccl();
+  for (const ncclResult_t result : {ncclSystemError, ncclInternalError})
+    EXPECT_THAT(nccl_error_text(nccl, result, nullptr),
+                AllOf(HasSubstr("/dev/shm"), HasSubstr("NCCL_DEBUG")));
+  EXPECT_THAT(nccl_error_text(nccl, ncclRemoteError, nullptr), Not(HasSubstr("/dev/shm")));
 }
 
 TEST(OneNccl, IsToldFromNoneAndTwoAndOld) {
