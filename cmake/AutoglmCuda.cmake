@@ -1,6 +1,21 @@
 # Sets AUTOGLM_WITH_CUDA. Device code is compiled for A100 (sm_80) and H100/H200 (sm_90).
+include(CudaVersion)
 set(AUTOGLM_WITH_CUDA OFF)
+set(cuda_of_torch "")
 if(NOT AUTOGLM_CUDA STREQUAL "OFF")
+  autoglm_cuda_of_torch("${AUTOGLM_TORCH_LIB}" cuda_of_torch)
+  if(NOT cuda_of_torch AND AUTOGLM_CUDA STREQUAL "ON")
+    message(FATAL_ERROR "AUTOGLM_CUDA=ON, but LibTorch in ${AUTOGLM_TORCH_LIB} was built without CUDA. "
+      "Install its CUDA build.")
+  endif()
+endif()
+if(cuda_of_torch)
+  autoglm_find_nvcc(nvcc)
+  if(nvcc)
+    autoglm_check_nvcc("${nvcc}" "${cuda_of_torch}")
+  endif()
+  # LibTorch's, which is shared: a second one inside the programs would have devices and contexts of its own.
+  set(CMAKE_CUDA_RUNTIME_LIBRARY Shared)
   include(CheckLanguage)
   check_language(CUDA)
   if(CMAKE_CUDA_COMPILER)

@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# cuda_version_test.sh CMAKE CMAKE_FOLDER: which CUDA compilers a build with device code takes, by pretended ones.
+set -euo pipefail
+cmake=$1 modules=$2
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+cat >"$folder/CMakeLists.txt" <<'TEXT'
+cmake_minimum_required(VERSION 3.22)
+project(cuda_version NONE)
+include(AutoglmCuda)
+TEXT
+mkdir "$folder/torch" "$folder/cpu_torch"
+
+# toolkit VERSION: an nvcc that says its version, and compiles nothing.
+toolkit() {
+  printf '#!/bin/sh\necho "nvcc: NVIDIA (R) Cuda compiler driver"\necho "Cuda compilation tools, release %s, V%s.1"\n' \
+    "$1" "$1" >"$folder/nvcc"
+  printf '[ "$1" = --version ]\n' >>"$folder/nvcc"
+  chmod +x "$folder/nvcc"
+}
+
+# configure TORCH OPTION...: what CMake says, on one line.
+configure() {
+  local torch=$1
+  shift
+  rm -rf "$folder/build"
+  CUDACXX="$folder/nvcc" "$cmake" -S "$folder" -B "$folder/build" "-DCMAKE_MODULE_PATH=$modules" \
+    "-DAUTOGLM_TORCH_LIB=$folder/$torch" "$@" 2>&1 | tr -s ' \n' ' ' || true
+}
+
+# expect TEXT SAID
+expect() {
+  case $2 in
+    *"$1"*) ;;
+    *) echo "expected: $1"; echo "said: $2"; exit 1 ;;
+  esac
+}
+
+printf 'symbols\0libcudart.so.13\0more\0' >"$folder/torch/libc10_cuda.so"
+for way in AUTO ON; do
+  toolkit 11.8
+  said=$(configure torch -DAUTOGLM_CUDA=$way)
+  expect "is of CUDA 11.8, but LibTorch needs device code by CUDA 13: name such an nvcc in CUDACXX, or" "$said"
+  toolkit 12.9
+  expect "is of CUDA 12.9, but LibTorch needs device code by CUDA 13" "$(configure torch -DAUTOGLM_CUDA=$way)"
+done
+expect "Device code: OFF" "$(configure torch -DAUTOGLM_CUDA=OFF)"
+toolkit 13.0
+expect "Device code: OFF" "$(configure torch -DAUTOGLM_CUDA=AUTO)"  # this nvcc compiles nothing
+
+printf 'symbols\0libcudart.so.12\0more\0' >"$folder/torch/libc10_cuda.so"
+toolkit 12.4
+expect "is of CUDA 12.4, but LibTorch needs device code by CUDA 12.5 or a later 12" \
+  "$(configure torch -DAUTOGLM_CUDA=AUTO)"
+toolkit 12.8
+expect "Device code: OFF" "$(configure torch -DAUTOGLM_CUDA=AUTO)"
+
+expect "was built without CUDA" "$(configure cpu_torch -DAUTOGLM_CUDA=ON)"
+expect "Device code: OFF" "$(configure cpu_torch -DAUTOGLM_CUDA=AUTO)"
