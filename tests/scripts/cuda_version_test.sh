@@ -15,7 +15,6 @@ mkdir "$folder/torch" "$folder/cpu_torch"
 toolkit() {
   printf '#!/bin/sh\necho "nvcc: NVIDIA (R) Cuda compiler driver"\necho "Cuda compilation tools, release %s, V%s.1"\n' \
     "$1" "$1" >"$folder/nvcc"
-  printf '[ "$1" = --version ]\n' >>"$folder/nvcc"
   chmod +x "$folder/nvcc"
 }
 
