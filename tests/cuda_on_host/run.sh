@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Runs a command on pretend cards: run.sh LIBRARIES COMMAND... See --help and docs/cuda_on_host.md.
+set -euo pipefail
+
+usage() {
+  cat <<'TEXT'
+usage: run.sh LIBRARIES COMMAND...
+
+LIBRARIES is the build's folder cuda_on_host/lib, or cuda_on_host/tsan for ThreadSanitizer. Environment, each name with
+CUDA_ON_HOST_ before it:
+
+  CARDS=1            how many cards there are
+  CARD_BYTES, CARD_NAME   what each holds and says it is (those of an A100 40GB)
+  CONTEXT_BYTES, KERNEL_BYTES   what a process's context and a kernel's code take of a card
+  LEDGER=NAME        who shares cards; by default the ranks of one mpirun
+  SCHEDULE=threads   streams are threads; "immediate": work is done when it is queued
+  DELAY_US=0         the longest of random delays before each piece of work
+  BLOCKS=serial      one thread plays all of a block; "fibers": real blocks of threads
+  THREAD_ORDER=0     the order of a block's threads: 0 upwards, 1 downwards, others mixed
+  BYTES_ONLY=no      "yes": everything is allocated, charged and waited for, nothing is computed or copied
+  FRESH_MEMORY=nan   what new memory of a card holds; or "zero"
+  MISUSE=tell        what is done about calls that a device takes but no program should make; "stop", "ignore"
+  LEAVE_OUT_WAIT=none   streams do not wait for events at place N, or at "all"; a broken device, on purpose
+  LIST_WAITS=no      "yes": the places where streams wait, by number
+  TRACE=no           "yes": first launches of kernels, and all products
+TEXT
+}
+
+case ${1:-} in
+  -h | --help) usage; exit ;;
+esac
+if [ $# -lt 2 ] || [ ! -e "$1/libcudart.so.13" ]; then
+  usage >&2
+  exit 64
+fi
+libraries=$(cd "$1" && pwd)
+shift
+preload=$libraries/libcudart.so.13:$libraries/libcublasLt.so.13:$libraries/libcublas.so.13:$libraries/libnccl.so.2
+if [ -e "$libraries/sanitizer" ]; then preload=$(cat "$libraries/sanitizer"):$preload; fi
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+export LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+export LD_PRELOAD=$preload${LD_PRELOAD:+:$LD_PRELOAD}
+exec "$@"

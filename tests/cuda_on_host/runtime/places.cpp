@@ -1,0 +1,67 @@
+#include "tests/cuda_on_host/runtime/places.h"
+
+#include <dlfcn.h>
+#include <execinfo.h>
+
+#include <cstdint>
+#include <cstdio>
+#include <map>
+#include <mutex>
+#include <vector>
+
+#include "tests/cuda_on_host/runtime/settings.h"
+
+namespace cuda_on_host {
+namespace {
+
+constexpr int kFrames = 12;
+
+std::vector<void*> callers_outside() {
+  void* frames[kFrames];
+  const int count = backtrace(frames, kFrames);
+  Dl_info own{}, info{};
+  dladdr(reinterpret_cast<void*>(&callers_outside), &own);
+  std::vector<void*> outside;
+  for (int i = 0; i < count; ++i) {
+    if (dladdr(frames[i], &info) != 0 && info.dli_fbase != own.dli_fbase) outside.push_back(frames[i]);
+  }
+  return outside;
+}
+
+std::string describe(const std::vector<void*>& frames) {
+  std::string text;
+  for (void* frame : frames) {
+    Dl_info info{};
+    dladdr(frame, &info);
+    const std::string path = info.dli_fname != nullptr ? info.dli_fname : "?";
+    char offset[32];
+    std::snprintf(offset, sizeof offset, "+0x%zx ",
+                  reinterpret_cast<std::uintptr_t>(frame) - reinterpret_cast<std::uintptr_t>(info.dli_fbase));
+    text += path.substr(path.rfind('/') + 1) + offset;
+  }
+  return text.empty() ? "an unknown place" : text;
+}
+
+}  // namespace
+
+std::string describe_callers() {
+  return describe(callers_outside());
+}
+
+bool wait_is_left_out() {
+  if (settings().no_waits) return true;
+  if (settings().left_out_wait < 0 && !settings().list_waits) return false;
+  static std::mutex mutex;
+  static auto* places = new std::map<std::vector<void*>, int>;
+  const std::vector<void*> callers = callers_outside();
+  const std::vector<void*> nearest(callers.begin(),
+                                   callers.begin() + (callers.size() < 2 ? callers.size() : 2));
+  const std::lock_guard lock(mutex);
+  const auto [place, fresh] = places->try_emplace(nearest, static_cast<int>(places->size()));
+  if (fresh && settings().list_waits) {
+    std::fprintf(stderr, "cuda_on_host: wait %d at %s\n", place->second, describe(callers).c_str());
+  }
+  return place->second == settings().left_out_wait;
+}
+
+}  // namespace cuda_on_host

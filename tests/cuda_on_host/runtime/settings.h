@@ -1,0 +1,34 @@
+// What the environment chooses; run.sh says what each name means.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace cuda_on_host {
+
+// What is done about a call that a device would take, but that no program should make.
+enum class Misuse { ignore, tell, stop };
+
+struct Settings {
+  int cards = 1;
+  std::int64_t card_bytes = 0;
+  std::string card_name;
+  std::int64_t context_bytes = 0;  // taken on a card by the first call of a process
+  std::int64_t kernel_bytes = 0;   // taken by a kernel's first launch, as code is loaded
+  std::string ledger;              // who shares cards
+  bool immediate = false;          // work is done when it is queued, by the caller
+  int longest_delay_us = 0;        // before each piece of work
+  bool fibers = false;             // blocks of real threads, else one thread plays all of a block
+  int thread_order = 0;
+  bool bytes_only = false;  // nothing is computed or copied
+  bool fresh_nan = true;    // new memory holds NaNs
+  Misuse misuse = Misuse::tell;
+  bool no_waits = false;   // streams do not wait for events
+  int left_out_wait = -1;  // nor do those of this place
+  bool list_waits = false;
+  bool trace = false;
+};
+
+const Settings& settings();
+
+}  // namespace cuda_on_host
