@@ -40,8 +40,13 @@ bool lives(pid_t pid) {
 
 class Ledger {
  public:
-  Ledger() : name_("/cuda_on_host-" + settings().ledger) {
-    attach();
+  Ledger() : name_(settings().ledger.empty() ? "" : "/cuda_on_host-" + settings().ledger) {
+    if (name_.empty()) {
+      map(MAP_PRIVATE | MAP_ANONYMOUS, -1);
+      make_mutex();
+    } else {
+      attach();
+    }
     const Lock lock(*shared_);
     for (auto& process : shared_->process) {
       if (lives(process.pid)) continue;
@@ -55,7 +60,7 @@ class Ledger {
 
   // The last process takes the file along. A fork of the owner is not the owner.
   ~Ledger() {
-    if (mine_->pid != getpid()) return;
+    if (name_.empty() || mine_->pid != getpid()) return;
     const int file = shm_open(name_.c_str(), O_RDWR, 0600);
     if (file >= 0) flock(file, LOCK_EX);
     mine_->pid = 0;
@@ -104,14 +109,18 @@ class Ledger {
         continue;
       }
       if (ftruncate(file, sizeof(Shared)) != 0) give_up("no room in shared memory");
-      void* at = mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
-      if (at == MAP_FAILED) give_up("cannot be mapped");
-      shared_ = static_cast<Shared*>(at);
+      map(MAP_SHARED, file);
       if (!shared_->ready) make_mutex();
       flock(file, LOCK_UN);  // closing does not, since the mapping holds the file open
       close(file);
       return;
     }
+  }
+
+  void map(int flags, int file) {
+    void* at = mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, flags, file, 0);
+    if (at == MAP_FAILED) give_up("cannot be mapped");
+    shared_ = static_cast<Shared*>(at);
   }
 
   void make_mutex() {
