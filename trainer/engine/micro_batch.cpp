@@ -7,16 +7,26 @@
 #include "trainer/ops/target.h"
 
 namespace autoglm {
+namespace {
+
+// Beside a CUDA device they lie in the host's pool, in a rehearsal as in the job.
+at::Tensor empty_targets(std::int64_t tokens, at::Device device) {
+  const bool beside = ops::target_of(device) == ops::Target::cuda;
+  const PoolScope pool(beside ? MemoryPool::host : current_pool());
+  const at::Device host = device.is_meta() ? device : at::Device(at::kCPU);
+  return at::empty({tokens}, at::TensorOptions().dtype(at::kInt).device(host));
+}
+
+}  // namespace
 
 MicroBatch::MicroBatch(std::int64_t batch, std::int64_t length, at::Device device) {
   const CategoryScope scope(MemoryCategory::data);
   rows.batch = batch;
   rows.length = length;
   largest_ids.assign(static_cast<std::size_t>(batch), 0);
-  const at::Device host = device.is_meta() ? device : at::Device(at::kCPU);
   ids = at::zeros({batch, length}, at::TensorOptions().dtype(at::kLong).device(device));
   positions = at::zeros({batch * length}, at::TensorOptions().dtype(at::kInt).device(device));
-  targets = at::empty({batch * length}, at::TensorOptions().dtype(at::kInt).device(host));
+  targets = empty_targets(batch * length, device);
   if (device.is_meta()) return;
   for (std::int64_t row = 0; row < batch; ++row) clear_row(row);
 }

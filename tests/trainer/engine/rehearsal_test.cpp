@@ -1,7 +1,10 @@
 // A step rehearsed on meta tensors allocates what the same step does on the CPU.
 #include <chrono>
 
+#include "sharding/memory/rehearsal_arena.h"
 #include "tests/trainer/engine/rehearsal_checks.h"
+#include "trainer/engine/micro_batch.h"
+#include "trainer/ops/target.h"
 
 namespace autoglm {
 namespace {
@@ -46,6 +49,22 @@ void with_levels(const tiny::StepShape& base, const std::function<void(const tin
       visit(shape);
     }
   }
+}
+
+// Beside a CUDA device targets lie on the host, where the head reads them.
+TEST(RehearsedMicroBatch, HasItsTargetsWhereTheJobHasThem) {
+  constexpr std::int64_t kRows = 2, kLength = 2048;
+  const ops::Target before = ops::rehearsal_target();
+  for (const ops::Target target : {ops::Target::cpu, ops::Target::cuda}) {
+    ops::set_rehearsal_target(target);
+    const bool cuda = target == ops::Target::cuda;
+    const RehearsalArena arena(std::int64_t{1} << 50, cuda ? Arena::kCudaAlignment : Arena::kCpuAlignment);
+    const MicroBatch batch(kRows, kLength, at::kMeta);
+    const MemoryStatistics now = arena.statistics();
+    EXPECT_EQ(now.device.use[MemoryCategory::data], kRows * kLength * (8 + 4 + (cuda ? 0 : 4)));
+    EXPECT_EQ(now.host.use[MemoryCategory::data], cuda ? kRows * kLength * 4 : 0);
+  }
+  ops::set_rehearsal_target(before);
 }
 
 TEST_F(RehearsalTest, HoldsForBothFamiliesAtEveryLevel) {
