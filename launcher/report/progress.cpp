@@ -73,8 +73,9 @@ std::string format_step(const StepMetrics& metrics, std::int64_t num_steps,
   parts.push_back({fmt::format("lr {:.1e}", step.learning_rate), 5});
   if (step.gradient_norm) parts.push_back({fmt::format("grad {:.2f}", *step.gradient_norm), 6});
   parts.push_back({format_rate(metrics.tokens_per_second), 2});
+  // Waits of the optimizer count with the step that follows, which may be a shorter one.
   if (const double waits = metrics.largest.exposed_seconds; waits > 0 && step.seconds > 0)
-    parts.push_back({fmt::format("waits {:.1f} %", 100 * waits / step.seconds), 6});
+    parts.push_back({fmt::format("waits {:.1f} %", 100 * std::min(1.0, waits / step.seconds)), 6});
   parts.push_back({format_bytes(metrics.largest.device_peak_bytes), 3});
   if (seconds_left) parts.push_back({format_duration(*seconds_left) + " left", 1});
   std::string line = joined(parts);

@@ -23,6 +23,8 @@ class WaitClock {
   virtual ~WaitClock() = default;
   // Makes `stream` wait for `event`.
   virtual void wait(Stream& stream, const Event& event) = 0;
+  // Makes the calling thread wait for `event`. What counts is how long `stream` has had nothing to do then.
+  virtual void wait_on_host(Stream& stream, const Event& event) = 0;
   // Of the waits since the last call; blocks until they are over.
   virtual double take_seconds() = 0;
 

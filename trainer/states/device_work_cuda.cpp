@@ -23,6 +23,12 @@ class DeviceWaitClock final : public WaitClock {
     stream.wait(event);
     clock_->stop(stream);
   }
+  // The piece begins when the queue has run empty.
+  void wait_on_host(Stream& stream, const Event& event) override {
+    clock_->start(stream);
+    event.synchronize();
+    clock_->stop(stream);
+  }
   double take_seconds() override { return clock_->take_seconds(); }
 
  private:

@@ -36,14 +36,15 @@ void EngineStreams::wait_exposed(const Event& event) {
 }
 
 void EngineStreams::wait_on_host(const Event& event) {
+  if (clock_ && !event.ready()) return clock_->wait_on_host(*compute_, event);
   const auto start = std::chrono::steady_clock::now();
   event.synchronize();
   exposed_ += std::chrono::steady_clock::now() - start;
 }
 
 double EngineStreams::take_exposed_seconds() {
-  const double on_device = clock_ ? clock_->take_seconds() : 0;
-  return on_device + std::chrono::duration<double>(std::exchange(exposed_, {})).count();
+  if (clock_) return clock_->take_seconds();
+  return std::chrono::duration<double>(std::exchange(exposed_, {})).count();
 }
 
 void queue_copy(Stream& stream, const at::Tensor& to, std::int64_t to_element, const at::Tensor& from,

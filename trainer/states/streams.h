@@ -27,7 +27,8 @@ class EngineStreams {
   // calling thread on the CPU, of the device's stream on CUDA.
   void wait_exposed(const Event& event);
 
-  // Makes the calling thread wait, and counts that time: for what it reads or writes in host memory itself.
+  // Makes the calling thread wait, for what it reads or writes in host memory itself, and counts that time: on
+  // CUDA the part of it in which the device's stream has nothing to do.
   void wait_on_host(const Event& event);
 
   // Seconds that compute and the calling thread have waited since the last call. Blocks until these waits are
