@@ -1,5 +1,7 @@
 #include "sharding/agree.h"
 
+#include "sharding/memory/out_of_memory.h"
+
 namespace autoglm {
 namespace {
 
@@ -14,6 +16,8 @@ std::string describe(const std::exception_ptr& failure) {
     std::rethrow_exception(failure);
   } catch (const Error& error) {
     return encode(error.code(), error.what());
+  } catch (const OutOfMemory& error) {
+    return encode(ExitCode::does_not_fit, error.what());
   } catch (const std::exception& error) {
     return encode(ExitCode::bug, error.what());
   } catch (...) {

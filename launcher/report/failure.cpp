@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "sharding/agree.h"
 #include "sharding/memory/host_memory.h"
+#include "sharding/memory/out_of_memory.h"
 
 namespace autoglm {
 namespace {
@@ -31,6 +32,8 @@ Report describe_failure(const std::exception_ptr& failure) {
     return {error.code(), error.what(), true};
   } catch (const Error& error) {
     return {error.code(), error.what(), error.code() == ExitCode::usage};
+  } catch (const OutOfMemory& error) {
+    return {ExitCode::does_not_fit, error.what()};
   } catch (const std::bad_alloc&) {
     const std::optional<AddressLimit> limit = address_limit();
     if (!limit) return {ExitCode::does_not_fit, "out of host memory"};

@@ -7,11 +7,11 @@
 
 namespace autoglm {
 
-// Throws Error(unavailable) naming the call, unless it succeeded.
+// Throws Error(unavailable), or Error(does_not_fit) for want of memory, naming the call, unless it succeeded.
 inline void check_cuda(cudaError_t status, const char* call) {
   if (status != cudaSuccess) {
-    fail(ExitCode::unavailable, "{} failed: {} ({})", call, cudaGetErrorString(status),
-         cudaGetErrorName(status));
+    fail(status == cudaErrorMemoryAllocation ? ExitCode::does_not_fit : ExitCode::unavailable,
+         "{} failed: {} ({})", call, cudaGetErrorString(status), cudaGetErrorName(status));
   }
 }
 

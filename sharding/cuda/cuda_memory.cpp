@@ -60,8 +60,7 @@ class VirtualMemory final : public Backing {
   }
 
   ~VirtualMemory() override {
-    if (backed_ > 0) static_cast<void>(driver_.unmap(address_, static_cast<std::size_t>(backed_)));
-    for (const CUmemGenericAllocationHandle handle : handles_) static_cast<void>(driver_.release(handle));
+    while (backed_ > 0) unmap_piece();
     if (address_ != 0) static_cast<void>(driver_.unreserve(address_, static_cast<std::size_t>(reserved_)));
   }
 
@@ -74,6 +73,13 @@ class VirtualMemory final : public Backing {
       return "the device gives no more";
     }
     return {};
+  }
+
+  void trim_end(std::int64_t top) override {
+    const std::int64_t kept = std::max(round_up(top, kPiece), kPiece);
+    // What was freed may still be read by work on the device.
+    if (backed_ > kept) static_cast<void>(cudaDeviceSynchronize());
+    while (backed_ > kept) unmap_piece();
   }
 
  private:
@@ -114,6 +120,13 @@ class VirtualMemory final : public Backing {
     return true;
   }
 
+  void unmap_piece() {
+    backed_ -= kPiece;
+    static_cast<void>(driver_.unmap(address_ + static_cast<CUdeviceptr>(backed_), kPiece));
+    static_cast<void>(driver_.release(handles_.back()));
+    handles_.pop_back();
+  }
+
   VirtualMemoryDriver driver_;
   CUmemLocation location_{};
   std::int64_t reserved_;  // bytes of addresses
@@ -129,8 +142,10 @@ class WholeMemory final : public Backing {
     const cudaError_t status = cudaMalloc(&base_, static_cast<std::size_t>(capacity));
     if (status == cudaSuccess) return;
     static_cast<void>(cudaGetLastError());
-    fail(ExitCode::unavailable, "cannot allocate {} on the device: {}; name less with --memory-limit",
-         format_bytes(capacity), cudaGetErrorString(status));
+    const bool full = status == cudaErrorMemoryAllocation;
+    fail(full ? ExitCode::does_not_fit : ExitCode::unavailable,
+         "cannot allocate {} on the device: {}; name less with --memory-limit", format_bytes(capacity),
+         cudaGetErrorString(status));
   }
   ~WholeMemory() override { static_cast<void>(cudaFree(base_)); }
 

@@ -72,6 +72,7 @@ void Arena::fail_allocation(std::int64_t n) {
 void Arena::trim() {
   const std::lock_guard lock(mutex_);
   for (const auto& [offset, bytes] : placement_.free_blocks()) backing_->trim(offset, bytes);
+  backing_->trim_end(placement_.top());
 }
 
 std::int64_t Arena::backed() const {

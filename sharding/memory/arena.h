@@ -49,7 +49,8 @@ class Arena {
   // its own.
   void trim();
 
-  // Bytes that are taken from the system for good: what a device's driver counts; on the host, the extent.
+  // Bytes that are taken from the system until they are trimmed: what a device's driver counts; on the host, the
+  // extent.
   std::int64_t backed() const;
 
  private:

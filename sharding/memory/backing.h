@@ -29,7 +29,10 @@ class Backing {
   // Returns what memory a free range still has to the system.
   virtual void trim(std::int64_t /*offset*/, std::int64_t /*bytes*/) {}
 
-  // Bytes that are taken from the system for good when the first `extent` bytes have been used.
+  // Nothing from `top` on is in use: returns what memory there is to the system.
+  virtual void trim_end(std::int64_t /*top*/) {}
+
+  // Bytes that are taken from the system when the first `extent` bytes have been used.
   virtual std::int64_t backed(std::int64_t extent) const { return extent; }
 
  protected:

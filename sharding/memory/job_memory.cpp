@@ -57,6 +57,7 @@ void JobMemory::reset_peak() {
 void JobMemory::trim() {
   cpu_->trim();
   host_->trim();
+  if (device_) device_->trim();
 }
 
 void install_job_memory(std::optional<std::int64_t> limit, std::unique_ptr<LockedMapping> locked) {

@@ -26,7 +26,7 @@ class JobMemory {
   MemoryStatistics statistics() { return {device().statistics(), host().statistics()}; }
   void reset_peak();
 
-  // Gives what is free on the host back to the system.
+  // Gives what is free back to the system: on the host all of it, on a device what lies above all that is in use.
   void trim();
 
  private:

@@ -40,6 +40,11 @@ class Placement {
   // still in use then count).
   std::int64_t extent() const { return extent_; }
 
+  // One above the highest byte in use now.
+  std::int64_t top() const {
+    return used_.empty() ? 0 : used_.rbegin()->first + used_.rbegin()->second.bytes;
+  }
+
   std::int64_t largest_free_block() const;
 
   // Free blocks as offset and size, in order of their offsets.

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/math.h"
 #include "sharding/memory/job_memory.h"
 #include "sharding/memory/out_of_memory.h"
 
@@ -27,7 +28,6 @@ class FakeMemory final : public Backing {
   }
   std::int64_t backed(std::int64_t) const override { return backed_; }
   std::string take(std::int64_t offset, std::int64_t bytes) override {
-    constexpr std::int64_t kPiece = 64 << 10;
     while (backed_ < offset + bytes) {
       if (backed_ + kPiece > available_) {
         capacity_ = backed_;
@@ -37,8 +37,11 @@ class FakeMemory final : public Backing {
     }
     return {};
   }
+  void trim_end(std::int64_t top) override { backed_ = std::min(backed_, round_up(top, kPiece)); }
 
  private:
+  static constexpr std::int64_t kPiece = 64 << 10;
+
   std::vector<char> bytes_;
   std::int64_t available_;
   std::int64_t backed_ = 0;
@@ -47,6 +50,39 @@ class FakeMemory final : public Backing {
 std::unique_ptr<Arena> make_arena(std::int64_t capacity, std::int64_t available, std::int64_t limit) {
   return std::make_unique<Arena>(std::make_unique<FakeMemory>(capacity, available), limit,
                                  Arena::kCudaAlignment, "the fake device");
+}
+
+// So that libraries find memory for what they load, after an attempt that needed more than there was.
+TEST(DeviceArena, GivesBackWhatLiesAboveAllThatIsInUse) {
+  const auto arena = make_arena(kMebibyte, kMebibyte, kMebibyte / 2);
+  char* const first = arena->allocate(70 << 10);
+  char* const second = arena->allocate(200 << 10);
+  arena->release(first);
+  arena->trim();
+  EXPECT_EQ(arena->backed(), 320 << 10);
+  char* const again = arena->allocate(70 << 10);
+  EXPECT_EQ(again, first);
+  arena->release(second);
+  arena->set_limit(100 << 10);
+  arena->trim();
+  EXPECT_EQ(arena->backed(), 128 << 10);
+  arena->release(again);
+  arena->trim();
+  EXPECT_EQ(arena->backed(), 0);
+  arena->release(arena->allocate(90 << 10));
+  EXPECT_EQ(arena->backed(), 128 << 10);
+}
+
+TEST(OutOfMemoryWords, AreTakenForWhatTheyMean) {
+  for (const char* text : {"CUDA error: out of memory\nCompile with `TORCH_USE_CUDA_DSA`",
+                           "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+                           "AdamW failed: out of memory (cudaErrorMemoryAllocation)"})
+    EXPECT_TRUE(as_out_of_memory(text)) << text;
+  EXPECT_EQ(std::string(as_out_of_memory("CUDA error: out of memory\ntrace")->what()),
+            "CUDA error: out of memory");
+  for (const char* text : {"CUDA error: an illegal memory access was encountered",
+                           "target 7 of a vocabulary of 5", "wrong shape\nfreed when out of memory"})
+    EXPECT_FALSE(as_out_of_memory(text)) << text;
 }
 
 TEST(DeviceArena, FailsTheAllocationThatATestNames) {

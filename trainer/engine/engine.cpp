@@ -122,6 +122,10 @@ void Engine::attempt(Piece&& piece) {
     piece();
   } catch (const OutOfMemory& error) {
     run_out_of_memory(error);
+  } catch (const std::exception& error) {
+    const std::optional<OutOfMemory> full = as_out_of_memory(error.what());
+    if (!full) throw;
+    run_out_of_memory(*full);
   }
 }
 
