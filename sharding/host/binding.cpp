@@ -61,23 +61,40 @@ ProcessorSet processors_of_launcher(const fs::path& root) {
   return {};
 }
 
+ProcessorSet read_processors(const fs::path& file) {
+  return parse_processors(read_kernel_line(file).value_or(""));
+}
+
 // Whether all are threads of one core.
 bool one_core(const ProcessorSet& processors, const fs::path& root) {
   if (processors.count() <= 1) return true;
   const fs::path folder =
       root / "sys/devices/system/cpu" / fmt::format("cpu{}", processors._Find_first()) / "topology";
-  const ProcessorSet siblings =
-      parse_processors(read_kernel_line(folder / "thread_siblings_list").value_or(""));
+  const ProcessorSet siblings = read_processors(folder / "thread_siblings_list");
   return (processors & ~siblings).none();
 }
 
-bool run_on(const ProcessorSet& processors) {
+ProcessorSet online_processors(const fs::path& root) {
+  return read_processors(root / "sys/devices/system/cpu/online");
+}
+
+// All of the socket that a place on the PCI bus belongs to; none where the kernel does not say.
+ProcessorSet processors_near(std::string bus_id, const fs::path& root) {
+  std::ranges::transform(bus_id, bus_id.begin(),
+                         [](char c) { return 'A' <= c && c <= 'Z' ? c - 'A' + 'a' : c; });
+  const ProcessorSet local = read_processors(root / "sys/bus/pci/devices" / bus_id / "local_cpulist");
+  if (local.none()) return local;
+  const fs::path folder = root / "sys/devices/system/cpu" / fmt::format("cpu{}", local._Find_first());
+  return local | read_processors(folder / "topology/core_siblings_list");
+}
+
+bool run_on(const ProcessorSet& processors, pid_t thread = 0) {
   std::vector<cpu_set_t> mask(processors.size() / CPU_SETSIZE);
   const std::size_t bytes = mask.size() * sizeof(cpu_set_t);
   for (std::size_t i = 0; i < processors.size(); ++i) {
     if (processors[i]) CPU_SET_S(i, bytes, mask.data());
   }
-  return sched_setaffinity(0, bytes, mask.data()) == 0;
+  return sched_setaffinity(thread, bytes, mask.data()) == 0;
 }
 
 }  // namespace
@@ -95,9 +112,7 @@ std::optional<std::string> one_core_of_slurm(const ProcessorSet& mine, const Loo
   const bool of_step =
       environment("SLURM_STEP_ID") != nullptr && environment("OMPI_COMM_WORLD_SIZE") == nullptr;
   if (!of_step || environment("OMP_NUM_THREADS") != nullptr || !one_core(mine, root)) return std::nullopt;
-  const ProcessorSet online =
-      parse_processors(read_kernel_line(root / "sys/devices/system/cpu/online").value_or(""));
-  if ((online & ~mine).none()) return std::nullopt;
+  if ((online_processors(root) & ~mine).none()) return std::nullopt;
   return fmt::format(
       "Slurm gives this rank one core (processor {}) of its host's, which all threads of the rank share: "
       "srun --cpus-per-task N gives it more",
@@ -119,6 +134,51 @@ std::optional<std::string> widen_binding(const LookUp& environment) {
       "mpirun has bound this rank to one core (processor {}) of those that it may use ({}): all threads of "
       "the rank share it; mpirun --bind-to none gives them all",
       bound, allowed);
+}
+
+NearCard near_card(const ProcessorSet& mine, const std::string& bus_id, int local_size,
+                   const LookUp& environment, const fs::path& root) {
+  NearCard result;
+  const ProcessorSet near = processors_near(bus_id, root), shared = mine & near;
+  const bool by_mpirun = environment("OMPI_COMM_WORLD_SIZE") != nullptr;
+  if (shared.any()) {
+    if (local_size > 1 && shared != mine) result.run_on = shared;
+  } else if (near.any()) {
+    const bool free = by_mpirun && !chosen_by_a_person(environment);
+    const ProcessorSet allowed = free ? processors_of_launcher(root) & near : ProcessorSet();
+    if (allowed.any()) {
+      result.run_on = allowed;
+    } else {
+      result.sentence = fmt::format(
+          "this rank is bound to processors {}, but its card belongs to the socket of {}: all that it moves "
+          "crosses between sockets; {} lets it run there",
+          format_processors(mine), format_processors(near),
+          by_mpirun ? "mpirun --bind-to none"
+                    : "another choice of processors (taskset, numactl, --cpu-bind)");
+    }
+  }
+  // Of mpirun's and Slurm's choice of one core, more is said elsewhere.
+  const ProcessorSet now = result.run_on.value_or(mine);
+  const bool said =
+      by_mpirun || environment("SLURM_STEP_ID") != nullptr || environment("OMP_NUM_THREADS") != nullptr;
+  if (!said && one_core(now, root) && (online_processors(root) & ~now).any()) {
+    result.sentence += fmt::format(
+        "{}this program may run on one core (processor {}) of its host's, which all of its threads share: "
+        "what it computes on the host is slow; let it run on more (taskset, cpuset)",
+        result.sentence.empty() ? "" : "; ", format_processors(now));
+  }
+  return result;
+}
+
+std::string bind_near_card(const std::string& bus_id, int local_size, const LookUp& environment) {
+  const NearCard found = near_card(allowed_processors(), bus_id, local_size, environment);
+  if (!found.run_on) return found.sentence;
+  std::error_code ignored;
+  for (const auto& thread : fs::directory_iterator("/proc/self/task", ignored)) {
+    // One that has ended meanwhile needs no processors.
+    run_on(*found.run_on, static_cast<pid_t>(std::stol(thread.path().filename().string())));
+  }
+  return found.sentence;
 }
 
 }  // namespace autoglm

@@ -37,4 +37,19 @@ std::optional<std::string> one_core_of_slurm(const ProcessorSet& mine, const Loo
 // binding to one core could be widened; none where there is nothing to say.
 std::optional<std::string> widen_binding(const LookUp& environment);
 
+// What a rank should do about the processors near its card, those of the socket that its bus belongs to.
+struct NearCard {
+  std::optional<ProcessorSet> run_on;  // instead of where it runs now
+  std::string sentence;                // a warning; empty where there is nothing to say
+};
+
+// For a rank on a card at `bus_id` of the PCI bus ("0000:3B:00.0") that may run on `mine`, one of `local_size`
+// on its host. A rank alone stays on all sockets, whose memory and cores its work on the host can use; several
+// stand apart. What a person has chosen is narrowed at most.
+NearCard near_card(const ProcessorSet& mine, const std::string& bus_id, int local_size,
+                   const LookUp& environment, const std::filesystem::path& root = "/");
+
+// Does that for all threads of this process, and returns the sentence.
+std::string bind_near_card(const std::string& bus_id, int local_size, const LookUp& environment);
+
 }  // namespace autoglm

@@ -170,5 +170,69 @@ TEST_F(OneCore, OfSlurmIsSaid) {
   EXPECT_FALSE(said("2"));
 }
 
+// Two sockets of eight processors, each of two nodes; a card on the bus of processors 12-15.
+class NearTheCard : public OneCore {
+ protected:
+  NearTheCard() {
+    write_launcher("mpirun", "0-15");
+    write("sys/devices/system/cpu/online", "0-15\n");
+    write("sys/devices/system/cpu/cpu12/topology/core_siblings_list", "8-15\n");
+    write("sys/bus/pci/devices/0000:3b:00.0/local_cpulist", "12-15\n");
+  }
+  NearCard found(const std::string& mine, int local_size,
+                 std::map<std::string, std::string> environment = {}) const {
+    return near_card(
+        parse_processors(mine), "0000:3B:00.0", local_size,
+        [&](const char* name) { return environment.count(name) == 0 ? nullptr : environment[name].c_str(); },
+        root());
+  }
+  std::string place(const NearCard& found) const {
+    return found.run_on ? format_processors(*found.run_on) : "";
+  }
+};
+
+const std::map<std::string, std::string> by_mpirun{{"OMPI_COMM_WORLD_SIZE", "4"}};
+const std::map<std::string, std::string> as_asked{{"OMPI_COMM_WORLD_SIZE", "4"},
+                                                  {"OMPI_MCA_hwloc_base_binding_policy", "socket"}};
+
+TEST_F(NearTheCard, RanksBesideOthersRunOnItsSocket) {
+  EXPECT_EQ(place(found("0-15", 4, by_mpirun)), "8-15");
+  EXPECT_EQ(place(found("0-15", 4, as_asked)), "8-15");  // as under --bind-to none
+  EXPECT_EQ(place(found("8-11", 4, by_mpirun)), "");
+  EXPECT_EQ(place(found("4-9", 2)), "8-9");
+}
+
+TEST_F(NearTheCard, OneRankKeepsAllSockets) {
+  const NearCard alone = found("0-15", 1);
+  EXPECT_EQ(place(alone), "");
+  EXPECT_EQ(alone.sentence, "");
+}
+
+TEST_F(NearTheCard, OnAnotherSocketIsLeftOrNamed) {
+  EXPECT_EQ(place(found("0-7", 4, by_mpirun)), "8-15");
+  const NearCard asked = found("0-7", 4, as_asked);
+  EXPECT_EQ(place(asked), "");
+  EXPECT_THAT(asked.sentence,
+              HasSubstr("bound to processors 0-7, but its card belongs to the socket of 8-15"));
+  EXPECT_THAT(asked.sentence, HasSubstr("mpirun --bind-to none"));
+  write_launcher("mpirun", "0-7");
+  EXPECT_EQ(place(found("0-7", 4, by_mpirun)), "");
+  EXPECT_THAT(found("0-7", 1).sentence, HasSubstr("taskset"));
+}
+
+TEST_F(NearTheCard, IsAnywhereWhereTheKernelDoesNotSay) {
+  write("sys/bus/pci/devices/0000:3b:00.0/local_cpulist", "\n");
+  EXPECT_EQ(place(found("0-15", 4, by_mpirun)), "");
+  EXPECT_EQ(found("0-7", 4, as_asked).sentence, "");
+}
+
+TEST_F(NearTheCard, OneCoreForAllThreadsIsSaid) {
+  write("sys/devices/system/cpu/cpu12/topology/thread_siblings_list", "12-13\n");
+  EXPECT_THAT(found("12-13", 1).sentence, HasSubstr("one core (processor 12-13) of its host's"));
+  EXPECT_EQ(found("12-14", 1).sentence, "");
+  EXPECT_EQ(found("12", 1, {{"OMP_NUM_THREADS", "1"}}).sentence, "");
+  EXPECT_EQ(found("12", 2, by_mpirun).sentence, "");
+}
+
 }  // namespace
 }  // namespace autoglm
