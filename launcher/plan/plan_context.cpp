@@ -71,6 +71,7 @@ MemoryQuestion PlanContext::question() const {
   result.row_length = options.sequence_length;
   result.world_size = shape.ranks;
   result.target = ops::Target::cuda;
+  result.multiprocessors = hardware.multiprocessors.value_or(result.multiprocessors);
   return result;
 }
 

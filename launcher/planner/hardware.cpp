@@ -50,6 +50,8 @@ HardwareProfile parse_hardware_profile(const nlohmann::json& object, const std::
   profile.memory_bytes = fields.bytes("memory_bytes");
   profile.architecture = fields.text("architecture");
   if (!is_architecture(profile.architecture)) fields.wrong("architecture", "an architecture such as sm_80");
+  if (fields.has("multiprocessors"))
+    profile.multiprocessors = static_cast<int>(fields.positive("multiprocessors"));
   if (!fields.is_null("matrix_flops_bf16"))
     profile.matrix_flops_bf16 = fields.positive_number("matrix_flops_bf16");
   profile.matrix_flops_fp32 = fields.positive_number("matrix_flops_fp32");

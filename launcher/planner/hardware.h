@@ -49,6 +49,7 @@ struct HardwareProfile {
   std::int64_t sold_as_gb = 0;              // the size in its name
   std::int64_t memory_bytes = 0;            // what cudaMemGetInfo calls the total
   std::string architecture;                 // "sm_80"
+  std::optional<int> multiprocessors;       // none: not more than most have
   std::optional<double> matrix_flops_bf16;  // per second, dense, fp32 sums; none: no bf16 arithmetic
   double matrix_flops_fp32 = 0;             // per second, true fp32 (no TF32)
   double matrix_efficiency = 0;             // part of these that large matrix products reach, in (0, 1]

@@ -92,6 +92,7 @@ RehearsalRequest MemoryModel::request_for(const Strategy& strategy) const {
   request.frozen = question_.frozen;
   request.world_size = question_.world_size;
   request.target = question_.target;
+  request.multiprocessors = question_.multiprocessors;
   request.options.precision = question_.precision;
   request.options.row_length = question_.row_length;
   request.options.max_positions = question_.max_positions;

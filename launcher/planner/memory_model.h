@@ -27,6 +27,7 @@ struct MemoryQuestion {
   std::int64_t max_positions = 0;
   int world_size = 1;
   ops::Target target = ops::Target::cpu;
+  int multiprocessors = ops::kCommonMultiprocessors;  // of a CUDA device
 };
 
 // The peaks of a rank's pools, each in the phase in which it is largest.

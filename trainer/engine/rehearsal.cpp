@@ -16,15 +16,21 @@ std::int64_t alignment_of(ops::Target target) {
 
 class TargetScope {
  public:
-  explicit TargetScope(ops::Target target) : before_(ops::rehearsal_target()) {
-    ops::set_rehearsal_target(target);
+  explicit TargetScope(const RehearsalRequest& request)
+      : target_(ops::rehearsal_target()), multiprocessors_(ops::rehearsal_multiprocessors()) {
+    ops::set_rehearsal_target(request.target);
+    ops::set_rehearsal_multiprocessors(request.multiprocessors);
   }
-  ~TargetScope() { ops::set_rehearsal_target(before_); }
+  ~TargetScope() {
+    ops::set_rehearsal_target(target_);
+    ops::set_rehearsal_multiprocessors(multiprocessors_);
+  }
   TargetScope(const TargetScope&) = delete;
   TargetScope& operator=(const TargetScope&) = delete;
 
  private:
-  ops::Target before_;
+  ops::Target target_;
+  int multiprocessors_;
 };
 
 void run_step(Engine& engine, const RehearsalRequest& request) {
@@ -61,14 +67,14 @@ Model make_model(const RehearsalRequest& request) {
 }
 
 MemoryStatistics rehearse(const RehearsalRequest& request) {
-  const TargetScope target(request.target);
+  const TargetScope target(request);
   const RehearsalArena arena(request.device_limit, alignment_of(request.target));
   rehearse_engine(request, request.options, false);
   return arena.statistics();
 }
 
 std::vector<PhaseMemory> rehearse_phases(const RehearsalRequest& request, bool only_construction) {
-  const TargetScope target(request.target);
+  const TargetScope target(request);
   RehearsalArena arena(request.device_limit, alignment_of(request.target));
   std::vector<PhaseMemory> phases;
   EngineOptions options = request.options;

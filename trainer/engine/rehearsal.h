@@ -22,6 +22,7 @@ struct RehearsalRequest {
   std::vector<std::string> frozen;                    // names of parameters that are not trained
   std::int64_t device_limit = std::int64_t{1} << 50;  // bytes; OutOfMemory beyond
   ops::Target target = ops::Target::cpu;              // whose allocations are rehearsed
+  int multiprocessors = ops::kCommonMultiprocessors;  // of the target, if it is a CUDA device
 };
 
 // The model of the request, with what is not trained marked.

@@ -15,10 +15,6 @@ namespace {
 // tokens on average; rows of shorter ones are computed in several calls.
 constexpr std::int64_t kMeanDocument = 64;
 
-// The deterministic backward fills this many multiprocessors (H100, H200; an A100 has fewer) with partial
-// sums.
-constexpr std::int64_t kMultiprocessors = 132;
-
 bool uses_flash(const at::Tensor& q) {
   return !q.is_cpu() && q.scalar_type() == at::kBFloat16 && q.size(3) % 8 == 0 && q.size(3) <= 256;
 }
@@ -115,12 +111,14 @@ AttentionForward rehearse_forward(const at::Tensor& q) {
   return result;
 }
 
-// The largest workspace of dq's partial sums over all numbers of documents: rows of [heads, head dimension].
+// The deterministic backward fills all multiprocessors with partial sums of dq. Its largest workspace over all
+// numbers of documents: rows of [heads, head dimension].
 std::int64_t most_partial_rows(const at::Tensor& q) {
   const std::int64_t tokens = q.size(0) * q.size(1), heads = q.size(2);
+  const std::int64_t multiprocessors = rehearsal_multiprocessors();
   std::int64_t most = 0;
   for (std::int64_t documents = q.size(0); documents <= max_documents(q); ++documents) {
-    const std::int64_t splits = (kMultiprocessors + documents * heads - 1) / (documents * heads);
+    const std::int64_t splits = (multiprocessors + documents * heads - 1) / (documents * heads);
     most = std::max(most, splits * (tokens + 128 * documents));
   }
   return most;

@@ -4,6 +4,7 @@ namespace autoglm::ops {
 namespace {
 
 thread_local Target target_of_rehearsal = Target::cpu;
+thread_local int multiprocessors_of_rehearsal = kCommonMultiprocessors;
 
 }  // namespace
 
@@ -12,6 +13,13 @@ Target rehearsal_target() {
 }
 void set_rehearsal_target(Target target) {
   target_of_rehearsal = target;
+}
+
+int rehearsal_multiprocessors() {
+  return multiprocessors_of_rehearsal;
+}
+void set_rehearsal_multiprocessors(int multiprocessors) {
+  multiprocessors_of_rehearsal = multiprocessors;
 }
 
 Target target_of(const at::Tensor& tensor) {

@@ -12,6 +12,12 @@ enum class Target { cpu, cuda };
 Target rehearsal_target();
 void set_rehearsal_target(Target target);
 
+// How many multiprocessors the rehearsed CUDA device has, whose number some workspaces follow. As it stands: those
+// of an H100 or H200; most others have fewer.
+inline constexpr int kCommonMultiprocessors = 132;
+int rehearsal_multiprocessors();
+void set_rehearsal_multiprocessors(int multiprocessors);
+
 // Target of a tensor: its device's, or the rehearsal's for a meta tensor.
 Target target_of(const at::Tensor& tensor);
 Target target_of(at::Device device);

@@ -216,6 +216,10 @@ TEST(Hardware, ReadsEveryField) {
   EXPECT_EQ(profile.fixed_device_bytes.context, 500000000);
   EXPECT_EQ(profile.fixed_device_bytes.nccl, 200000000);
   EXPECT_EQ(profile.fixed_device_bytes.cublas, 30000000);
+  EXPECT_EQ(profile.multiprocessors, std::nullopt);
+  json large = valid_profile();
+  large["multiprocessors"] = 148;
+  EXPECT_EQ(parse_hardware_profile(large, "card.json").multiprocessors, 148);
   json old = valid_profile();
   old["matrix_flops_bf16"] = nullptr;
   EXPECT_EQ(parse_hardware_profile(old, "card.json").matrix_flops_bf16, std::nullopt);

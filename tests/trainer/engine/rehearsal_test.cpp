@@ -1,4 +1,5 @@
 // A step rehearsed on meta tensors allocates what the same step does on the CPU.
+#include <algorithm>
 #include <chrono>
 
 #include "sharding/memory/rehearsal_arena.h"
@@ -65,6 +66,27 @@ TEST(RehearsedMicroBatch, HasItsTargetsWhereTheJobHasThem) {
     EXPECT_EQ(now.host.use[MemoryCategory::data], cuda ? kRows * kLength * 4 : 0);
   }
   ops::set_rehearsal_target(before);
+}
+
+// FlashAttention's deterministic backward has one part of dq's sums for every share of the device.
+TEST(RehearsedAttention, HasRoomForAllMultiprocessors) {
+  const auto peak = [](int multiprocessors) {
+    tiny::StepShape shape;
+    shape.model.head_dim = 16;
+    RehearsalRequest request;
+    request.model = tiny::config_of(shape.model);
+    request.options = tiny::options_of(shape);
+    request.target = ops::Target::cuda;
+    request.multiprocessors = multiprocessors;
+    std::int64_t most = 0;
+    for (const PhaseMemory& one : rehearse_phases(request)) {
+      if (one.phase == EnginePhase::backward) most = std::max(most, one.device_peak.total);
+    }
+    return most;
+  };
+  const std::int64_t part = 6 * 32 * 4;  // of a token: heads, their dimension rounded up, fp32
+  // 22 and 25 shares for one document of 96 tokens, rounded up to 224.
+  EXPECT_EQ(peak(148) - peak(132), 3 * 224 * part);
 }
 
 TEST_F(RehearsalTest, HoldsForBothFamiliesAtEveryLevel) {
