@@ -36,10 +36,10 @@ struct Call {
   at::Tensor part(const at::Tensor& tokens) const {
     return tokens.flatten(0, 1).narrow(0, begin, end - begin);
   }
-  // Does not wait: CUDA has read pageable memory when the copy's call returns.
+  // What was read must not change before the copy is done (uploads_wait()).
   at::Tensor upload(const at::Tensor& to) {
     const auto count = static_cast<std::int64_t>(offsets.size());
-    return to.narrow(0, 0, count).copy_(at::from_blob(offsets.data(), {count}, at::kInt), true);
+    return to.narrow(0, 0, count).copy_(at::from_blob(offsets.data(), {count}, at::kInt), !uploads_wait());
   }
 };
 

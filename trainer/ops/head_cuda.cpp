@@ -34,9 +34,10 @@ struct Buffers {
   at::Tensor dlogits() const { return logits.view(x.scalar_type()).narrow(1, 0, logits.size(1)); }
 };
 
-// Copies to the device without waiting: CUDA has read pageable memory when the call returns.
+// The values are read before this returns (uploads_wait()).
 void upload(std::vector<std::int32_t>& values, at::Tensor& to) {
-  to.copy_(at::from_blob(values.data(), {static_cast<std::int64_t>(values.size())}, at::kInt), true);
+  to.copy_(at::from_blob(values.data(), {static_cast<std::int64_t>(values.size())}, at::kInt),
+           !uploads_wait());
 }
 
 // Returns the number of supervised rows.

@@ -4,6 +4,7 @@ namespace autoglm::ops {
 namespace {
 
 thread_local Target target_of_rehearsal = Target::cpu;
+bool device_reads_host = false;
 thread_local int multiprocessors_of_rehearsal = kCommonMultiprocessors;
 
 }  // namespace
@@ -20,6 +21,13 @@ int rehearsal_multiprocessors() {
 }
 void set_rehearsal_multiprocessors(int multiprocessors) {
   multiprocessors_of_rehearsal = multiprocessors;
+}
+
+bool uploads_wait() {
+  return device_reads_host;
+}
+void set_uploads_wait(bool wait) {
+  device_reads_host = wait;
 }
 
 Target target_of(const at::Tensor& tensor) {

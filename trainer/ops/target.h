@@ -18,6 +18,11 @@ inline constexpr int kCommonMultiprocessors = 132;
 int rehearsal_multiprocessors();
 void set_rehearsal_multiprocessors(int multiprocessors);
 
+// Whether copies from pageable memory of the host to the device wait until they are done: for devices that read
+// such memory themselves, maybe after the call. Others have it staged by the driver before the call returns.
+bool uploads_wait();
+void set_uploads_wait(bool wait);
+
 // Target of a tensor: its device's, or the rehearsal's for a meta tensor.
 Target target_of(const at::Tensor& tensor);
 Target target_of(at::Device device);
