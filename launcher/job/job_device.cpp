@@ -1,22 +1,29 @@
 #include "launcher/job/job_device.h"
 
+#include <ATen/Parallel.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
+#include <vector>
 
 #include "base/math.h"
 #include "base/units.h"
 #include "launcher/planner/configs_folder.h"
 #include "launcher/planner/rates.h"
 #include "sharding/agree.h"
+#include "sharding/host/binding.h"
+#include "sharding/host/processors.h"
+#include "sharding/memory/category.h"
 #include "sharding/memory/job_memory.h"
 
 namespace autoglm {
 namespace {
 
-// LibTorch loads kernels when they are first used.
+// LibTorch loads kernels when they are first used: all of them, and those that one layer's step has not used.
 constexpr std::int64_t kKernelBytes = std::int64_t{512} << 20;
+constexpr std::int64_t kLateKernelBytes = std::int64_t{192} << 20;
 // A context takes less on all devices.
 constexpr std::int64_t kLargestContext = std::int64_t{1} << 30;
 
@@ -27,10 +34,40 @@ void check_memory_limit(std::int64_t limit) {
   }
 }
 
+// Moves this rank's threads near its card, and returns how many of them there should be then. Collective.
+int threads_near_card(const std::string& bus_id, int ranks_per_node, int before, Communicator& control) {
+  const auto variable = [](const char* name) { return std::getenv(name); };
+  const ProcessorSet bound = allowed_processors();
+  const std::string warning = bind_near_card(bus_id, ranks_per_node, variable);
+  if (!warning.empty()) spdlog::warn("rank {}: {}", control.rank(), warning);
+  const ProcessorSet mine = allowed_processors();
+  const std::vector<std::string> hosts = gather_text(control, host_name());
+  const std::vector<ProcessorSet> all = gather(control, mine);
+  if (most(control, mine == bound ? 0 : 1) == 0 || variable("OMP_NUM_THREADS") != nullptr) return before;
+  std::vector<ProcessorSet> here{mine};
+  for (std::size_t rank = 0; rank < all.size(); ++rank) {
+    if (static_cast<int>(rank) != control.rank() && hosts[rank] == host_name()) here.push_back(all[rank]);
+  }
+  const int threads = least(control, threads_of_process(here, 0, processor_quota()));
+  at::set_num_threads(threads);
+  return threads;
+}
+
+// Collective.
+DeviceSharers agree_on_sharers(Communicator& control, const DevicePlace& mine) {
+  const std::vector<std::string> hosts = gather_text(control, mine.host);
+  const std::vector<std::string> cards = gather_text(control, mine.card);
+  const std::vector<std::string> devices = gather_text(control, mine.device);
+  std::vector<DevicePlace> all;
+  for (std::size_t i = 0; i < hosts.size(); ++i) all.push_back({hosts[i], cards[i], devices[i]});
+  return count_sharers(all, static_cast<std::size_t>(control.rank()));
+}
+
 }  // namespace
 
-std::int64_t device_limit(std::int64_t free, std::int64_t backed, int num_sharers) {
-  return std::max(backed + free / num_sharers - kKernelBytes, std::int64_t{1} << 20);
+std::int64_t device_limit(std::int64_t free, std::int64_t backed, int num_sharers, bool loaded) {
+  const std::int64_t kernels = loaded ? kLateKernelBytes : kKernelBytes;
+  return std::max(backed + free / num_sharers - kernels, std::int64_t{1} << 20);
 }
 
 std::int64_t bytes_of_others(std::int64_t used, int num_sharers) {
@@ -61,36 +98,79 @@ JobDevice::JobDevice(const JobDeviceOptions& options, const LocalRank& local, Co
 
 void JobDevice::start_cuda(int index, const JobDeviceOptions& options, Communicator& control) {
   device_ = at::Device(at::kCUDA, static_cast<at::DeviceIndex>(index));
-  const StartedDevice started = run_agreed(control, [&] { return start_cuda_device(index); });
+  const StartedDevice started = run_agreed(control, [&] {
+    try {
+      return start_cuda_device(index);
+    } catch (const Error& error) {
+      if (error.code() != ExitCode::does_not_fit) throw;
+      fail(error.code(), "CUDA device {} is full ({}): end the other programs on it, which nvidia-smi lists",
+           index, error.what());
+    }
+  });
   model_ = started.model;
   name_ = fmt::format("cuda:{} {}", index, model_);
-  // Ranks that use the same device of the same host, this one included.
-  const std::string place = host_name() + "/" + started.bus_id;
-  const auto sharers = static_cast<int>(std::ranges::count(gather_text(control, place), place));
+  const DeviceSharers sharers =
+      agree_on_sharers(control, {host_name(), started.bus_id, started.bus_id + started.uuid});
+  run_agreed(control,
+             [&] { check_sharers(sharers, host_name(), name_, std::getenv("NCCL_HOSTID") != nullptr); });
+  sharers_ = sharers.of_device;
+  ops::set_uploads_wait(started.reads_host);
+  multiprocessors_ = most(control, started.multiprocessors);
+  JobDeviceOptions settled = options;
+  settled.num_threads = threads_near_card(started.bus_id, ranks_per_node_, options.num_threads, control);
   const auto [free, total] = started.bytes;
-  if (const std::int64_t others = bytes_of_others(total - free, sharers); others > 0) {
+  if (const std::int64_t others = bytes_of_others(total - free, sharers_); others > 0) {
     spdlog::warn("rank {}: other programs hold about {} of the {} of {}", control.rank(),
                  format_bytes(others), format_bytes(total), name_);
   }
-  const std::int64_t wanted = options.memory_limit.value_or(started.bytes.free);
-  run_agreed(control,
-             [&] { install_cuda_arenas(index, std::min(wanted, started.bytes.free), options.num_threads); });
-  connection_ = connect_cuda_device(index, control);
-  communicator_ = connection_.communicator.get();
-  limit_to_what_is_free(options, control, sharers);
+  connect(settled, control, std::min(options.memory_limit.value_or(free), free));
+  limit_to_what_is_free(options, control);
+}
+
+// What is taken before anything is planned, each part by all ranks together.
+void JobDevice::connect(const JobDeviceOptions& options, Communicator& control, std::int64_t arena_limit) {
+  const int index = device_.index();
+  try {
+    run_agreed(control, [&] { install_cuda_arenas(index, arena_limit, options.num_threads); });
+    connection_ = connect_cuda_device(index, control);
+    communicator_ = connection_.communicator.get();
+    run_agreed(control, [&] {
+      // As the engine's own start of products, which finds them started.
+      const CategoryScope category(MemoryCategory::workspace);
+      start_cuda_products(index);
+    });
+    start_cuda_collectives(index, *communicator_, control);
+  } catch (const AgreedError& error) {
+    if (error.code() != ExitCode::does_not_fit) throw;
+    throw AgreedError(
+        ExitCode::does_not_fit,
+        fmt::format("{} has no room for what every job takes first ({}): end the other programs "
+                    "on it, which nvidia-smi lists, {}",
+                    name_, error.what(),
+                    options.memory_limit ? "or raise --memory-limit"
+                                         : "or choose another with CUDA_VISIBLE_DEVICES"));
+  }
 }
 
 // With NCCL connected and cuBLAS started on all ranks, what is free now is there for tensors.
-void JobDevice::limit_to_what_is_free(const JobDeviceOptions& options, Communicator& control, int sharers) {
-  run_agreed(control, [&] { start_cuda_products(device_.index()); });
+void JobDevice::limit_to_what_is_free(const JobDeviceOptions& options, Communicator& control) {
   const std::int64_t limit = run_agreed(
-      control, [&] { return device_limit(cuda_bytes_now().free, job_memory().device().backed(), sharers); });
+      control, [&] { return device_limit(cuda_bytes_now().free, job_memory().device().backed(), sharers_); });
   if (options.memory_limit && *options.memory_limit > limit) {
     spdlog::warn("rank {}: --memory-limit {} is more than the {} that {} has left for tensors",
                  control.rank(), format_bytes(*options.memory_limit), format_bytes(limit), name_);
   }
   run_agreed(control,
              [&] { job_memory().device().set_limit(std::min(options.memory_limit.value_or(limit), limit)); });
+}
+
+void JobDevice::measure_again(Communicator& control) {
+  if (!is_cuda()) return;
+  run_agreed(control, [&] {
+    Arena& arena = job_memory().device();
+    const std::int64_t limit = device_limit(cuda_bytes_now().free, arena.backed(), sharers_, true);
+    arena.set_limit(std::min(arena.statistics().limit, limit));
+  });
 }
 
 std::int64_t JobDevice::fixed_bytes() const {

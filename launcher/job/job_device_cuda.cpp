@@ -1,11 +1,16 @@
-#include <c10/core/Device.h>
+#include <ATen/ops/zeros.h>
+
+#include <algorithm>
 
 #include "base/error.h"
 #include "launcher/job/job_device_steps.h"
+#include "sharding/agree.h"
 #include "sharding/cuda/cuda_allocator.h"
 #include "sharding/cuda/cuda_devices.h"
 #include "sharding/cuda/cuda_stream.h"
+#include "sharding/memory/category.h"
 #include "sharding/memory/job_memory.h"
+#include "sharding/memory/out_of_memory.h"
 #include "trainer/states/device_work.h"
 #ifdef AUTOGLM_WITH_NCCL
 #include "sharding/nccl/nccl_communicator.h"
@@ -38,7 +43,7 @@ CudaProbe find_cuda() {
 StartedDevice start_cuda_device(int device) {
   use_cuda_device(device);
   const CudaDeviceInfo info = cuda_device_info(device);
-  return {info.name, info.bus_id, cuda_device_bytes()};
+  return {info.name, info.bus_id, info.uuid, info.multiprocessors, info.reads_host, cuda_device_bytes()};
 }
 
 void install_cuda_arenas(int device, std::int64_t limit, int num_threads) {
@@ -54,7 +59,38 @@ DeviceConnection connect_cuda_device(int device, Communicator& control) {
 }
 
 void start_cuda_products(int device) {
-  start_products_on_device(at::Device(at::kCUDA, static_cast<at::DeviceIndex>(device)));
+  try {
+    start_products_on_device(at::Device(at::kCUDA, static_cast<at::DeviceIndex>(device)));
+  } catch (const OutOfMemory&) {
+    throw;
+  } catch (const std::exception& error) {
+    // Of cuBLAS, which takes memory of its own beside the arena.
+    if (const auto full = as_out_of_memory(error.what())) throw *full;
+    throw;
+  }
+}
+
+void start_cuda_collectives(int device, Communicator& connection, Communicator& control) {
+  const at::Device place(at::kCUDA, static_cast<at::DeviceIndex>(device));
+  // Larger than what NCCL sends another way because it is short.
+  constexpr std::int64_t kElements = std::int64_t{8} << 20;
+  const std::int64_t most = std::max<std::int64_t>(1, kElements / connection.size());
+  const at::Tensor whole = run_agreed(control, [&] {
+    const CategoryScope category(MemoryCategory::staging);
+    return at::zeros({most * connection.size()}, at::TensorOptions().dtype(at::kFloat).device(place));
+  });
+  auto* const values = static_cast<float*>(whole.mutable_data_ptr());
+  constexpr std::int64_t kWidth = sizeof(float);
+  run_agreed(control, [&] {
+    Event done = make_device_compute_stream(place)->record();
+    for (const std::int64_t count : {std::int64_t{1}, most}) {
+      float* const mine = values + count * connection.rank();
+      done = connection.reduce_scatter(values, mine, count, done);
+      done = connection.all_gather(mine, values, count * kWidth, done);
+      done = connection.broadcast(values, count * kWidth, 0, done);
+    }
+    done.synchronize();
+  });
 }
 
 DeviceBytes cuda_bytes_now() {

@@ -30,6 +30,10 @@ void start_cuda_products(int) {
   refuse();
 }
 
+void start_cuda_collectives(int, Communicator&, Communicator&) {
+  refuse();
+}
+
 DeviceBytes cuda_bytes_now() {
   refuse();
 }

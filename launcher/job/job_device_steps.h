@@ -18,8 +18,11 @@ CudaProbe find_cuda();
 
 struct StartedDevice {
   std::string model;   // in the driver's words
-  std::string bus_id;  // the same for all processes of a host that use the device
-  DeviceBytes bytes;   // when this process has nothing there but its context
+  std::string bus_id;  // of its card: "0000:3B:00.0"
+  std::string uuid;    // of the device, which may be a part of a card
+  int multiprocessors = 0;
+  bool reads_host = false;  // pageable memory, by the host's page tables
+  DeviceBytes bytes;        // when this process has nothing there but its context
 };
 // Makes the device the calling thread's.
 StartedDevice start_cuda_device(int device);
@@ -38,6 +41,10 @@ DeviceConnection connect_cuda_device(int device, Communicator& control);
 
 // Lets cuBLAS take its workspace.
 void start_cuda_products(int device);
+
+// Lets NCCL connect what it only connects for the first collective of a kind. Collective; `control` makes all
+// ranks fail together.
+void start_cuda_collectives(int device, Communicator& connection, Communicator& control);
 
 // Of the calling thread's device, now.
 DeviceBytes cuda_bytes_now();

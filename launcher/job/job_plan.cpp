@@ -119,6 +119,7 @@ JobPlan plan_job(const TrainOptions& options, const Model& model, std::int64_t m
   job.question = question_of(options, model, max_positions, communicator.size());
   if (device.is_cuda()) {
     job.question.target = ops::Target::cuda;
+    job.question.multiprocessors = device.multiprocessors();
   } else {
     job.products = settle_products(options.strategy.products, communicator);
   }
@@ -127,6 +128,7 @@ JobPlan plan_job(const TrainOptions& options, const Model& model, std::int64_t m
     job.probe = probe_rates(job.question, device.device(), job.probe.rates, communicator);
     job.probed = true;
     job_memory().trim();
+    device.measure_again(communicator);
   }
   job.fixed_resident = resident_bytes();
   // What is available is read when every rank has given back what its probe took.

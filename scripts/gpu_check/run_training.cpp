@@ -40,6 +40,7 @@ MemoryQuestion question_of(const RunRequest& request, const JobDevice& device, i
   question.max_positions = request.row_length;
   question.world_size = world_size;
   question.target = device.is_cuda() ? ops::Target::cuda : ops::Target::cpu;
+  question.multiprocessors = device.multiprocessors();
   return question;
 }
 

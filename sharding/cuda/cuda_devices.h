@@ -13,7 +13,10 @@ CudaProbe probe_cuda();
 
 struct CudaDeviceInfo {
   std::string name;    // "NVIDIA H100 80GB HBM3"
-  std::string bus_id;  // of the PCI bus: the same for all processes of a host that use the device
+  std::string bus_id;  // of the card on the PCI bus: "0000:3B:00.0"
+  std::string uuid;    // of the device, which may be a part of a card (MIG)
+  int multiprocessors = 0;
+  bool reads_host = false;  // pageable memory, by the host's page tables: not staged by the driver
 };
 
 // Error(unavailable) when the device does not answer.

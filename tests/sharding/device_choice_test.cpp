@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <utility>
+#include <vector>
 
 #include "base/error.h"
 
@@ -11,7 +13,9 @@ namespace autoglm {
 namespace {
 
 namespace fs = std::filesystem;
+using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 std::string refusal(DeviceRequest request, const CudaProbe& probe) {
   try {
@@ -41,11 +45,56 @@ TEST(ChooseCuda, NeverFallsBackToTheCpuInSilence) {
   EXPECT_THAT(refusal(DeviceRequest::cuda, {}), HasSubstr("built without CUDA"));
 }
 
+TEST(ChooseCuda, TellsADriverThatIsTooOldFromOneThatIsMissing) {
+  CudaProbe probe{true,  0,    true, "CUDA driver version is insufficient for CUDA runtime version",
+                  13000, 12040};
+  for (const DeviceRequest request : {DeviceRequest::automatic, DeviceRequest::cuda}) {
+    EXPECT_THAT(
+        refusal(request, probe),
+        AllOf(HasSubstr("its driver can run CUDA 12.4, but this program needs CUDA 13.0"),
+              HasSubstr("driver 580 or newer"), HasSubstr("cuda-compat-13"), Not(HasSubstr("nvidia-smi"))));
+  }
+  probe.driver = 0;
+  EXPECT_THAT(refusal(DeviceRequest::cuda, probe),
+              HasSubstr("insufficient for CUDA runtime version: check nvidia-smi"));
+  // The driver is new enough: something else is wrong.
+  probe.driver = 13010;
+  probe.problem = "";
+  EXPECT_THAT(refusal(DeviceRequest::cuda, probe), HasSubstr("no device is visible: check nvidia-smi"));
+}
+
 TEST(ChooseCudaDevice, IsTheLocalRankOrTheOnlyVisibleOne) {
   EXPECT_EQ(choose_cuda_device(0, 4, 4), 0);
   EXPECT_EQ(choose_cuda_device(3, 4, 8), 3);
   EXPECT_EQ(choose_cuda_device(3, 4, 1), 0);
   EXPECT_THROW(choose_cuda_device(1, 4, 3), Error);
+}
+
+TEST(DeviceSharers, AreRanksOfOneHostOnOneCardOrDevice) {
+  const std::vector<DevicePlace> all = {
+      {"one", "3B", "a"}, {"one", "3B", "a"}, {"one", "3B", "b"}, {"one", "5E", "c"}, {"two", "3B", "d"}};
+  const auto sharers = [&](std::size_t rank) {
+    const DeviceSharers found = count_sharers(all, rank);
+    return std::pair(found.of_card, found.of_device);
+  };
+  EXPECT_EQ(sharers(0), std::pair(3, 2));
+  EXPECT_EQ(sharers(2), std::pair(3, 1));
+  EXPECT_EQ(sharers(3), std::pair(1, 1));
+  EXPECT_EQ(sharers(4), std::pair(1, 1));
+}
+
+TEST(DeviceSharers, AreRefusedUnlessNcclTakesThemForHosts) {
+  EXPECT_NO_THROW(check_sharers({1, 1}, "node7", "cuda:0 A card", false));
+  EXPECT_NO_THROW(check_sharers({2, 2}, "node7", "cuda:0 A card", true));
+  for (const DeviceSharers sharers : {DeviceSharers{2, 2}, DeviceSharers{2, 1}}) {
+    try {
+      check_sharers(sharers, "node7", "cuda:0 A card", false);
+      FAIL();
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ExitCode::unavailable);
+      EXPECT_THAT(error.what(), HasSubstr("2 ranks on node7 share one card (cuda:0 A card)"));
+    }
+  }
 }
 
 class Hardware : public ::testing::Test {
