@@ -12,18 +12,26 @@
 namespace autoglm {
 namespace {
 
+// The device that this thread has entered; none at first, when the runtime takes 0 for it.
+thread_local int entered = -1;
+
 // Makes a device the calling thread's, for good: a process computes on one device. Threads begin with device 0,
 // and one that used it, or went back to it, would make a context there, of half a gigabyte.
-void enter(int device) {
+cudaError_t try_to_enter(int device) {
   int now = -1;
-  AUTOGLM_CUDA_CHECK(cudaGetDevice(&now));
-  if (now != device) AUTOGLM_CUDA_CHECK(cudaSetDevice(device));
+  const cudaError_t status = cudaGetDevice(&now);
+  if (status == cudaSuccess && now == device && entered == device) return cudaSuccess;
+  entered = device;
+  return cudaSetDevice(device);
 }
 
-// The same where nothing may be thrown: what follows reports the failure, or nobody asks for it.
+void enter(int device) {
+  check_cuda(try_to_enter(device), "cudaSetDevice");
+}
+
+// Where nothing may be thrown: what follows reports the failure, or nobody asks for it.
 void enter_quietly(int device) noexcept {
-  int now = -1;
-  if (cudaGetDevice(&now) != cudaSuccess || now != device) static_cast<void>(cudaSetDevice(device));
+  static_cast<void>(try_to_enter(device));
 }
 
 // The first exception of a host event that a CUDA stream waited for. CUDA cannot carry it from stream to

@@ -20,6 +20,7 @@ constexpr int kDevice = 3;
 std::mutex contexts_mutex;
 std::set<int> contexts;
 thread_local int device_of_thread = 0;
+thread_local bool device_was_set = false;
 
 // As CUDA has it since version 12: what needs a context makes that of the thread's device.
 cudaError_t in_context() {
@@ -73,6 +74,17 @@ TEST(CudaThreads, KeepToTheDeviceOfWhatTheyEnd) {
   EXPECT_THAT(contexts_after([&] { stream.reset(); }), ElementsAre(kDevice));
 }
 
+// Nobody else need know that device 0 is what threads begin with.
+TEST(CudaThreads, SayTheirDeviceOfDevice0Too) {
+  const auto stream = make_cuda_stream(0);
+  bool said = false;
+  std::thread([&] {
+    stream->synchronize();
+    said = device_was_set;
+  }).join();
+  EXPECT_TRUE(said);
+}
+
 TEST(CudaThreads, DoNotGoBackToWhereTheyBegan) {
   const auto stream = make_cuda_stream(kDevice);
   EXPECT_THAT(contexts_after([&] {
@@ -95,6 +107,7 @@ cudaError_t cudaGetDevice(int* device) {
 }
 cudaError_t cudaSetDevice(int device) {
   autoglm::device_of_thread = device;
+  autoglm::device_was_set = true;
   return in_context();
 }
 cudaError_t cudaGetLastError() {
