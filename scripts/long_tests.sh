@@ -21,3 +21,9 @@ done
 say "a real model stops in transformers where it was trained to"
 "$python" tests/launcher/end_to_end/template_test.py build/bin/autoglm-train build/bin/autoglm-data \
   scripts/mpirun_test.sh --long StopTest.test_a_real_model
+
+say "parity, strategies and predictions by every route of products that this processor has"
+for route in mkl onednn widened; do
+  AUTOGLM_ALL_TESTS_PRODUCTS=$route ctest --test-dir build --output-on-failure --no-tests=error -j "$(build_jobs)" \
+    -R '^(parity\.|strategies_test|prediction_test|engine_test|ops_test)'
+done

@@ -1,5 +1,6 @@
 // Linked into test programs: the route of matrix products that AUTOGLM_TEST_PRODUCTS names ("best": what this processor
 // is fastest with), where it can be taken. Without it, and where it cannot, they go by LibTorch's BLAS.
+// AUTOGLM_ALL_TESTS_PRODUCTS, for running every test by one route, stands above it.
 #include <cstdlib>
 #include <string_view>
 
@@ -9,7 +10,8 @@ namespace autoglm {
 namespace {
 
 [[maybe_unused]] const bool kRouteIsSet = [] {
-  const char* named = std::getenv("AUTOGLM_TEST_PRODUCTS");
+  const char* named = std::getenv("AUTOGLM_ALL_TESTS_PRODUCTS");
+  if (named == nullptr) named = std::getenv("AUTOGLM_TEST_PRODUCTS");
   if (named == nullptr) return false;
   Products route = ops::best_products();
   for (const Word<Products>& word : kProducts) {

@@ -4,7 +4,11 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <filesystem>
+#include <fstream>
 #include <random>
+#include <set>
+#include <string>
 
 #include "base/bf16.h"
 
@@ -115,6 +119,40 @@ INSTANTIATE_TEST_SUITE_P(All, ProductsTest,
                                            Case{700, 48, 90, kBf16, kFp32, true, false, true, false},
                                            Case{48, 700, 90, kBf16, kFp32, true, false, true, false},
                                            Case{1, 1, 1, kBf16, kBf16, false, true, false, true}));
+
+// Files that are mapped into this process and whose names begin with one of those.
+std::set<std::string> mapped_libraries(std::initializer_list<std::string_view> beginnings) {
+  std::set<std::string> found;
+  std::ifstream maps("/proc/self/maps");
+  for (std::string line; std::getline(maps, line);) {
+    const std::size_t name = line.rfind('/') + 1;  // 0 without a path
+    for (const std::string_view beginning : beginnings) {
+      if (name > 0 && line.compare(name, beginning.size(), beginning) == 0)
+        found.insert(line.substr(line.find('/')));
+    }
+  }
+  return found;
+}
+
+std::ptrdiff_t num_threads_of_process() {
+  return std::distance(std::filesystem::directory_iterator("/proc/self/task"), {});
+}
+
+// LibTorch and oneDNN bring a runtime of OpenMP each: two pools would spin beside each other.
+TEST(Products, OneRuntimeOfOpenMpServesLibTorchAndOneDnn) {
+  if (!onednn().present) GTEST_SKIP() << onednn().problem;
+  const int threads_before = at::get_num_threads();
+  at::set_num_threads(2);
+  at::parallel_for(0, 2, 1, [](std::int64_t, std::int64_t) {});
+  const std::ptrdiff_t with_libtorch = num_threads_of_process();
+  std::mt19937 random(1);
+  const Matrix a(64, 64, DType::float32, false, 0, random), b(64, 600, DType::float32, false, 0, random);
+  Matrix c(64, 600, DType::float32, false, 0, random);
+  run(TiledProduct({64, 600, 64, a.layout, b.layout, c.layout}), a, b, nullptr, c);
+  EXPECT_EQ(num_threads_of_process(), with_libtorch);
+  EXPECT_EQ(mapped_libraries({"libgomp", "libiomp", "libomp"}).size(), 1U);
+  at::set_num_threads(threads_before);
+}
 
 TEST(Products, TheBestRouteHasNoProblem) {
   EXPECT_EQ(products_problem(best_products()), "");
