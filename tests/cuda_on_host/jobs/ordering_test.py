@@ -10,7 +10,8 @@ from running import Job, complaints, prepare_folder, require, run_tests
 
 programs, libraries = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
 folder = prepare_folder()
-OFFLOADED = ("--strategy", "zero3", "--weights", "host", "--offload-optimizer", 1, "--recompute", "full", "--steps", 1)
+OFFLOADED = ("--strategy", "zero3", "--weights", "host", "--offload-optimizer", 1, "--recompute", "full", "--steps", 1,
+             "--global-batch", 1)
 
 
 def train(name, **settings):

@@ -48,7 +48,7 @@ def command_of(programs, folder, name, ranks, options, settings):
     command = [programs / "autoglm-train", *(word for pair in chosen.items() for word in pair)]
     if ranks > 1:
         command = [REPOSITORY / "scripts" / "mpirun_test.sh", ranks, *command]
-    environment = dict(os.environ, CUDA_ON_HOST_CARDS=str(ranks))
+    environment = dict(os.environ, CUDA_ON_HOST_CARDS=str(ranks), CUDA_ON_HOST_MISUSE="stop")
     environment.update({"CUDA_ON_HOST_" + key: str(value) for key, value in settings.items()})
     return [str(word) for word in command], environment
 
