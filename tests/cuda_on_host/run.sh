@@ -11,6 +11,7 @@ CUDA_ON_HOST_ before it:
 
   CARDS=1            how many cards there are
   CARD_BYTES, CARD_NAME   what each holds and says it is (those of an A100 40GB)
+  DRIVER=13000       the driver's version; of an older major version than the runtime's it shows no cards
   CONTEXT_BYTES, KERNEL_BYTES   what a process's context and a kernel's code take of a card
   LEDGER=NAME        who shares cards; by default the ranks of one mpirun
   SCHEDULE=threads   streams are threads; "immediate": work is done when it is queued

@@ -48,6 +48,11 @@ def a_full_card_is_told_of():
     require(job.code == 78, f"ended with {job.code} instead of 78:\n{job.text}")
 
 
+def an_old_driver_is_told_of():
+    job = Job(programs, folder, "old", options=STEPS, environment={"DRIVER": 12040})
+    require(job.code == 69 and "580" in job.text, f"ended with {job.code} instead of 69:\n{job.text}")
+
+
 def another_program_on_the_card_leaves_less():
     ledger = f"test-{os.getpid()}"
     holder = hold(ledger, 30 * GIB)
@@ -89,4 +94,5 @@ def the_death_of_a_rank_ends_the_job():
                 os.kill(process, signal.SIGKILL)
 
 
-run_tests([a_full_card_is_told_of, another_program_on_the_card_leaves_less, the_death_of_a_rank_ends_the_job])
+run_tests([a_full_card_is_told_of, an_old_driver_is_told_of, another_program_on_the_card_leaves_less,
+           the_death_of_a_rank_ends_the_job])

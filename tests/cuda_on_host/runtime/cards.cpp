@@ -62,6 +62,8 @@ bool cuda_on_host_has_context(int card) {
 }
 
 cudaError_t cudaGetDeviceCount(int* count) {
+  *count = 0;
+  if (settings().driver / 1000 < CUDART_VERSION / 1000) return report(cudaErrorInsufficientDriver);
   *count = settings().cards;
   return settings().cards > 0 ? cudaSuccess : report(cudaErrorNoDevice);
 }
@@ -166,7 +168,7 @@ cudaError_t cudaDeviceCanAccessPeer(int* can, int, int) {
 }
 
 cudaError_t cudaDriverGetVersion(int* version) {
-  *version = 13000;
+  *version = settings().driver;
   return cudaSuccess;
 }
 

@@ -49,6 +49,7 @@ Settings read() {
   if (found.cards < 0 || found.cards > 16) refuse("CARDS", std::to_string(found.cards));
   found.card_bytes = number("CARD_BYTES", 42298834944);
   found.card_name = text("CARD_NAME", "NVIDIA A100-SXM4-40GB");
+  found.driver = static_cast<int>(number("DRIVER", 13000));
   found.context_bytes = number("CONTEXT_BYTES", 412 * kMiB);
   found.kernel_bytes = number("KERNEL_BYTES", kMiB);
   found.ledger = text("LEDGER", default_ledger());

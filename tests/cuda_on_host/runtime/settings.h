@@ -13,6 +13,7 @@ struct Settings {
   int cards = 1;
   std::int64_t card_bytes = 0;
   std::string card_name;
+  int driver = 0;                  // its version; of an older major version it shows no cards
   std::int64_t context_bytes = 0;  // taken on a card by the first call of a process
   std::int64_t kernel_bytes = 0;   // taken by a kernel's first launch, as code is loaded
   std::string ledger;              // who shares cards; nobody without a name
