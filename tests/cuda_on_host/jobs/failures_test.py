@@ -46,6 +46,13 @@ def limit_of(job):
 def a_full_card_is_told_of():
     job = Job(programs, folder, "full", options=STEPS, environment={"CARD_BYTES": 480 * MIB})
     require(job.code == 78, f"ended with {job.code} instead of 78:\n{job.text}")
+    job = Job(programs, folder, "fuller", options=STEPS, environment={"CARD_BYTES": 430 * MIB})
+    require(job.code == 78 and "end the other programs" in job.text, f"ended with {job.code}:\n{job.text}")
+
+
+def a_card_takes_one_rank():
+    job = Job(programs, folder, "crowded", ranks=2, options=STEPS, environment={"CARDS": 1})
+    require(job.code == 69 and "share one card" in job.text, f"ended with {job.code}:\n{job.text}")
 
 
 def an_old_driver_is_told_of():
@@ -94,5 +101,5 @@ def the_death_of_a_rank_ends_the_job():
                 os.kill(process, signal.SIGKILL)
 
 
-run_tests([a_full_card_is_told_of, an_old_driver_is_told_of, another_program_on_the_card_leaves_less,
-           the_death_of_a_rank_ends_the_job])
+run_tests([a_full_card_is_told_of, a_card_takes_one_rank, an_old_driver_is_told_of,
+           another_program_on_the_card_leaves_less, the_death_of_a_rank_ends_the_job])

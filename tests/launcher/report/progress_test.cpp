@@ -46,6 +46,14 @@ TEST(FormatStep, LeavesPartsOutWhenTheLineIsNarrow) {
     EXPECT_LE(format_step(at_step(12), 340, 185, columns).size(), static_cast<std::size_t>(columns));
 }
 
+TEST(FormatStep, NeverWaitsForMoreThanTheStep) {
+  StepMetrics metrics = at_step(12);
+  metrics.largest.exposed_seconds = 0.5;
+  EXPECT_THAT(format_step(metrics, 340, 185, 0), HasSubstr("waits 25.0 %"));
+  metrics.largest.exposed_seconds = 2.1;
+  EXPECT_THAT(format_step(metrics, 340, 185, 0), HasSubstr("waits 100.0 %"));
+}
+
 TEST(FormatStep, SaysWhenThereIsNoLoss) {
   StepMetrics metrics = at_step(1);
   metrics.report.loss.reset();
