@@ -58,8 +58,8 @@ class Communicator {
   // by a passing exception does so itself.
   virtual void abandon() noexcept {}
 
-  // Host bytes that the communicator holds from construction to destruction. No collective but exchange()
-  // allocates more than a few hundred bytes of bookkeeping (and 8 per rank).
+  // Bytes that the communicator holds from construction to destruction, of the memory that it is for. No
+  // collective but exchange() allocates more than a few hundred bytes of bookkeeping (and 8 per rank).
   virtual std::int64_t scratch_bytes() const = 0;
 
  protected:

@@ -1,8 +1,10 @@
 #include <ATen/ops/zeros.h>
+#include <spdlog/spdlog.h>
 
 #include <algorithm>
 
 #include "base/error.h"
+#include "launcher/job/job_device.h"
 #include "launcher/job/job_device_steps.h"
 #include "sharding/agree.h"
 #include "sharding/cuda/cuda_allocator.h"
@@ -11,6 +13,7 @@
 #include "sharding/memory/category.h"
 #include "sharding/memory/job_memory.h"
 #include "sharding/memory/out_of_memory.h"
+#include "sharding/reduce_route.h"
 #include "trainer/states/device_work.h"
 #ifdef AUTOGLM_WITH_NCCL
 #include "sharding/nccl/nccl_communicator.h"
@@ -19,12 +22,36 @@
 namespace autoglm {
 namespace {
 
-std::unique_ptr<Communicator> connect_by_nccl(int device, Communicator& control) {
 #ifdef AUTOGLM_WITH_NCCL
+// Of the device's arena, from its beginning: as it is rehearsed.
+std::shared_ptr<char> take_staging(std::int64_t bytes) {
+  const CategoryScope category(MemoryCategory::workspace);
+  return {job_memory().device().allocate(bytes), [](char* data) { job_memory().device().release(data); }};
+}
+
+void warn_of_scattered_ranks(Communicator& control) {
+  const std::vector<int> hosts = number_hosts(gather_text(control, host_name()));
+  const std::int64_t crossings = count_crossings(hosts), least = least_crossings(hosts);
+  if (control.rank() > 0 || crossings <= least) return;
+  spdlog::warn(
+      "the ranks of a host do not follow each other, so gradients travel between hosts {:.1f} times as often "
+      "as "
+      "they need: start mpirun with --map-by slot",
+      static_cast<double>(crossings) / static_cast<double>(least));
+}
+#endif
+
+DeviceConnection connect_by_nccl(int device, Communicator& control) {
+#ifdef AUTOGLM_WITH_NCCL
+  const std::int64_t bytes = reduce_staging_bytes(control.size());
+  DeviceConnection connection;
   NcclOptions options;
-  // Two terms have the same sum in either order; more need one order, whatever the shapes.
-  options.deterministic = control.size() > 2;
-  return make_nccl_communicator(control, device, options);
+  options.host = host_name();
+  connection.staging = run_agreed(control, [&] { return take_staging(bytes); });
+  options.staging = {reinterpret_cast<std::byte*>(connection.staging.get()), static_cast<std::size_t>(bytes)};
+  warn_of_scattered_ranks(control);
+  connection.communicator = make_nccl_communicator(control, device, options);
+  return connection;
 #else
   fail(ExitCode::unavailable,
        "{} ranks on CUDA device {} and others need NCCL, which this program was built without: start one "
@@ -52,8 +79,9 @@ void install_cuda_arenas(int device, std::int64_t limit, int num_threads) {
 }
 
 DeviceConnection connect_cuda_device(int device, Communicator& control) {
-  if (control.size() > 1) return {nullptr, connect_by_nccl(device, control)};
-  DeviceConnection alone{make_cuda_stream(device, true), nullptr};
+  if (control.size() > 1) return connect_by_nccl(device, control);
+  DeviceConnection alone;
+  alone.stream = make_cuda_stream(device, true);
   alone.communicator = make_self_communicator(*alone.stream);
   return alone;
 }

@@ -33,6 +33,7 @@ void install_cuda_arenas(int device, std::int64_t limit, int num_threads);
 
 // What collectives between the ranks' devices run on.
 struct DeviceConnection {
+  std::shared_ptr<char> staging;   // where ranks receive what they add: device memory
   std::unique_ptr<Stream> stream;  // of one rank alone, whose collectives are copies
   std::unique_ptr<Communicator> communicator;
 };

@@ -1,46 +1,46 @@
-// The communicator between GPUs: collectives of NCCL on a stream of their own.
+// The communicator between GPUs: collectives of NCCL, and sums in the order of the ranks.
 #pragma once
 
-#include <chrono>
+#include <cstddef>
 #include <memory>
+#include <span>
+#include <string>
 
 #include "sharding/communicator.h"
-#include "sharding/nccl/nccl_functions.h"
+#include "sharding/nccl/nccl_connection.h"
 
 namespace autoglm {
 
 struct NcclOptions {
-  // Ring algorithm, simple protocol, one channel: every element of a shard is summed along the same ring, in
-  // every run and however the gradient is cut into collectives. Sets NCCL_ALGO, NCCL_PROTO and
-  // NCCL_NVLS_ENABLE for the process; Error(usage) if the environment holds others. Slower: one channel does
-  // not fill a fast link.
-  bool deterministic = false;
-  // How long a collective that could run may stand still before the peers count as lost, and how long they
-  // may take to come together at the start.
-  std::chrono::duration<double> timeout = std::chrono::minutes(30);
-  std::chrono::duration<double> start_timeout = std::chrono::minutes(5);
-  // Between looks for errors that NCCL reports in the background.
-  std::chrono::duration<double> poll = std::chrono::milliseconds(100);
+  // reduce_scatter by NCCL's own algorithm, which adds in an order that depends on the machines, on NCCL's
+  // version and its settings. Otherwise no algorithm of NCCL adds anything, and sums have the bits of the
+  // communicator for host memory, whatever the environment says.
+  bool sums_by_nccl = false;
+  // For sums in order: memory of the device, reduce_staging_bytes() for the number of ranks, that outlives the
+  // communicator (tests give less).
+  std::span<std::byte> staging = {};
+  // Equal on ranks of one host, between which all links are fast.
+  std::string host = {};
+  NcclPatience patience = {};
 };
 
 // All ranks of `control`, a communicator for host memory that must outlive this one, call it together, each
 // with a device of its own; all fail together (AgreedError).
 //
-// reduce_scatter (in fp32, at every hop), all_gather and broadcast take device memory and run on a CUDA
-// stream of high priority. Sums follow NCCL's ring, which may visit ranks in another order than the
-// communicator for host memory does. exchange(), all_reduce() and barrier() go over `control`: all_reduce()
-// takes host memory. The two kinds are two queues; only events order one after the other.
-//
-// NCCL cannot end a kernel that waits for a lost peer. So a thread looks for errors and for collectives that
-// stand still; when it finds one, or after abandon(), it reports the failure to every CUDA stream of the
-// process and aborts NCCL, upon which the kernels end and every event throws.
+// reduce_scatter (in fp32, at every hop), all_gather and broadcast take device memory and run on CUDA streams
+// of high priority. exchange(), all_reduce() and barrier() go over `control`: all_reduce() takes host memory.
+// The two kinds are two queues; only events order one after the other. What becomes of lost peers is told in
+// nccl_connection.h.
 std::unique_ptr<Communicator> make_nccl_communicator(Communicator& control, int device,
                                                      const NcclOptions& options = {});
 
-// The same over given functions and streams. `reports` is used for nothing but to wait for an event that has
-// failed, before NCCL is aborted.
-std::unique_ptr<Communicator> make_nccl_communicator(Communicator& control, std::unique_ptr<Stream> stream,
-                                                     std::unique_ptr<Stream> reports,
+// Queues for collectives, for sums, and for reports of failures to all streams of the process.
+struct NcclStreams {
+  std::unique_ptr<Stream> collectives, sums, reports;
+};
+
+// The same over given functions and streams; on host streams all memory is the host's.
+std::unique_ptr<Communicator> make_nccl_communicator(Communicator& control, NcclStreams streams,
                                                      const NcclFunctions& nccl, const NcclOptions& options);
 
 }  // namespace autoglm

@@ -16,6 +16,10 @@ const NcclFunctions& linked_nccl() {
       .reduce_scatter = ncclReduceScatter,
       .all_gather = ncclAllGather,
       .broadcast = ncclBroadcast,
+      .group_start = ncclGroupStart,
+      .group_end = ncclGroupEnd,
+      .send = ncclSend,
+      .receive = ncclRecv,
   };
   return functions;
 }

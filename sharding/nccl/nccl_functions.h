@@ -28,6 +28,12 @@ struct NcclFunctions {
                              ncclComm_t comm, cudaStream_t stream);
   ncclResult_t (*broadcast)(const void* from, void* to, std::size_t count, ncclDataType_t type, int root,
                             ncclComm_t comm, cudaStream_t stream);
+  ncclResult_t (*group_start)();
+  ncclResult_t (*group_end)();
+  ncclResult_t (*send)(const void* from, std::size_t count, ncclDataType_t type, int peer, ncclComm_t comm,
+                       cudaStream_t stream);
+  ncclResult_t (*receive)(void* to, std::size_t count, ncclDataType_t type, int peer, ncclComm_t comm,
+                          cudaStream_t stream);
 };
 
 // NCCL itself.

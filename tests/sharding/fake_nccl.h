@@ -3,13 +3,16 @@
 
 #include <nccl.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstring>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <ranges>
 #include <string>
 #include <thread>
 #include <utility>
@@ -26,7 +29,9 @@ struct FakeJob;
 struct ncclComm {
   autoglm::testing::FakeJob* job = nullptr;
   int rank = 0;
+  int number = 0;  // of the communicator, alike on all ranks
   int num_started = 0;
+  int num_groups = 0;
   ncclResult_t state = ncclSuccess;
 };
 
@@ -47,6 +52,8 @@ struct FakeJob {
   ncclResult_t id_result = ncclSuccess;
   int refused_rank = -1;         // comm_init fails on this rank
   bool collectives_meet = true;  // false: they are queued at once and do nothing, like kernels that wait
+  int failing_rank = -1;         // its messages fail from this group of them on
+  int failing_group = 0;
 
   // What a test may look at, under the mutex.
   std::mutex mutex;
@@ -71,6 +78,63 @@ struct FakeJob {
     }
   }
 
+  // Bytes that went from one rank to another in messages.
+  std::map<std::pair<int, int>, std::int64_t> sent;
+
+  // A message of a group whose other end has not come yet, if it lies on a wire.
+  struct Message {
+    bool receives;
+    int peer;
+    std::byte* data;
+    std::size_t bytes;
+    ncclComm_t comm;
+    std::shared_ptr<int> unfinished;  // messages of its group
+  };
+  static inline thread_local std::vector<Message> group;
+  std::map<std::pair<int, int>, std::deque<Message>> wires;  // by sender and receiver
+
+  ncclResult_t post_group() {
+    const std::vector<Message> messages = std::exchange(group, {});
+    if (messages.empty()) return ncclSuccess;
+    const ncclComm_t comm = messages.front().comm;
+    const std::lock_guard lock(mutex);
+    calls[static_cast<std::size_t>(comm->rank)].push_back("group");
+    if (comm->rank == failing_rank && comm->num_groups++ >= failing_group) return ncclRemoteError;
+    if (!collectives_meet) return ncclSuccess;
+    const auto unfinished = std::make_shared<int>(static_cast<int>(messages.size()));
+    comm->state = ncclInProgress;
+    for (Message message : messages) {
+      message.unfinished = unfinished;
+      post(message);
+    }
+    return comm->state;
+  }
+
+  // Messages from one rank to another meet in the order in which they were posted.
+  void post(const Message& message) {
+    const int me = message.comm->rank;
+    auto& wire = wires[message.receives ? std::pair(message.peer, me) : std::pair(me, message.peer)];
+    if (wire.empty() || wire.front().receives == message.receives) return wire.push_back(message);
+    const Message other = wire.front();
+    wire.pop_front();
+    if (other.bytes != message.bytes) message.comm->state = other.comm->state = ncclInvalidUsage;
+    const Message& from = message.receives ? other : message;
+    const Message& to = message.receives ? message : other;
+    std::memcpy(to.data, from.data, std::min(from.bytes, to.bytes));
+    sent[{from.comm->rank, to.comm->rank}] += static_cast<std::int64_t>(from.bytes);
+    for (const Message* each : {&message, &other}) {
+      if (--*each->unfinished == 0 && each->comm->state == ncclInProgress) each->comm->state = ncclSuccess;
+    }
+  }
+
+  // Nothing of an aborted rank is read or written any more.
+  void forget(int rank) {
+    const std::lock_guard lock(mutex);
+    for (auto& [ends, wire] : wires) {
+      std::erase_if(wire, [&](const Message& message) { return message.comm->rank == rank; });
+    }
+  }
+
   // A collective for which some ranks have come.
   struct Meeting {
     std::vector<const std::byte*> inputs;
@@ -79,6 +143,7 @@ struct FakeJob {
   };
   std::map<int, Meeting> meetings;
   std::size_t next_version = 0;
+  int num_ids = 0;
 
   // Combines the inputs of all ranks into the output of one.
   using Combine = std::function<void(const Meeting&, int rank)>;
@@ -117,6 +182,8 @@ inline NcclFunctions fake_nccl() {
     FakeJob* const job = FakeJob::current;
     job->note(0, "get_unique_id");
     std::memcpy(id->internal, &job, sizeof(job));
+    std::memcpy(id->internal + sizeof(job), &job->num_ids, sizeof(job->num_ids));
+    ++job->num_ids;
     return job->id_result;
   };
   nccl.comm_init_rank_config = [](ncclComm_t* comm, int size, ncclUniqueId id, int rank,
@@ -128,9 +195,11 @@ inline NcclFunctions fake_nccl() {
     const std::lock_guard lock(job->mutex);
     job->configs.push_back(*config);
     *comm = job->comms.emplace_back(std::make_unique<ncclComm>(ncclComm{job, rank})).get();
+    std::memcpy(&(*comm)->number, id.internal + sizeof(job), sizeof((*comm)->number));
     (*comm)->state = ncclInProgress;
-    if (static_cast<int>(job->comms.size()) == size) {
-      for (const auto& each : job->comms) each->state = ncclSuccess;
+    const auto is_peer = [&](const auto& each) { return each->number == (*comm)->number; };
+    if (std::ranges::count_if(job->comms, is_peer) == size) {
+      for (const auto& each : job->comms | std::views::filter(is_peer)) each->state = ncclSuccess;
     }
     return ncclInProgress;
   };
@@ -139,6 +208,7 @@ inline NcclFunctions fake_nccl() {
   nccl.comm_abort = [](ncclComm_t comm) {
     comm->job->note(comm->rank, "abort");
     comm->job->aborted = true;
+    comm->job->forget(comm->rank);
     return ncclSuccess;
   };
   nccl.comm_get_async_error = [](ncclComm_t comm, ncclResult_t* state) {
@@ -149,6 +219,22 @@ inline NcclFunctions fake_nccl() {
   nccl.get_error_string = ncclGetErrorString;
   nccl.get_last_error = [](ncclComm_t comm) {
     return comm == nullptr ? "" : "connection closed by remote peer";
+  };
+  nccl.group_start = [] { return ncclSuccess; };
+  nccl.group_end = [] { return FakeJob::current->post_group(); };
+  nccl.send = [](const void* from, std::size_t count, ncclDataType_t type, int peer, ncclComm_t comm,
+                 cudaStream_t) {
+    if (type != ncclFloat32 || peer == comm->rank) return ncclInvalidArgument;
+    auto* const data = static_cast<std::byte*>(const_cast<void*>(from));
+    FakeJob::group.push_back({false, peer, data, count * sizeof(float), comm, nullptr});
+    return ncclSuccess;
+  };
+  nccl.receive = [](void* to, std::size_t count, ncclDataType_t type, int peer, ncclComm_t comm,
+                    cudaStream_t) {
+    if (type != ncclFloat32 || peer == comm->rank) return ncclInvalidArgument;
+    auto* const data = static_cast<std::byte*>(to);
+    FakeJob::group.push_back({true, peer, data, count * sizeof(float), comm, nullptr});
+    return ncclSuccess;
   };
   // Shard s is the sum over ranks s+1, s+2, ..., s.
   nccl.reduce_scatter = [](const void* input, void* output, std::size_t count, ncclDataType_t type,

@@ -12,13 +12,18 @@
 #include "sharding/cuda/cuda_devices.h"
 #include "sharding/nccl/one_nccl.h"
 #include "tests/sharding/collective_checks.h"
-#include "tests/sharding/fake_nccl.h"
+#include "tests/sharding/joined_nccl.h"
 #include "tests/sharding/thread_ring.h"
 
 namespace autoglm {
 namespace {
 
 using testing::FakeJob;
+using testing::join;
+using testing::join_hanging;
+using testing::only_collectives;
+using testing::outcome;
+using testing::quick;
 using testing::run_ranks;
 using namespace std::chrono_literals;  // NOLINT
 using ::testing::AllOf;
@@ -29,60 +34,41 @@ using ::testing::IsEmpty;
 using ::testing::Not;
 using ::testing::SizeIs;
 
-NcclOptions quick() {
-  NcclOptions options;
-  options.poll = 1ms;
-  options.start_timeout = 10s;
-  return options;
-}
-
-std::unique_ptr<Communicator> join(FakeJob& job, Communicator& control,
-                                   const NcclOptions& options = quick()) {
-  return make_nccl_communicator(control, make_host_stream("collectives"),
-                                std::make_unique<testing::ReportStream>(job, control.rank()),
-                                testing::fake_nccl(), options);
-}
-
-std::unique_ptr<Communicator> join_hanging(FakeJob& job, Communicator& control, const NcclOptions& options) {
-  return make_nccl_communicator(control, std::make_unique<testing::HangingStream>(job),
-                                std::make_unique<testing::ReportStream>(job, control.rank()),
-                                testing::fake_nccl(), options);
-}
-
-// What the event throws: its exit code and message, or done and "".
-std::pair<ExitCode, std::string> outcome(const Event& event) {
-  try {
-    event.synchronize();
-  } catch (const Error& error) {
-    return {error.code(), error.what()};
+void check_promises(FakeJob& job, Communicator& control, const NcclOptions& options) {
+  const auto nccl = join(job, control, options);
+  EXPECT_EQ(nccl->rank(), control.rank());
+  EXPECT_EQ(nccl->size(), job.size);
+  EXPECT_EQ(nccl->scratch_bytes(), options.sums_by_nccl ? 0 : 16 * 1024);
+  for (const bool in_place : {false, true}) {
+    testing::check_reduce_scatter(*nccl, 1001, in_place);
+    testing::check_all_gather(*nccl, 77, in_place);
   }
-  return {ExitCode::done, ""};
+  testing::check_all_reduce(*nccl, 5);
+  testing::check_broadcast(*nccl, 100, job.size - 1);
+  testing::check_exchange(*nccl);
+  testing::check_barrier(*nccl);
+  testing::check_in_flight(*nccl);
+  testing::check_after(*nccl);
 }
 
 TEST(NcclCommunicator, KeepsThePromisesOfACommunicator) {
-  for (const int size : {1, 2, 3}) {
-    FakeJob job(size);
-    const auto failures = run_ranks(size, {}, [&](Communicator& control) {
-      const auto nccl = join(job, control);
-      EXPECT_EQ(nccl->rank(), control.rank());
-      EXPECT_EQ(nccl->size(), size);
-      for (const bool in_place : {false, true}) {
-        testing::check_reduce_scatter(*nccl, 1001, in_place);
-        testing::check_all_gather(*nccl, 77, in_place);
+  for (const bool sums_by_nccl : {false, true}) {
+    for (const int size : {1, 2, 3}) {
+      FakeJob job(size);
+      NcclOptions options = quick();
+      options.sums_by_nccl = sums_by_nccl;
+      const auto failures =
+          run_ranks(size, {}, [&](Communicator& control) { check_promises(job, control, options); });
+      EXPECT_THAT(failures, Each(std::string()));
+      for (int r = 0; r < size; ++r) {
+        const auto calls = job.calls_of(r);
+        const int num_comms = sums_by_nccl || size == 1 ? 1 : 2;
+        for (const char* call : {"init", "finalize", "destroy"}) {
+          EXPECT_EQ(std::ranges::count(calls, call), num_comms) << call;
+        }
+        EXPECT_EQ(calls.back(), "destroy");
+        EXPECT_EQ(std::ranges::count(calls, "reduce_scatter") > 0, sums_by_nccl);
       }
-      testing::check_all_reduce(*nccl, 5);
-      testing::check_broadcast(*nccl, 100, size - 1);
-      testing::check_exchange(*nccl);
-      testing::check_barrier(*nccl);
-      testing::check_in_flight(*nccl);
-      testing::check_after(*nccl);
-    });
-    EXPECT_THAT(failures, Each(std::string()));
-    for (int r = 0; r < size; ++r) {
-      const auto calls = job.calls_of(r);
-      EXPECT_EQ(calls[r == 0 ? 1 : 0], "init");
-      EXPECT_EQ(calls[calls.size() - 2], "finalize");
-      EXPECT_EQ(calls.back(), "destroy");
     }
   }
 }
@@ -90,12 +76,25 @@ TEST(NcclCommunicator, KeepsThePromisesOfACommunicator) {
 TEST(NcclCommunicator, RankZeroMakesTheIdAndNoCallBlocks) {
   FakeJob job(3);
   EXPECT_THAT(run_ranks(3, {}, [&](Communicator& control) { join(job, control); }), Each(std::string()));
-  EXPECT_THAT(job.calls_of(0), ElementsAre("get_unique_id", "init", "finalize", "destroy"));
-  EXPECT_THAT(job.calls_of(2), ElementsAre("init", "finalize", "destroy"));
-  ASSERT_THAT(job.configs, SizeIs(3));
-  for (const ncclConfig_t& config : job.configs) {
-    EXPECT_EQ(config.blocking, 0);
-    EXPECT_EQ(config.maxCTAs, NCCL_CONFIG_UNDEF_INT);
+  EXPECT_THAT(job.calls_of(0), ElementsAre("get_unique_id", "get_unique_id", "init", "init", "finalize",
+                                           "finalize", "destroy", "destroy"));
+  EXPECT_THAT(job.calls_of(2), ElementsAre("init", "init", "finalize", "finalize", "destroy", "destroy"));
+  EXPECT_THAT(job.configs, SizeIs(6));
+  for (const ncclConfig_t& config : job.configs) EXPECT_EQ(config.blocking, 0);
+}
+
+TEST(NcclCommunicator, CollectivesTakeAllChannelsAndMessagesFew) {
+  for (const bool sums_by_nccl : {false, true}) {
+    FakeJob job(2);
+    NcclOptions options = quick();
+    options.sums_by_nccl = sums_by_nccl;
+    EXPECT_THAT(run_ranks(2, {}, [&](Communicator& control) { join(job, control, options); }),
+                Each(std::string()));
+    std::vector<int> limits;
+    for (const ncclConfig_t& config : job.configs) limits.push_back(config.maxCTAs);
+    std::vector<int> expected(2, NCCL_CONFIG_UNDEF_INT);
+    if (!sums_by_nccl) expected.insert(expected.end(), 2, kMessageChannels);
+    EXPECT_THAT(limits, ::testing::UnorderedElementsAreArray(expected));
   }
 }
 
@@ -125,42 +124,19 @@ TEST(NcclCommunicator, StartingFailsOnAllRanksAlike) {
   {
     FakeJob job(3);
     job.refused_rank = 1;
-    NcclOptions options = quick();
-    options.start_timeout = 50ms;
+    NcclOptions options = only_collectives();
+    options.patience.start_timeout = 50ms;
     EXPECT_THAT(join_all(job, options), Each(HasSubstr("coming together")));
     EXPECT_THAT(job.calls_of(0), ElementsAre("get_unique_id", "init", "report", "abort"));
     EXPECT_THAT(job.calls_of(1), ElementsAre("init", "report"));
   }
 }
 
-TEST(NcclCommunicator, DeterministicModeFixesTheRingAndKeepsTheUsersSettings) {
-  NcclOptions options = quick();
-  options.deterministic = true;
-  for (const char* name : {"NCCL_ALGO", "NCCL_PROTO", "NCCL_NVLS_ENABLE"}) unsetenv(name);
-  setenv("NCCL_ALGO", "Tree", 1);
-  {
-    FakeJob job(1);
-    const auto failures = run_ranks(1, {}, [&](Communicator& control) { join(job, control, options); });
-    EXPECT_THAT(failures[0], HasSubstr("NCCL_ALGO=Tree contradicts the deterministic mode"));
-    EXPECT_STREQ(std::getenv("NCCL_ALGO"), "Tree");
-  }
-  unsetenv("NCCL_ALGO");
-  FakeJob job(1);
-  EXPECT_THAT(run_ranks(1, {}, [&](Communicator& control) { join(job, control, options); }),
-              Each(std::string()));
-  EXPECT_EQ(job.configs[0].minCTAs, 1);
-  EXPECT_EQ(job.configs[0].maxCTAs, 1);
-  EXPECT_STREQ(std::getenv("NCCL_ALGO"), "Ring");
-  EXPECT_STREQ(std::getenv("NCCL_PROTO"), "Simple");
-  EXPECT_STREQ(std::getenv("NCCL_NVLS_ENABLE"), "0");
-  for (const char* name : {"NCCL_ALGO", "NCCL_PROTO", "NCCL_NVLS_ENABLE"}) unsetenv(name);
-}
-
 TEST(NcclCommunicator, AnErrorInTheBackgroundIsReportedBeforeTheAbort) {
   FakeJob job(2);
   job.collectives_meet = false;
   const auto failures = run_ranks(2, {}, [&](Communicator& control) {
-    const auto nccl = join_hanging(job, control, quick());
+    const auto nccl = join_hanging(job, control, only_collectives());
     std::vector<std::byte> whole(16);
     const Event done = nccl->all_gather(whole.data() + 8 * control.rank(), whole.data(), 8, Event());
     if (control.rank() == 0) {
@@ -184,7 +160,7 @@ TEST(NcclCommunicator, ASilentPeerIsLostOnceTheCollectiveCouldRun) {
   job.collectives_meet = false;
   const auto failures = run_ranks(2, {}, [&](Communicator& control) {
     NcclOptions options = quick();
-    options.timeout = control.rank() == 1 ? std::chrono::duration<double>(50ms) : 1h;
+    options.patience.timeout = control.rank() == 1 ? std::chrono::duration<double>(50ms) : 1h;
     const auto nccl = join_hanging(job, control, options);
     if (control.rank() == 1) {
       const auto compute = make_host_stream("compute");
@@ -206,7 +182,7 @@ TEST(NcclCommunicator, ASilentPeerIsLostOnceTheCollectiveCouldRun) {
     static_cast<void>(outcome(control.barrier()));
   });
   EXPECT_THAT(failures, Each(std::string()));
-  EXPECT_THAT(job.calls_of(1), ElementsAre("init", "reduce_scatter", "report", "abort"));
+  EXPECT_THAT(job.calls_of(1), ElementsAre("init", "init", "group", "report", "abort", "abort"));
 }
 
 TEST(NcclCommunicator, ACollectiveThatNcclIsStillStartingCanBeAbandoned) {

@@ -1,10 +1,14 @@
 #include "trainer/engine/rehearsal.h"
 
+#include <ATen/ops/empty.h>
+
 #include <algorithm>
 #include <string_view>
 #include <unordered_set>
 
+#include "sharding/memory/category.h"
 #include "sharding/memory/rehearsal_arena.h"
+#include "sharding/reduce_route.h"
 #include "trainer/engine/engine.h"
 
 namespace autoglm {
@@ -43,9 +47,19 @@ void run_step(Engine& engine, const RehearsalRequest& request) {
   if (engine.out_of_memory()) throw *engine.out_of_memory();
 }
 
+// What a device's communicator holds from before the engine begins to after it has ended.
+at::Tensor communicator_staging(const RehearsalRequest& request) {
+  const std::int64_t bytes =
+      request.target == ops::Target::cuda ? reduce_staging_bytes(request.world_size) : 0;
+  const CategoryScope category(MemoryCategory::workspace);
+  return bytes == 0 ? at::Tensor()
+                    : at::empty({bytes}, at::TensorOptions().device(at::kMeta).dtype(at::kByte));
+}
+
 void rehearse_engine(const RehearsalRequest& request, EngineOptions options, bool only_construction) {
   Model model = make_model(request);
   options.device = at::Device(at::kMeta);
+  const at::Tensor staging = communicator_staging(request);
   const auto communicator = make_rehearsal_communicator(request.rank, request.world_size);
   Engine engine(model, options, *communicator);
   if (!only_construction) run_step(engine, request);

@@ -4,6 +4,7 @@
 #include <cuda_runtime.h>
 #include "cuda_kernels.inc"
 #include "adamw.inc"
+#include "ordered_sum.inc"
 // clang-format on
 
 #include <cxxabi.h>
@@ -82,11 +83,12 @@ void add_block_kernel() {
 namespace autoglm {
 namespace {
 
-[[maybe_unused]] const int optimizer_kernels = [] {
+[[maybe_unused]] const int other_kernels = [] {
   const std::string where = "autoglm::(anonymous namespace)::";
   cuda_on_host::add(where + "adamw_kernel", &adamw_kernel, &cuda_on_host::run_threads);
   cuda_on_host::add(where + "accumulate_kernel", &accumulate_kernel, &cuda_on_host::run_threads);
   cuda_on_host::add(where + "squares_kernel", &squares_kernel, &cuda_on_host::run_grid);
+  cuda_on_host::add(where + "ordered_sum_kernel", &ordered_sum_kernel, &cuda_on_host::run_threads);
   return 0;
 }();
 

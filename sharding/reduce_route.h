@@ -1,0 +1,67 @@
+// Which rank adds what when devices sum gradients by messages, in the order of communicator.h: each shard is
+// added up host after host, on every host by one rank to which its neighbours there send directly.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace autoglm {
+
+// Bytes of a device's memory in which a rank among `size` receives what it adds. They depend neither on the
+// hosts nor on what is summed, so that a rehearsal can count them.
+constexpr std::int64_t reduce_staging_bytes(int size) {
+  return size > 1 ? std::int64_t{128} << 20 : 0;
+}
+
+// A number for each host, by rank; ranks with equal names share a host.
+std::vector<int> number_hosts(const std::vector<std::string>& names);
+
+// Consecutive ranks of one host (modulo the number of ranks), whose parts of a shard `worker` adds.
+struct ReduceStage {
+  int shard = 0;
+  int hop = 0;  // stages of the shard before this one
+  int first = 0, num_members = 0;
+  int worker = 0;
+  int before = -1;  // the worker from which the sum so far comes, none for the first stage
+  int after = -1;   // the worker to which the sum goes on, none for the last one, whose sum is the shard
+};
+
+// All stages of all shards, by shard and hop. Between hosts move as many bytes as around a ring of all ranks.
+std::vector<ReduceStage> plan_reduce_stages(const std::vector<int>& hosts);
+
+// How often a partial sum goes from host to host, over all shards: the least when every host's ranks are
+// consecutive.
+std::int64_t count_crossings(const std::vector<int>& hosts);
+// The same if they were.
+std::int64_t least_crossings(const std::vector<int>& hosts);
+
+// What one rank sends or receives of every piece of a shard.
+struct ReduceMessage {
+  enum class Kind { receive, send_own, send_sum };
+  Kind kind = Kind::receive;
+  int peer = 0;
+  int shard = 0;
+  int hop = 0;   // of the stage that receives
+  int slot = 0;  // where it is received, or the sum lies
+};
+
+// What one rank adds of every piece of a shard.
+struct ReduceSum {
+  int shard = 0;
+  int hop = 0;
+  int first_slot = 0, num_slots = 0;  // what was received, in order
+  int own_place = -1;                 // how much of that comes before the rank's own part; -1: it has none
+  int slot = -1;                      // of the sum; -1: it is the rank's shard
+};
+
+struct ReduceRoute {
+  // In an order in which the messages from one rank to another are the same on both.
+  std::vector<ReduceMessage> messages;
+  std::vector<ReduceSum> sums;
+  int num_slots = 0;  // at most, on any rank
+  int num_hops = 1;   // at most, of any shard
+};
+ReduceRoute plan_reduce_route(const std::vector<int>& hosts, int rank);
+
+}  // namespace autoglm
