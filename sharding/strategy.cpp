@@ -49,6 +49,7 @@ std::string describe_strategy(const Strategy& strategy) {
   if (strategy.bf16_gradients) text += ", bf16 gradients";
   if (strategy.bf16_moments) text += ", bf16 moments";
   if (strategy.reduce == ReduceMode::step) text += ", reduced once a step";
+  if (strategy.reduce_scatter == ReduceScatter::nccl) text += ", gradients added by NCCL";
   return text;
 }
 

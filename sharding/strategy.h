@@ -1,5 +1,5 @@
 // Where bytes live and what is computed twice: everything that may change memory and speed, and, but for
-// three opt-ins, nothing that changes numbers.
+// four opt-ins, nothing that changes numbers.
 #pragma once
 
 #include <algorithm>
@@ -35,6 +35,9 @@ enum class MasterLayout {
 // When gradients are summed over ranks: the same sums in another order.
 enum class ReduceMode { micro_batch, step };
 
+// In which order devices add gradients: that of the ranks, or what NCCL finds best on the machines.
+enum class ReduceScatter { ordered, nccl };
+
 // How the CPU multiplies matrices; each way has bits of its own. Ordered: who can take one can take those before it.
 enum class Products {
   mkl,      // LibTorch's BLAS in fp32; bf16 operands are widened for it
@@ -59,6 +62,8 @@ inline constexpr Word<MasterLayout> kMasterLayouts[] = {{"split", MasterLayout::
                                                         {"plain", MasterLayout::plain}};
 inline constexpr Word<ReduceMode> kReduceModes[] = {{"micro-batch", ReduceMode::micro_batch},
                                                     {"step", ReduceMode::step}};
+inline constexpr Word<ReduceScatter> kReduceScatters[] = {{"ordered", ReduceScatter::ordered},
+                                                          {"nccl", ReduceScatter::nccl}};
 inline constexpr Word<Products> kProducts[] = {
     {"mkl", Products::mkl}, {"onednn", Products::onednn}, {"widened", Products::widened}};
 inline constexpr Word<bool> kWidths[] = {{"fp32", false}, {"bf16", true}};
@@ -100,6 +105,7 @@ struct Strategy {
   bool bf16_gradients = false;  // accumulators in bf16
   bool bf16_moments = false;    // moments in bf16, rounded stochastically
   ReduceMode reduce = ReduceMode::micro_batch;
+  ReduceScatter reduce_scatter = ReduceScatter::ordered;
 
   // By every part, so that what was rehearsed for one strategy is never taken for another's.
   auto operator<=>(const Strategy&) const = default;

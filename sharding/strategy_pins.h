@@ -11,7 +11,7 @@
 
 namespace autoglm {
 
-// The planner chooses the rest. The last three change last bits, so nothing else ever sets them.
+// The planner chooses the rest. The last four change last bits, so nothing else ever sets them.
 struct StrategyPins {
   std::optional<int> stage;
   std::optional<std::int64_t> micro_batch;
@@ -25,6 +25,7 @@ struct StrategyPins {
   bool bf16_gradients = false;
   bool bf16_moments = false;
   ReduceMode reduce = ReduceMode::micro_batch;
+  ReduceScatter reduce_scatter = ReduceScatter::ordered;
 
   // Whether anything is left to choose.
   bool complete() const;
@@ -59,6 +60,8 @@ void each_field(Visit&& visit) {
   visit(StrategyField{"gradient_dtype", &Strategy::bf16_gradients, &StrategyPins::bf16_gradients, kWidths});
   visit(StrategyField{"moment_dtype", &Strategy::bf16_moments, &StrategyPins::bf16_moments, kWidths});
   visit(StrategyField{"reduce", &Strategy::reduce, &StrategyPins::reduce, kReduceModes});
+  visit(StrategyField{"reduce_scatter", &Strategy::reduce_scatter, &StrategyPins::reduce_scatter,
+                      kReduceScatters});
 }
 
 // The strategy that the pins ask for, with plain defaults for what they leave open: data parallel, one row at

@@ -85,7 +85,11 @@ JobDevice::JobDevice(const JobDeviceOptions& options, const LocalRank& local, Co
   const CudaProbe found = find_cuda();
   const std::optional<int> cuda = run_agreed(control, [&]() -> std::optional<int> {
     if (options.memory_limit) check_memory_limit(*options.memory_limit);
-    if (!choose_cuda(options.device, found)) return std::nullopt;
+    if (!choose_cuda(options.device, found)) {
+      if (options.reduce_scatter == ReduceScatter::nccl)
+        fail(ExitCode::usage, "--reduce-scatter nccl is for GPUs, and this job computes on the CPU");
+      return std::nullopt;
+    }
     return choose_cuda_device(local.rank, local.size, found.num_devices);
   });
   check_same(control, "the kind of device", cuda ? "cuda" : "cpu");
@@ -132,7 +136,7 @@ void JobDevice::connect(const JobDeviceOptions& options, Communicator& control, 
   const int index = device_.index();
   try {
     run_agreed(control, [&] { install_cuda_arenas(index, arena_limit, options.num_threads); });
-    connection_ = connect_cuda_device(index, control);
+    connection_ = connect_cuda_device(index, control, options.reduce_scatter);
     communicator_ = connection_.communicator.get();
     run_agreed(control, [&] {
       // As the engine's own start of products, which finds them started.

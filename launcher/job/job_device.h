@@ -12,6 +12,7 @@
 #include "launcher/planner/time_model.h"
 #include "sharding/communicator.h"
 #include "sharding/device_choice.h"
+#include "sharding/strategy.h"
 #include "trainer/ops/target.h"
 
 namespace autoglm {
@@ -20,6 +21,7 @@ struct JobDeviceOptions {
   DeviceRequest device = DeviceRequest::automatic;
   std::optional<std::int64_t> memory_limit;  // bytes of the device's pool
   int num_threads = 1;                       // that prepare page-locked memory
+  ReduceScatter reduce_scatter = ReduceScatter::ordered;
 };
 
 class JobDevice {

@@ -41,18 +41,23 @@ void warn_of_scattered_ranks(Communicator& control) {
 }
 #endif
 
-DeviceConnection connect_by_nccl(int device, Communicator& control) {
+DeviceConnection connect_by_nccl(int device, Communicator& control, ReduceScatter reduce_scatter) {
 #ifdef AUTOGLM_WITH_NCCL
-  const std::int64_t bytes = reduce_staging_bytes(control.size());
   DeviceConnection connection;
   NcclOptions options;
+  options.sums_by_nccl = reduce_scatter == ReduceScatter::nccl;
   options.host = host_name();
-  connection.staging = run_agreed(control, [&] { return take_staging(bytes); });
-  options.staging = {reinterpret_cast<std::byte*>(connection.staging.get()), static_cast<std::size_t>(bytes)};
-  warn_of_scattered_ranks(control);
+  if (!options.sums_by_nccl) {
+    const std::int64_t bytes = reduce_staging_bytes(control.size());
+    connection.staging = run_agreed(control, [&] { return take_staging(bytes); });
+    options.staging = {reinterpret_cast<std::byte*>(connection.staging.get()),
+                       static_cast<std::size_t>(bytes)};
+    warn_of_scattered_ranks(control);
+  }
   connection.communicator = make_nccl_communicator(control, device, options);
   return connection;
 #else
+  static_cast<void>(reduce_scatter);
   fail(ExitCode::unavailable,
        "{} ranks on CUDA device {} and others need NCCL, which this program was built without: start one "
        "rank, or say "
@@ -78,8 +83,8 @@ void install_cuda_arenas(int device, std::int64_t limit, int num_threads) {
   install_cuda_arena(device, limit);
 }
 
-DeviceConnection connect_cuda_device(int device, Communicator& control) {
-  if (control.size() > 1) return connect_by_nccl(device, control);
+DeviceConnection connect_cuda_device(int device, Communicator& control, ReduceScatter reduce_scatter) {
+  if (control.size() > 1) return connect_by_nccl(device, control, reduce_scatter);
   DeviceConnection alone;
   alone.stream = make_cuda_stream(device, true);
   alone.communicator = make_self_communicator(*alone.stream);

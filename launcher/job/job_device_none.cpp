@@ -22,7 +22,7 @@ void install_cuda_arenas(int, std::int64_t, int) {
   refuse();
 }
 
-DeviceConnection connect_cuda_device(int, Communicator&) {
+DeviceConnection connect_cuda_device(int, Communicator&, ReduceScatter) {
   refuse();
 }
 

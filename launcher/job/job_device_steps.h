@@ -9,6 +9,7 @@
 #include "sharding/communicator.h"
 #include "sharding/cuda/cuda_memory.h"
 #include "sharding/device_choice.h"
+#include "sharding/strategy.h"
 #include "sharding/stream.h"
 
 namespace autoglm {
@@ -38,7 +39,7 @@ struct DeviceConnection {
   std::unique_ptr<Communicator> communicator;
 };
 // By NCCL, where there are several ranks. Collective.
-DeviceConnection connect_cuda_device(int device, Communicator& control);
+DeviceConnection connect_cuda_device(int device, Communicator& control, ReduceScatter reduce_scatter);
 
 // Lets cuBLAS take its workspace.
 void start_cuda_products(int device);

@@ -295,8 +295,9 @@ void train(Job& job) {
 void run_training_job(const TrainOptions& options, Communicator& control, const LocalRank& local) {
   check_same(control, "the options", to_json(options).dump());
   set_threads(local, control);
-  JobDevice device({options.strategy.device, options.strategy.memory_limit, at::get_num_threads()}, local,
-                   control);
+  JobDevice device({options.strategy.device, options.strategy.memory_limit, at::get_num_threads(),
+                    options.strategy.pins.reduce_scatter},
+                   local, control);
   Communicator& ranks = device.communicator();
   JobInputs inputs = run_agreed(ranks, [&] { return read_inputs(options); });
   check_same_inputs(ranks, inputs.directory, options.data);

@@ -96,6 +96,8 @@ void bind_inexact_pins(OptionTable& table, StrategyPins& pins) {
           "in which gradients are summed over micro-batches");
   add_pin(table, "moment-dtype", pins.bf16_moments, kWidths, "of AdamW; bf16 is rounded stochastically");
   add_pin(table, "reduce", pins.reduce, kReduceModes, "when gradients are summed over ranks");
+  add_pin(table, "reduce-scatter", pins.reduce_scatter, kReduceScatters,
+          "order of sums between GPUs: the ranks' or NCCL's");
 }
 
 void settle_pins(const OptionTable& table, StrategyPins& pins, Precision precision) {

@@ -15,6 +15,7 @@ struct Rates {
   double host_link_bandwidth = 0;    // between device and host, each way
   double host_memory_bandwidth = 0;  // this rank's share, for the optimizer on the host
   double link_bandwidth = 0;         // that a ring reaches per rank
+  double message_share = 1;          // of link_bandwidth, that messages to a shard's owner reach
   double link_latency = 0;           // seconds until a collective begins to move bytes
   double overlap = 1;                // share of communication that can hide behind compute
   double block_overhead = 0;         // seconds of a block's pass beyond the arithmetic

@@ -123,6 +123,12 @@ double TimeModel::ring_seconds(double bytes) const {
   return rates_.link_latency + bytes * (ranks - 1) / ranks / rates_.link_bandwidth;
 }
 
+// Of a reduce-scatter: in order it goes by messages, which move as many bytes as a ring.
+double TimeModel::reduce_seconds(const Strategy& strategy, double bytes) const {
+  const double seconds = ring_seconds(bytes);
+  return strategy.reduce_scatter == ReduceScatter::ordered ? seconds / rates_.message_share : seconds;
+}
+
 // What is left of a movement that goes on beside compute.
 double TimeModel::hidden(double moved, double compute) const {
   return moved - rates_.overlap * std::min(moved, compute);
@@ -142,7 +148,7 @@ double TimeModel::exposed_seconds(const Strategy& strategy, std::span<const Pass
   const auto reduce = [&](double elements) {
     if (strategy.reduce == ReduceMode::step) return 0.0;
     const double host_share = strategy.offload_optimizer / memory_.question().world_size;
-    return ring_seconds(4 * elements) + host_share * 4 * elements / rates_.host_link_bandwidth;
+    return reduce_seconds(strategy, 4 * elements) + host_share * 4 * elements / rates_.host_link_bandwidth;
   };
   const double outer = work_.embedding_elements + (work_.tied ? 0 : work_.head_elements);
   double seconds = 0;
@@ -177,7 +183,7 @@ double TimeModel::optimizer_seconds(const Strategy& strategy) const {
   if (!strategy.shards_optimizer()) exchanged = ring_seconds(4 * work_.num_parameters);
   if (strategy.shards_optimizer() && !strategy.shards_weights())
     exchanged = ring_seconds(width * work_.num_parameters);
-  if (strategy.reduce == ReduceMode::step) exchanged += ring_seconds(4 * work_.num_parameters);
+  if (strategy.reduce == ReduceMode::step) exchanged += reduce_seconds(strategy, 4 * work_.num_parameters);
   return device + std::max(host, link) + exchanged;
 }
 

@@ -75,6 +75,7 @@ class TimeModel {
   double exposed_seconds(const Strategy& strategy, std::span<const Pass> passes, double head);
   double optimizer_seconds(const Strategy& strategy) const;
   double ring_seconds(double bytes) const;
+  double reduce_seconds(const Strategy& strategy, double bytes) const;
   double hidden(double moved, double compute) const;
 
   MemoryModel& memory_;

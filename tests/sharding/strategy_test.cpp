@@ -20,7 +20,8 @@ constexpr Strategy kUnusual{.stage = 3,
                             .offload_activations = 0.5,
                             .bf16_gradients = true,
                             .bf16_moments = true,
-                            .reduce = ReduceMode::step};
+                            .reduce = ReduceMode::step,
+                            .reduce_scatter = ReduceScatter::nccl};
 
 StrategyPins pins_of(const Strategy& strategy) {
   StrategyPins pins;
@@ -30,7 +31,7 @@ StrategyPins pins_of(const Strategy& strategy) {
 
 TEST(StrategyFields, AreAllVisited) {
   // As many names as a strategy has members, or this does not compile.
-  [[maybe_unused]] const auto [a, b, c, d, e, f, g, h, i, j, k, l] = Strategy();
+  [[maybe_unused]] const auto [a, b, c, d, e, f, g, h, i, j, k, l, m] = Strategy();
   std::set<std::string_view> names;
   each_field([&](auto field) {
     names.insert(field.name);
@@ -38,14 +39,14 @@ TEST(StrategyFields, AreAllVisited) {
     changed.*field.value = kUnusual.*field.value;
     EXPECT_NE(changed, Strategy()) << field.name;
   });
-  EXPECT_EQ(names.size(), 12U);
+  EXPECT_EQ(names.size(), 13U);
 }
 
 TEST(StrategyFields, HaveWordsForTheirValues) {
   each_field([](auto field) {
     if (!field.words.empty()) {
       EXPECT_THAT(word_of(field.words, kUnusual.*field.value),
-                  ::testing::AnyOf("zero3", "full", "host", "split", "bf16", "step"));
+                  ::testing::AnyOf("zero3", "full", "host", "split", "bf16", "step", "nccl"));
     }
   });
 }
@@ -68,7 +69,10 @@ TEST(StrategyPins, AreCompleteWithoutANumberOfLayers) {
 
 TEST(StrategyPins, WithoutChoicesKeepWhatChangesLastBits) {
   const Strategy open = pinned_strategy(without_choices(pins_of(kUnusual)), Precision::fp32);
-  EXPECT_EQ(open, (Strategy{.bf16_gradients = true, .bf16_moments = true, .reduce = ReduceMode::step}));
+  EXPECT_EQ(open, (Strategy{.bf16_gradients = true,
+                            .bf16_moments = true,
+                            .reduce = ReduceMode::step,
+                            .reduce_scatter = ReduceScatter::nccl}));
 }
 
 }  // namespace

@@ -49,8 +49,9 @@ void run_step(Engine& engine, const RehearsalRequest& request) {
 
 // What a device's communicator holds from before the engine begins to after it has ended.
 at::Tensor communicator_staging(const RehearsalRequest& request) {
-  const std::int64_t bytes =
-      request.target == ops::Target::cuda ? reduce_staging_bytes(request.world_size) : 0;
+  const bool stages = request.target == ops::Target::cuda &&
+                      request.options.strategy.reduce_scatter == ReduceScatter::ordered;
+  const std::int64_t bytes = stages ? reduce_staging_bytes(request.world_size) : 0;
   const CategoryScope category(MemoryCategory::workspace);
   return bytes == 0 ? at::Tensor()
                     : at::empty({bytes}, at::TensorOptions().device(at::kMeta).dtype(at::kByte));

@@ -38,7 +38,8 @@ void BlockState::relocate(const Strategy& strategy, std::int64_t host_elements) 
   const Strategy& before = placement_.strategy;
   AUTOGLM_CHECK(strategy.stage >= before.stage && strategy.master == before.master &&
                     strategy.bf16_gradients == before.bf16_gradients &&
-                    strategy.bf16_moments == before.bf16_moments && strategy.reduce == before.reduce,
+                    strategy.bf16_moments == before.bf16_moments && strategy.reduce == before.reduce &&
+                    strategy.reduce_scatter == before.reduce_scatter,
                 "{} cannot become {}", describe_strategy(before), describe_strategy(strategy));
   accumulated = false;
   const bool same_optimizer =

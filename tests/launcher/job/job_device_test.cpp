@@ -40,5 +40,10 @@ TEST(JobDevice, RefusesALimitThatHoldsNothing) {
     EXPECT_THROW(JobDevice({DeviceRequest::cpu, limit, 1}, {}, *control), Error);
 }
 
+TEST(JobDevice, LetsNcclAddOnlyBetweenGpus) {
+  const auto control = make_self_communicator();
+  EXPECT_THROW(JobDevice({DeviceRequest::cpu, std::nullopt, 1, ReduceScatter::nccl}, {}, *control), Error);
+}
+
 }  // namespace
 }  // namespace autoglm

@@ -62,7 +62,7 @@ TEST(TrainOptions, DefaultsAreThoseOfTheDesign) {
     "device": "auto", "strategy": "auto", "micro-batch": null, "recompute": "auto", "recompute-layers": null,
     "offload-optimizer": null, "offload-activations": null, "weights": "auto", "master": "auto", "head-chunks": null,
     "memory-limit": null, "on-oom": "shrink", "gradient-dtype": "fp32", "moment-dtype": "fp32", "reduce": "micro-batch",
-    "products": "auto",
+    "reduce-scatter": "ordered", "products": "auto",
     "overwrite": false, "save-dtype": "input",
     "evaluate-every": 0, "sample": [], "log-every": 10, "dry-run": false})");
   EXPECT_EQ(to_json(parsed({})).dump(2), expected.dump(2));
@@ -181,13 +181,14 @@ TEST(TrainOptions, TheStrategyFollowsFromItsParts) {
   EXPECT_EQ(strategy({"--precision", "fp32"}).master, MasterLayout::plain);
   EXPECT_EQ(strategy({"--strategy", "zero3"}).weights, WeightSourceKind::peers);
   EXPECT_EQ(parsed({"--products", "widened"}).strategy.products, Products::widened);
-  const Strategy all = strategy({"--strategy", "zero1", "--weights", "host", "--master", "plain",
-                                 "--offload-optimizer", "0.25", "--offload-activations", "0.5", "--recompute",
-                                 "full", "--moment-dtype", "bf16", "--reduce", "step"});
+  const Strategy all =
+      strategy({"--strategy", "zero1", "--weights", "host", "--master", "plain", "--offload-optimizer",
+                "0.25", "--offload-activations", "0.5", "--recompute", "full", "--moment-dtype", "bf16",
+                "--reduce", "step", "--reduce-scatter", "nccl"});
   EXPECT_EQ(describe_strategy(all),
             "zero1, recompute full, weights on the host, 25 % of the optimizer on the host, 50 % of the "
             "saved inputs on "
-            "the host, bf16 moments, reduced once a step");
+            "the host, bf16 moments, reduced once a step, gradients added by NCCL");
 }
 
 TEST_F(TrainOptionsFile, AStageOnTheCommandLineOutranksWhatTheFileSaysOfParts) {

@@ -3,6 +3,7 @@
 #include <chrono>
 
 #include "sharding/memory/rehearsal_arena.h"
+#include "sharding/reduce_route.h"
 #include "tests/trainer/engine/rehearsal_checks.h"
 #include "trainer/engine/micro_batch.h"
 #include "trainer/ops/target.h"
@@ -203,6 +204,25 @@ TEST_F(RehearsalTest, SaysWhatDoesNotFit) {
   EXPECT_EQ(rehearse(request).device.extent, needed);
   request.device_limit = needed - 64;
   EXPECT_THROW(rehearse(request), OutOfMemory);
+}
+
+TEST_F(RehearsalTest, CountsWhatDevicesReceiveTheirSumsIn) {
+  RehearsalRequest request;
+  request.model = tiny::config_of({});
+  request.options.row_length = 64;
+  request.world_size = 2;
+  const auto workspace = [&](ops::Target target, ReduceScatter reduce_scatter) {
+    request.target = target;
+    request.options.strategy.reduce_scatter = reduce_scatter;
+    return rehearse(request).device.use[MemoryCategory::workspace];
+  };
+  EXPECT_EQ(workspace(ops::Target::cuda, ReduceScatter::ordered),
+            workspace(ops::Target::cuda, ReduceScatter::nccl) + reduce_staging_bytes(2));
+  EXPECT_EQ(workspace(ops::Target::cpu, ReduceScatter::ordered),
+            workspace(ops::Target::cpu, ReduceScatter::nccl));
+  request.world_size = 1;
+  EXPECT_EQ(workspace(ops::Target::cuda, ReduceScatter::ordered),
+            workspace(ops::Target::cuda, ReduceScatter::nccl));
 }
 
 // The shape of SmolLM2-135M. The bound is generous because other programs may run; the time is printed.
