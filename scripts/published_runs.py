@@ -97,6 +97,8 @@ def arguments_of(run):
         arguments += ["--micro-batch", str(micro_batch), "--recompute", "full" if recompute == HALF else recompute]
     if recompute == HALF:
         arguments += ["--recompute-layers", str(MODELS[model]["num_hidden_layers"] // 2)]
+    if cards > 1:  # they let NCCL add
+        arguments += ["--reduce-scatter", "nccl"]
     if source in "QL":  # states in bf16, on the host
         return arguments + ["--gradient-dtype", "bf16", "--moment-dtype", "bf16"]
     return arguments + ["--strategy", "zero3", "--weights", "peers", "--offload-optimizer", "0"]

@@ -11,7 +11,7 @@ namespace autoglm {
 // Bytes of a device's memory in which a rank among `size` receives what it adds. They depend neither on the
 // hosts nor on what is summed, so that a rehearsal can count them.
 constexpr std::int64_t reduce_staging_bytes(int size) {
-  return size > 1 ? std::int64_t{128} << 20 : 0;
+  return size > 1 ? std::int64_t{64} << 20 : 0;
 }
 
 // A number for each host, by rank; ranks with equal names share a host.

@@ -59,7 +59,7 @@ void require_between(const LinkProfile& link, LinkProfile::Between between, std:
 }  // namespace
 
 MemoryBudget PlanContext::budget(int ranks) const {
-  MemoryBudget result = budget_of(hardware, shape_of(*this, ranks), host_memory);
+  MemoryBudget result = budget_of(hardware, shape_of(*this, ranks), host_memory, options.pins.reduce_scatter);
   if (options.memory_limit) result.device = std::min(result.device, *options.memory_limit);
   return result;
 }
@@ -80,7 +80,7 @@ PlanWish PlanContext::wish() const {
                   [this](int ranks) { return budget(ranks); }};
   if (options.memory_limit) {
     result.limited_by = "--memory-limit";
-    result.unlimited = budget_of(hardware, shape, host_memory);
+    result.unlimited = budget_of(hardware, shape, host_memory, options.pins.reduce_scatter);
   }
   result.ranks_text = [this](int ranks) {
     return options.nodes ? fmt::format("--ranks {} --nodes {}", ranks, shape_of(*this, ranks).nodes)

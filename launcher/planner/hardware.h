@@ -30,7 +30,7 @@ struct LinkProfile {
 // Bytes on the device that no allocator of ours sees: upper figures, until a probe has measured them.
 struct FixedDeviceBytes {
   std::int64_t context = 0;  // the CUDA context and the kernels loaded into it
-  std::int64_t nccl = 0;     // one communicator of several ranks; a single rank has none
+  std::int64_t nccl = 0;     // of collectives between several ranks; a single rank has none
   std::int64_t cublas = 0;   // handles, with the workspace that rehearsals count
 };
 

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "launcher/planner/hardware.h"
+#include "sharding/strategy.h"
 
 namespace autoglm {
 
@@ -19,12 +20,14 @@ struct MemoryBudget {
 // its share without the system (4 GiB of a node) and the process (1 GiB of a rank). `host_memory` is a
 // node's.
 MemoryBudget budget_of(const HardwareProfile& profile, const ClusterShape& shape,
-                       std::optional<std::int64_t> host_memory);
+                       std::optional<std::int64_t> host_memory,
+                       ReduceScatter reduce_scatter = ReduceScatter::ordered);
 
 // The other way round: the memory of a node of which each rank may use so many bytes of the host.
 std::int64_t node_memory_for(std::int64_t host, const ClusterShape& shape);
 
 // Bytes of the device that tensors cannot have.
-std::int64_t fixed_bytes(const HardwareProfile& profile, int ranks);
+std::int64_t fixed_bytes(const HardwareProfile& profile, int ranks,
+                         ReduceScatter reduce_scatter = ReduceScatter::ordered);
 
 }  // namespace autoglm

@@ -183,6 +183,19 @@ TEST(Hardware, DriversMayKeepALittleMore) {
   EXPECT_EQ(budget_of(card, shape, node_memory_for(host, shape)).host, host);
 }
 
+TEST(Hardware, MessagesBetweenRanksTakeMemoryByPeers) {
+  const auto messages = [](const char* name, int ranks) {
+    const HardwareProfile card = find_hardware(profiles(), name);
+    return fixed_bytes(card, ranks) - fixed_bytes(card, 1) - card.fixed_device_bytes.nccl;
+  };
+  EXPECT_EQ(messages("a100-40gb", 2), 120'000'000);
+  EXPECT_EQ(messages("a100-40gb", 8), 7 * 120'000'000);
+  EXPECT_EQ(messages("a100-40gb", 16), 9 * 120'000'000);
+  EXPECT_EQ(messages("l4", 8), 7 * 30'000'000);
+  const HardwareProfile card = find_hardware(profiles(), "a100-40gb");
+  EXPECT_EQ(fixed_bytes(card, 8, ReduceScatter::nccl), fixed_bytes(card, 1) + card.fixed_device_bytes.nccl);
+}
+
 TEST(Hardware, UnknownNamesAreAUsageErrorWithTheNearest) {
   const std::vector<HardwareProfile> known = profiles();
   EXPECT_THAT(error_of(ExitCode::usage, [&] { find_hardware(known, "a100-4gb"); }),
