@@ -74,7 +74,7 @@ std::unique_ptr<Communicator> make_self_communicator();
 std::unique_ptr<Communicator> make_self_communicator(Stream& stream);
 
 // Answers every collective at once without touching any buffer: for rehearsing rank `rank` of `size`.
-// Pointers may be null. exchange() returns `mine` for every rank; scratch_bytes() is that of a communicator
+// Pointers may be null. What it would send is counted (work.h). exchange() returns `mine` for every rank; scratch_bytes() is that of a communicator
 // for host memory between that many ranks.
 std::unique_ptr<Communicator> make_rehearsal_communicator(int rank, int size);
 

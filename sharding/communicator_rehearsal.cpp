@@ -1,6 +1,7 @@
 #include "base/error.h"
 #include "sharding/communicator.h"
 #include "sharding/ring.h"
+#include "sharding/work.h"
 
 namespace autoglm {
 namespace {
@@ -14,12 +15,16 @@ class RehearsalCommunicator : public Communicator {
   int rank() const override { return rank_; }
   int size() const override { return size_; }
 
-  Event reduce_scatter(float*, float*, std::int64_t count, const Event&) override { return answer(count); }
-  Event all_gather(const void*, void*, std::int64_t bytes, const Event&) override { return answer(bytes); }
+  Event reduce_scatter(float*, float*, std::int64_t count, const Event&) override {
+    return answer(count, count * static_cast<std::int64_t>(sizeof(float)) * (size_ - 1));
+  }
+  Event all_gather(const void*, void*, std::int64_t bytes, const Event&) override {
+    return answer(bytes, bytes * (size_ - 1));
+  }
   Event all_reduce(std::span<double>, const Event&) override { return Event(); }
   Event broadcast(void*, std::int64_t bytes, int root, const Event&) override {
     AUTOGLM_CHECK(0 <= root && root < size_, "root {} of {}", root, size_);
-    return answer(bytes);
+    return answer(bytes, size_ > 1 ? bytes : 0);
   }
   Event barrier() override { return Event(); }
 
@@ -31,8 +36,10 @@ class RehearsalCommunicator : public Communicator {
   std::int64_t scratch_bytes() const override { return ring_scratch_bytes(size_); }
 
  private:
-  static Event answer(std::int64_t amount) {
+  // In a ring every rank sends as many bytes as it receives.
+  static Event answer(std::int64_t amount, std::int64_t sent) {
     AUTOGLM_CHECK(amount >= 0, "{}", amount);
+    if (sent > 0) count_work(WorkKind::collectives, {0, sent, 1, 0});
     return Event();
   }
 

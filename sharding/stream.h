@@ -12,6 +12,8 @@
 #include <string>
 #include <utility>
 
+#include "sharding/work.h"
+
 namespace autoglm {
 
 // A point in a stream. Cheap to copy (a shared handle); thread-safe. A default-constructed event has
@@ -94,6 +96,9 @@ std::unique_ptr<Stream> make_host_stream(const std::string& name);
 
 // Runs everything at once on the calling thread.
 std::unique_ptr<Stream> make_inline_stream();
+
+// The same for a rehearsal: copies are only counted, as work of that kind. Pointers may be null.
+std::unique_ptr<Stream> make_counting_stream(WorkKind copies);
 
 // Test hook: before each piece of work, host streams sleep for a random time of up to `microseconds`,
 // drawn from `seed` and the stream's name. 0 turns it off. Set before streams are made.

@@ -122,6 +122,10 @@ double TrainingAnswer::tokens_per_second(const Candidate& one) const {
   return autoglm::tokens_per_second(one, memory_.question(), wish_.global_batch);
 }
 
+StepWork TrainingAnswer::work() const {
+  return count_step(memory_, plan_->chosen.strategy, plan_->chosen.num_micro_batches);
+}
+
 double TrainingAnswer::model_flops_utilization(const Candidate& one) {
   return search_.times().model_flops_utilization(tokens_per_second(one) / context_.shape.ranks);
 }

@@ -11,6 +11,7 @@
 #include "launcher/planner/changes.h"
 #include "launcher/planner/estimates.h"
 #include "launcher/planner/search.h"
+#include "launcher/planner/step_work.h"
 
 namespace autoglm {
 
@@ -36,6 +37,9 @@ class TrainingAnswer {
   Candidate with_twice_the_row_length() const;
 
   double tokens_per_second(const Candidate& one) const;
+  // What the chosen step moves and computes, and the speeds that its estimate assumes.
+  StepWork work() const;
+  const Rates& rates() const { return wish_.rates; }
   double model_flops_utilization(const Candidate& one);
 
  private:

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "launcher/plan/work_table.h"
 #include "launcher/planner/candidate_json.h"
 
 namespace autoglm {
@@ -70,6 +71,7 @@ ordered_json to_json(TrainingAnswer& answer) {
     if (!answer.is_chosen(one)) alternative["lost"] = reason_lost(one, plan.chosen);
     object["alternatives"].push_back(std::move(alternative));
   }
+  if (context.options.work) object["work"] = work_json(answer.work(), answer.rates());
   object["opt_ins"] = ordered_json::array();
   for (const OptIn& one : answer.opt_ins()) object["opt_ins"].push_back(opt_in_json(answer, one));
   object["larger_batches"] = ordered_json::array();

@@ -63,6 +63,7 @@ void bind(OptionTable& table, PlanOptions& options) {
   table.add_integer("context", options.context, {1, 1 << 24}, "tokens of each of them, for --inference",
                     "8192, or what the model has");
   table.begin_group("Output");
+  table.add_flag("work", options.work, "also what the chosen step moves and computes, by kind");
   table.add_flag("json", options.json, "one JSON object instead of tables");
 }
 
@@ -88,6 +89,9 @@ OptionRequest PlanCommandLine::parse(const std::vector<std::string>& arguments) 
   if (options_.inference && !options_.memory_tiers.empty())
     fail(ExitCode::usage, "{} and {} are two tables; ask for one of them", table_.spelled("inference"),
          table_.spelled("memory"));
+  if (options_.work && (options_.inference || !options_.memory_tiers.empty()))
+    fail(ExitCode::usage, "{} tells of a plan, not of {}", table_.spelled("work"),
+         table_.spelled(options_.inference ? "inference" : "memory"));
   check_micro_batch(table_, options_.pins, options_.global_batch);
   return request;
 }

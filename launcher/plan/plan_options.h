@@ -31,6 +31,7 @@ struct PlanOptions {
   bool inference = false;
   std::int64_t batch = 1;
   std::optional<std::int64_t> context;  // tokens; 8192, or what the model has
+  bool work = false;
   bool json = false;
   bool list = false;
 };

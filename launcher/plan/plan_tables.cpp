@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/units.h"
+#include "launcher/plan/work_table.h"
 #include "launcher/planner/candidate_json.h"
 #include "trainer/models/model.h"
 
@@ -275,7 +276,8 @@ std::string to_text(TrainingAnswer& answer, const Screen& screen) {
     return wrapped_to(header(context) + "\n" + answer.why_nothing_fits() + "\n", screen.columns);
   const Plan& plan = *answer.plan();
   return wrapped_to(header(context) + alternatives(answer) + times(plan) + margins(context, plan, screen) +
-                        doubled(answer) + nearest_changes(answer),
+                        doubled(answer) + nearest_changes(answer) +
+                        (context.options.work ? work_text(answer.work(), answer.rates()) : ""),
                     screen.columns);
 }
 

@@ -114,6 +114,13 @@ MemoryStatistics MemoryModel::rehearse(const Strategy& strategy, std::int64_t mi
   return result;
 }
 
+std::vector<PhaseWork> MemoryModel::rehearse_work(const Strategy& strategy,
+                                                  std::int64_t micro_batches) const {
+  RehearsalRequest request = request_for(strategy);
+  request.micro_batches = micro_batches;
+  return autoglm::rehearse_work(request);
+}
+
 const MemoryModel::States& MemoryModel::states(const Strategy& strategy, double offload_optimizer) {
   const Strategy key = of_states(strategy, offload_optimizer);
   const auto seen = states_.find(key);

@@ -51,6 +51,9 @@ class MemoryModel {
   // Rehearses a step of `micro_batches` from end to end.
   MemoryStatistics rehearse(const Strategy& strategy, std::int64_t micro_batches = 2) const;
 
+  // What a step of so many micro-batches has the first rank do.
+  std::vector<PhaseWork> rehearse_work(const Strategy& strategy, std::int64_t micro_batches) const;
+
   const MemoryQuestion& question() const { return question_; }
 
  private:

@@ -109,4 +109,18 @@ std::vector<PhaseMemory> rehearse_phases(const RehearsalRequest& request, bool o
   return phases;
 }
 
+std::vector<PhaseWork> rehearse_work(const RehearsalRequest& request) {
+  const TargetScope target(request);
+  const RehearsalArena arena(request.device_limit, alignment_of(request.target));
+  WorkCounter counter;
+  std::vector<PhaseWork> phases;
+  EngineOptions options = request.options;
+  options.on_phase = [&](EnginePhase phase, std::size_t block) {
+    const WorkCount work = counter.take();
+    if (phase != EnginePhase::evaluation) phases.push_back({phase, block, work});
+  };
+  rehearse_engine(request, options, false);
+  return phases;
+}
+
 }  // namespace autoglm

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "sharding/memory/statistics.h"
+#include "sharding/work.h"
 #include "trainer/engine/engine_options.h"
 #include "trainer/models/config.h"
 #include "trainer/ops/target.h"
@@ -44,5 +45,16 @@ MemoryStatistics rehearse(const RehearsalRequest& request);
 // The same phase by phase, in the order in which phases first end. With `only_construction` nothing runs:
 // what states, slots and staging buffers hold.
 std::vector<PhaseMemory> rehearse_phases(const RehearsalRequest& request, bool only_construction = false);
+
+// What one phase of one block moves and computes.
+struct PhaseWork {
+  EnginePhase phase = EnginePhase::construction;
+  std::size_t block = 0;
+  WorkCount work;
+};
+
+// The phases of the step, as often as each of them comes, in order: what rank, device and links have to do. The
+// norm of the gradients counts to the optimizer's phase. Ops count their CUDA routes only.
+std::vector<PhaseWork> rehearse_work(const RehearsalRequest& request);
 
 }  // namespace autoglm

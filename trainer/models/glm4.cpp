@@ -22,10 +22,10 @@ class Glm4Layer final : public LayerBlock {
   at::Tensor forward(const at::Tensor& x, const ForwardContext& context) override {
     const auto [stream, attention_input] = ops::branch_off(x);
     const auto [h, mlp_input] = ops::branch_off(
-        at::add(stream, ops::normalize(ops::linear(attention_.attend(attention_input, input_norm_, context),
-                                                   attention_.output()),
-                                       after_attention_norm_)));
-    return at::add(h, ops::normalize(mlp_.forward(mlp_input, mlp_norm_, context), after_mlp_norm_));
+        ops::join(stream, ops::normalize(ops::linear(attention_.attend(attention_input, input_norm_, context),
+                                                     attention_.output()),
+                                         after_attention_norm_)));
+    return ops::join(h, ops::normalize(mlp_.forward(mlp_input, mlp_norm_, context), after_mlp_norm_));
   }
 
  private:

@@ -40,7 +40,7 @@ class OptEmbedding final : public EmbeddingBlock {
     at::Tensor tokens = EmbeddingBlock::forward(anchor, context);
     if (project_in_.weight != nullptr) tokens = ops::linear(tokens, project_in_);
     const at::Tensor places = context.positions.to(at::kLong).view(context.ids.sizes());
-    return at::add(tokens, ops::embedding(places, *positions_, anchor, kPositionOffset));
+    return ops::join(tokens, ops::embedding(places, *positions_, anchor, kPositionOffset));
   }
 
  private:
@@ -87,12 +87,12 @@ class OptLayer final : public LayerBlock {
     const ops::Norm& before_attention = norm_first_ ? attention_norm_ : none;
     const ops::Norm& before_mlp = norm_first_ ? mlp_norm_ : none;
     const auto [stream, attention_input] = ops::branch_off(x);
-    at::Tensor sum = at::add(
+    at::Tensor sum = ops::join(
         stream,
         ops::linear(attention_.attend(attention_input, before_attention, context), attention_.output()));
     if (!norm_first_) sum = ops::normalize(sum, attention_norm_);
     const auto [h, mlp_input] = ops::branch_off(std::exchange(sum, at::Tensor()));
-    const at::Tensor y = at::add(h, mlp(mlp_input, before_mlp, context));
+    const at::Tensor y = ops::join(h, mlp(mlp_input, before_mlp, context));
     return norm_first_ ? y : ops::normalize(y, mlp_norm_);
   }
 

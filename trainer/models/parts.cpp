@@ -11,9 +11,15 @@ SelfAttention::SelfAttention(Block& block, const ModelConfig& config, const Opti
   if (!config.rotary.empty()) rotary_ = options.rotary;
   const std::int64_t hidden = config.hidden_size, query = num_heads_ * head_dim_,
                      key = num_key_heads_ * head_dim_;
-  qkv_.push_back(block.add_projection("self_attn.q_proj", query, hidden, config.attention_bias));
-  qkv_.push_back(block.add_projection("self_attn.k_proj", key, hidden, config.attention_bias));
-  qkv_.push_back(block.add_projection("self_attn.v_proj", key, hidden, config.attention_bias));
+  // Weights side by side, then biases.
+  for (const auto& [name, width] :
+       {std::pair{"q_proj", query}, std::pair{"k_proj", key}, std::pair{"v_proj", key}})
+    qkv_.push_back(block.add_projection(std::string("self_attn.") + name, width, hidden, false));
+  if (config.attention_bias) {
+    qkv_[0].bias = block.add_parameter("self_attn.q_proj.bias", {query}, false);
+    qkv_[1].bias = block.add_parameter("self_attn.k_proj.bias", {key}, false);
+    qkv_[2].bias = block.add_parameter("self_attn.v_proj.bias", {key}, false);
+  }
   output_ = block.add_projection(std::string("self_attn.") + options.output_name, hidden, query,
                                  options.output_bias);
 }

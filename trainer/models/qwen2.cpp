@@ -21,9 +21,9 @@ class Qwen2Layer final : public LayerBlock {
 
   at::Tensor forward(const at::Tensor& x, const ForwardContext& context) override {
     const auto [stream, attention_input] = ops::branch_off(x);
-    const auto [h, mlp_input] = ops::branch_off(at::add(
+    const auto [h, mlp_input] = ops::branch_off(ops::join(
         stream, ops::linear(attention_.attend(attention_input, input_norm_, context), attention_.output())));
-    return at::add(h, mlp_.forward(mlp_input, mlp_norm_, context));
+    return ops::join(h, mlp_.forward(mlp_input, mlp_norm_, context));
   }
 
  private:

@@ -4,8 +4,10 @@
 #include <ATen/ops/_flash_attention_backward.h>
 #include <ATen/ops/_flash_attention_forward.h>
 
+#include "base/math.h"
 #include "sharding/memory/category.h"
 #include "trainer/ops/attention_tiled_cuda.h"
+#include "trainer/ops/kernel_work.h"
 #include "trainer/ops/target.h"
 
 namespace autoglm::ops {
@@ -102,12 +104,21 @@ AttentionGradients flash_backward(const at::Tensor& dout, const at::Tensor& q, c
   return {dq, dk, dv};
 }
 
+// Operations of one product of queries with keys, or of scores with values, where rows are whole documents: half
+// of the keys are seen.
+std::int64_t score_operations(const at::Tensor& q, bool causal) {
+  return (causal ? 1 : 2) * q.numel() * q.size(1);
+}
+
 // What _flash_attention_forward of LibTorch 2.11 allocates, in its order.
-AttentionForward rehearse_forward(const at::Tensor& q) {
+AttentionForward rehearse_forward(const at::Tensor& q, const at::Tensor& k, bool causal) {
   AttentionForward result{at::empty_like(q),
                           at::empty({q.size(2), q.size(0) * q.size(1)}, q.options().dtype(at::kFloat))};
   const at::Tensor random_state = at::empty({2}, q.options().dtype(at::kLong));
   const at::Tensor unused = at::empty({}, q.options().dtype(at::kLong));
+  count_work(WorkKind::attention,
+             {bytes_of(q) + 2 * bytes_of(k), bytes_of(result.out) + bytes_of(result.statistics), 1,
+              2 * score_operations(q, causal)});
   return result;
 }
 
@@ -124,8 +135,25 @@ std::int64_t most_partial_rows(const at::Tensor& q) {
   return most;
 }
 
+// The row sums of dout * out; the gradients, five products; dq from its partial sums, which were zeroed. Where keys
+// are shared by heads, their gradients are summed.
+void count_backward(const at::Tensor& q, const at::Tensor& k, bool causal, const at::Tensor& row_sums,
+                    const at::Tensor& partial) {
+  const std::int64_t queries = bytes_of(q), keys = bytes_of(k), sums = bytes_of(row_sums),
+                     dq = bytes_of(partial);
+  const bool shared = k.size(2) != q.size(2);
+  const std::int64_t dkeys = shared ? 2 * queries : 2 * keys;
+  count_work(WorkKind::attention, {2 * queries, sums, 1, 0});
+  count_work(WorkKind::attention, {0, dq, 1, 0});
+  count_work(WorkKind::attention,
+             {2 * queries + 2 * keys + 2 * sums + dq, dq + dkeys, 1, 5 * score_operations(q, causal)});
+  count_work(WorkKind::attention, {dq, queries, 1, 0});
+  if (shared) count_work(WorkKind::attention, {dkeys, 2 * keys, 2, 0});
+}
+
 // What _flash_attention_backward of LibTorch 2.11 allocates at most, in its order.
-AttentionGradients rehearse_backward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+AttentionGradients rehearse_backward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                     bool causal) {
   const std::int64_t tokens = q.size(0) * q.size(1), heads = q.size(2), head_dim = q.size(3);
   const std::int64_t multiple = head_dim <= 128 ? 32 : 64;
   const std::int64_t rounded = (head_dim + multiple - 1) / multiple * multiple;
@@ -133,6 +161,8 @@ AttentionGradients rehearse_backward(const at::Tensor& q, const at::Tensor& k, c
   const at::TensorOptions fp32 = q.options().dtype(at::kFloat);
   const at::Tensor row_sums = at::empty({heads, tokens + 128 * max_documents(q)}, fp32);
   const at::Tensor partial = at::empty({most_partial_rows(q), heads, rounded}, fp32);
+  const std::int64_t splits = divide_up<std::int64_t>(rehearsal_multiprocessors(), q.size(0) * heads);
+  count_backward(q, k, causal, row_sums.narrow(1, 0, tokens), partial.narrow(0, 0, splits * tokens));
   if (k.size(2) != heads) {
     const at::Tensor dkeys = at::empty({tokens, heads, head_dim}, q.options());
     const at::Tensor dvalues = at::empty({tokens, heads, head_dim}, q.options());
@@ -146,7 +176,7 @@ AttentionForward attention_forward_cuda(const at::Tensor& q, const at::Tensor& k
                                         const PackedRows& rows, float scale) {
   if (!uses_flash(q)) return attention_forward_tiled(q, k, v, rows, scale);
   const at::Tensor offsets = empty_offsets(q);
-  if (!computes(q)) return rehearse_forward(q);
+  if (!computes(q)) return rehearse_forward(q, k, rows.causal);
   std::vector<Call> calls = calls_for(rows, max_documents(q));
   if (calls.size() == 1) {
     AttentionForward whole = flash_forward(q, k, v, calls[0], calls[0].upload(offsets), rows.causal, scale);
@@ -167,7 +197,7 @@ AttentionGradients attention_backward_cuda(const at::Tensor& dout, const at::Ten
                                            const PackedRows& rows, float scale) {
   if (!uses_flash(q)) return attention_backward_tiled(dout, q, k, v, forward.statistics, rows, scale);
   const at::Tensor offsets = empty_offsets(q);
-  if (!computes(q)) return rehearse_backward(q, k, v);
+  if (!computes(q)) return rehearse_backward(q, k, v, rows.causal);
   std::vector<Call> calls = calls_for(rows, max_documents(q));
   if (calls.size() == 1) {
     AttentionGradients whole = flash_backward(dout, q, k, v, forward.out, forward.statistics, calls[0],

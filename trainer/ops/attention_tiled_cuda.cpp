@@ -3,8 +3,10 @@
 #include <ATen/ops/baddbmm.h>
 #include <ATen/ops/bmm.h>
 
+#include "base/math.h"
 #include "sharding/memory/category.h"
 #include "trainer/ops/cuda_launch.h"
+#include "trainer/ops/kernel_work.h"
 
 namespace autoglm::ops {
 namespace {
@@ -174,6 +176,21 @@ void backward_span(const at::Tensor& dout, const at::Tensor& q, const at::Tensor
       });
 }
 
+// Rows as whole documents, tile by tile: the products read and write fp32 scores of the keys seen, half of them on
+// average, and the softmax passes over them once more. `products` products of scores with other matrices.
+void count_tiles(const at::Tensor& q, const at::Tensor& k, bool causal, std::int64_t products) {
+  const Extents s(q, k, q.size(1));
+  const std::int64_t rows = q.size(0), tiles = rows * divide_up(q.size(1), s.tile);
+  const std::int64_t fp32 = static_cast<std::int64_t>(sizeof(float));
+  const std::int64_t scores = q.numel() / s.head_dim * s.keys / (causal ? 2 : 1);
+  const std::int64_t keys = rows * s.all_keys() * fp32;
+  const std::int64_t half = divide_up(products, std::int64_t{2});
+  count_work(WorkKind::attention, {2 * bytes_of(k) + half * bytes_of(q), 2 * keys + half * q.numel() * fp32,
+                                   2 * rows + half * tiles, 0});
+  count_work(WorkKind::attention, {products * scores * fp32, products * scores * fp32, (products + 1) * tiles,
+                                   2 * products * scores * s.head_dim});
+}
+
 }  // namespace
 
 AttentionForward attention_forward_tiled(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
@@ -182,7 +199,10 @@ AttentionForward attention_forward_tiled(const at::Tensor& q, const at::Tensor& 
                           at::empty({q.size(0), q.size(2), q.size(1)}, q.options().dtype(at::kFloat))};
   const Extents s(q, k, q.size(1));
   Scratch scratch(ForwardPieces::elements(s), q);
-  if (!computes(q)) return result;
+  if (!computes(q)) {
+    count_tiles(q, k, rows.causal, 2);
+    return result;
+  }
   const ForwardPieces pieces(s, scratch);
   for (std::int64_t row = 0; row < q.size(0); ++row) {
     const at::Tensor keys = gather_heads(k[row], pieces.keys), values = gather_heads(v[row], pieces.values);
@@ -200,7 +220,10 @@ AttentionGradients attention_backward_tiled(const at::Tensor& dout, const at::Te
   AttentionGradients result{at::empty_like(q), at::empty_like(k), at::empty_like(v)};
   const Extents s(q, k, q.size(1));
   Scratch scratch(BackwardPieces::elements(s), q);
-  if (!computes(q)) return result;
+  if (!computes(q)) {
+    count_tiles(q, k, rows.causal, 5);
+    return result;
+  }
   const BackwardPieces pieces(s, scratch);
   for (std::int64_t row = 0; row < q.size(0); ++row) {
     gather_heads(k[row], pieces.keys);

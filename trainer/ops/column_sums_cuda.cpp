@@ -2,18 +2,22 @@
 
 #include "sharding/memory/category.h"
 #include "trainer/ops/cuda_launch.h"
+#include "trainer/ops/kernel_work.h"
 
 namespace autoglm::ops {
 
 using cuda::blocks_for;
 using cuda::run;
 
-void add_column_sums_cuda(const at::Tensor& y, const at::Tensor& x, const at::Tensor& statistics,
-                          const at::Tensor& gradient) {
+void add_column_sums_cuda(WorkKind kind, const at::Tensor& y, const at::Tensor& x,
+                          const at::Tensor& statistics, const GradientBuffer& gradient) {
   const std::int64_t rows = y.size(0), width = y.size(1), slabs = blocks_for(rows, cuda::kSlabRows);
   const CategoryScope scope(MemoryCategory::workspace);
   at::Tensor partial = at::empty({slabs, width}, y.options().dtype(at::kFloat));
-  if (!computes(y)) return;
+  if (!computes(y)) {
+    count_kernel(kind, {y, x, statistics}, {partial});
+    return count_kernel(kind, {partial, gradient.fresh ? at::Tensor() : gradient.values}, {gradient.values});
+  }
   const auto* rstd = x.defined() ? read_pointer<float>(statistics) : nullptr;
   const float* mean = nullptr;
   if (x.defined() && statistics.dim() == 2) mean = std::exchange(rstd, rstd + rows);
@@ -23,7 +27,8 @@ void add_column_sums_cuda(const at::Tensor& y, const at::Tensor& x, const at::Te
                           write_pointer<float>(partial), rows, width},
         cuda::SlabSums<T>::blocks(rows, width), y);
   });
-  run(cuda::AddSlabs{read_pointer<float>(partial), write_pointer<float>(gradient), slabs, width},
+  run(cuda::AddSlabs{read_pointer<float>(partial), write_pointer<float>(gradient.values), slabs, width,
+                     gradient.fresh},
       blocks_for(width, cuda::kThreads), y);
 }
 

@@ -125,18 +125,19 @@ struct SlabSums {
   }
 };
 
-// Block: kThreads columns; adds the slabs' sums to gradient [width].
+// Block: kThreads columns; adds the slabs' sums to gradient [width], which counts as zero when it is fresh.
 struct AddSlabs {
   const float* partial;
   float* gradient;
   std::int64_t slabs;
   std::int64_t width;
+  bool fresh;
 
   template <typename Group>
   AUTOGLM_HOST_DEVICE void operator()(const Group& group, std::int64_t block) const {
     const std::int64_t begin = block * kThreads;
     each(group, begin, begin + kThreads < width ? begin + kThreads : width, [&](std::int64_t column) {
-      float sum = gradient[column];
+      float sum = fresh ? 0.0f : gradient[column];
       for (std::int64_t slab = 0; slab < slabs; ++slab) sum += partial[slab * width + column];
       gradient[column] = sum;
     });
@@ -215,15 +216,17 @@ struct SwigluBackward {
   std::int64_t count;
   std::int64_t width;
   std::int64_t stride;
+  std::int64_t gradient_stride;
 
   template <typename Group>
   AUTOGLM_HOST_DEVICE void operator()(const Group& group, std::int64_t block) const {
     each_of_block(group, block, count, [&](std::int64_t i) {
-      const std::int64_t at = i / width * stride + i % width;
+      const std::int64_t row = i / width, column = i % width;
+      const std::int64_t at = row * stride + column, to = row * gradient_stride + column;
       const float g = load(gate, at), u = load(up, at), d = load(dout, i);
       const float s = sigmoid(g);
-      store(dup, at, d * (g * s));
-      store(dgate, at, d * u * (s * (1.0f + g * (1.0f - s))));
+      store(dup, to, d * (g * s));
+      store(dgate, to, d * u * (s * (1.0f + g * (1.0f - s))));
     });
   }
 };
@@ -305,6 +308,21 @@ struct ScatterRows {
   }
 };
 
+// Elements: of a dense matrix of rows of `width`, copied to rows `stride` apart.
+template <typename T>
+struct PlaceColumns {
+  const T* from;
+  T* to;
+  std::int64_t count;
+  std::int64_t width;
+  std::int64_t stride;
+
+  template <typename Group>
+  AUTOGLM_HOST_DEVICE void operator()(const Group& group, std::int64_t block) const {
+    each_of_block(group, block, count, [&](std::int64_t i) { to[i / width * stride + i % width] = from[i]; });
+  }
+};
+
 // Elements: tokens. Chains the tokens of one id: next[t] is the next token with t's id, or -1; is_first[t]
 // says whether none comes before.
 struct LinkEqualIds {
@@ -355,12 +373,14 @@ struct EmbeddingBackward {
   AUTOGLM_EACH_CUDA_KERNEL_OF(X, float)     \
   AUTOGLM_EACH_CUDA_KERNEL_OF(X, bf16_bits) \
   X(AddSlabs) X(LinkEqualIds) X(AttentionSoftmax) X(AttentionSoftmaxBackward)
-#define AUTOGLM_EACH_CUDA_KERNEL_OF(X, T)                                                    \
-  X(RmsNormForward<T>)                                                                       \
-  X(RmsNormAgain<T>)                                                                         \
-  X(RmsNormBackward<T>) X(SlabSums<T>) X(SwigluForward<T>) X(SwigluBackward<T>) X(Rotate<T>) \
-      X(ScatterRows<T>) X(EmbeddingBackward<T>) X(CrossEntropy<T>) X(LayerNormForward<T>)    \
-          X(LayerNormAgain<T>) X(LayerNormBackward<T>) X(Relu<T>) X(ReluBackward<T>)         \
-              X(GatherRows<T, std::int32_t>) X(GatherRows<T, std::int64_t>)
+#define AUTOGLM_EACH_CUDA_KERNEL_OF(X, T)                                                               \
+  X(RmsNormForward<T>)                                                                                  \
+  X(RmsNormAgain<T>)                                                                                    \
+  X(RmsNormBackward<T>)                                                                                 \
+  X(SlabSums<T>)                                                                                        \
+  X(SwigluForward<T>)                                                                                   \
+  X(SwigluBackward<T>) X(Rotate<T>) X(ScatterRows<T>) X(EmbeddingBackward<T>) X(CrossEntropy<T>)        \
+      X(LayerNormForward<T>) X(LayerNormAgain<T>) X(LayerNormBackward<T>) X(Relu<T>) X(ReluBackward<T>) \
+          X(PlaceColumns<T>) X(GatherRows<T, std::int32_t>) X(GatherRows<T, std::int64_t>)
 
 }  // namespace autoglm::ops::cuda

@@ -63,7 +63,7 @@ at::Tensor embedding(const at::Tensor& ids, Parameter& table, const at::Tensor& 
   const at::NoGradGuard no_grad;
   const at::Tensor weight = rows_from(table.weight(), first_row);
   at::Tensor y = at::empty({ids.size(0), ids.size(1), weight.size(1)}, weight.options());
-  if (computes(y)) route(y, embedding_forward_cpu, embedding_forward_cuda)(ids, weight, y);
+  if (runs(y)) route(y, embedding_forward_cpu, embedding_forward_cuda)(ids, weight, y);
   if (record) {
     auto node = make_node<EmbeddingNode>({anchor});
     node->ids = ids;

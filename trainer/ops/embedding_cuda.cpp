@@ -2,6 +2,7 @@
 
 #include "sharding/memory/category.h"
 #include "trainer/ops/cuda_launch.h"
+#include "trainer/ops/kernel_work.h"
 
 namespace autoglm::ops {
 
@@ -10,6 +11,7 @@ using cuda::kBlockElements;
 using cuda::run;
 
 void embedding_forward_cuda(const at::Tensor& ids, const at::Tensor& table, at::Tensor& y) {
+  if (!computes(y)) return count_kernel(WorkKind::embedding, {ids, y}, {y});
   with_activation_type(table, [&](auto type) {
     using T = decltype(type);
     run(cuda::GatherRows<T, std::int64_t>{read_pointer<T>(table), read_pointer<std::int64_t>(ids),
@@ -18,11 +20,22 @@ void embedding_forward_cuda(const at::Tensor& ids, const at::Tensor& table, at::
   });
 }
 
+namespace {
+
+// Every token's row of the gradient is read and written, as if no id came twice.
+void count_backward(const at::Tensor& dy, const at::Tensor& ids, const at::Tensor& links) {
+  const std::int64_t rows = dy.numel() * static_cast<std::int64_t>(sizeof(float));
+  count_kernel(WorkKind::embedding, {ids}, {links});
+  count_work(WorkKind::embedding, {bytes_of(dy) + bytes_of(ids) + bytes_of(links) + rows, rows, 1, 0});
+}
+
+}  // namespace
+
 void embedding_backward_cuda(const at::Tensor& dy, const at::Tensor& ids, const at::Tensor& gradient) {
   const std::int64_t count = ids.numel();
   const CategoryScope scope(MemoryCategory::workspace);
   at::Tensor links = at::empty({2, count}, ids.options().dtype(at::kInt));
-  if (!computes(dy)) return;
+  if (!computes(dy)) return count_backward(dy, ids, links);
   auto* next = write_pointer<std::int32_t>(links);
   run(cuda::LinkEqualIds{read_pointer<std::int64_t>(ids), next, next + count, count},
       blocks_for(count, kBlockElements), dy);

@@ -2,6 +2,7 @@
 
 #include "sharding/memory/category.h"
 #include "trainer/ops/cuda_launch.h"
+#include "trainer/ops/kernel_work.h"
 #include "trainer/ops/product_cuda.h"
 #include "trainer/ops/projection.h"
 
@@ -69,46 +70,66 @@ double sum_of_losses(const Buffers& buffers, std::int64_t supervised) {
   return sum;
 }
 
+// The rows of x that the list names from `first` on, as the chunk.
+void gather_chunk(const at::Tensor& x, std::int64_t first, Buffers& buffers) {
+  if (!computes(x)) return count_kernel(WorkKind::head, {buffers.x}, {buffers.x});
+  with_activation_type(x, [&](auto type) {
+    using T = decltype(type);
+    run(cuda::GatherRows<T, std::int32_t>{read_pointer<T>(x),
+                                          read_pointer<std::int32_t>(buffers.rows) + first,
+                                          write_pointer<T>(buffers.x), x.size(1), x.size(0)},
+        buffers.chunk, x);
+  });
+}
+
+// Puts the chunk's gradient where its rows are in dx.
+void scatter_chunk(const at::Tensor& dchunk, std::int64_t first, const Buffers& buffers, at::Tensor& dx) {
+  if (!computes(dx)) return count_kernel(WorkKind::head, {dchunk}, {dchunk});
+  with_activation_type(dx, [&](auto type) {
+    using T = decltype(type);
+    run(cuda::ScatterRows<T>{read_pointer<T>(dchunk), read_pointer<std::int32_t>(buffers.rows) + first,
+                             write_pointer<T>(dx), dx.size(1), dx.size(0)},
+        buffers.chunk, dx);
+  });
+}
+
+// Losses of the chunk, and over its logits their gradient. A row of logits fits no cache: it is read for the
+// maximum, for the sum and for the gradient.
+void cross_entropy(const at::Tensor& x, std::int64_t first, float gradient_scale, bool training,
+                   Buffers& buffers) {
+  if (!computes(x)) {
+    const std::int64_t all = bytes_of(buffers.logits);
+    return count_work(WorkKind::head,
+                      {(training ? 3 : 2) * all, training ? bytes_of(buffers.dlogits()) : 0, 1, 0});
+  }
+  with_activation_type(x, [&](auto type) {
+    run(cuda::CrossEntropy<decltype(type)>{write_pointer<float>(buffers.logits),
+                                           read_pointer<std::int32_t>(buffers.targets) + first,
+                                           write_pointer<double>(buffers.losses) + first,
+                                           buffers.logits.size(1), gradient_scale, training},
+        buffers.chunk, x);
+  });
+}
+
 // Loss of the chunk whose first row is `first` of the list; when training, its gradients.
 void run_chunk(const at::Tensor& x, std::int64_t first, const Head& head, float gradient_scale,
                Buffers& buffers, at::Tensor& dx) {
-  const std::int64_t hidden = x.size(1), chunk = buffers.chunk;
   const bool training = buffers.dprojected.defined();
   const Projection projection{head.projection, nullptr};
-  const at::Tensor* matrix = computes(x) ? &head.weight->weight() : nullptr;
-  with_activation_type(x, [&](auto type) {
-    using T = decltype(type);
-    const std::int32_t* rows = computes(x) ? read_pointer<std::int32_t>(buffers.rows) + first : nullptr;
-    if (computes(x)) {
-      run(cuda::GatherRows<T, std::int32_t>{read_pointer<T>(x), rows, write_pointer<T>(buffers.x), hidden,
-                                            x.size(0)},
-          chunk, x);
-    }
-    const NormResult normed = norm_forward(buffers.x, head.norm);
-    const at::Tensor projected =
-        head.projection == nullptr ? normed.y : project(normed.y, {&projection, 1})[0];
-    if (computes(x)) {
-      product_cuda(projected, matrix->t(), buffers.logits);
-      run(cuda::CrossEntropy<T>{write_pointer<float>(buffers.logits),
-                                read_pointer<std::int32_t>(buffers.targets) + first,
-                                write_pointer<double>(buffers.losses) + first, buffers.logits.size(1),
-                                gradient_scale, training},
-          chunk, x);
-    }
-    if (!training) return;
-    if (computes(x)) product_cuda(buffers.dlogits(), *matrix, buffers.dprojected);
-    if (head.weight->trainable()) {
-      const at::Tensor& gradient = head.weight->gradient();
-      if (computes(x)) add_product_cuda(buffers.dlogits().t(), projected, gradient);
-    }
-    at::Tensor dchunk = buffers.dprojected;
-    if (head.projection != nullptr) dchunk = project_backward({&dchunk, 1}, normed.y, {&projection, 1}, true);
-    dchunk = norm_backward(dchunk, buffers.x, normed.statistics, head.norm);
-    if (computes(x)) {
-      run(cuda::ScatterRows<T>{read_pointer<T>(dchunk), rows, write_pointer<T>(dx), hidden, x.size(0)}, chunk,
-          x);
-    }
-  });
+  const at::Tensor& matrix = head.weight->weight();
+  gather_chunk(x, first, buffers);
+  const NormResult normed = norm_forward(buffers.x, head.norm);
+  const at::Tensor projected = head.projection == nullptr ? normed.y : project(normed.y, {&projection, 1})[0];
+  product_cuda(projected, matrix.t(), buffers.logits, WorkKind::head);
+  cross_entropy(x, first, gradient_scale, training, buffers);
+  if (!training) return;
+  product_cuda(buffers.dlogits(), matrix, buffers.dprojected);
+  if (head.weight->trainable())
+    gradient_product_cuda(buffers.dlogits().t(), projected, head.weight->take_gradient());
+  at::Tensor dchunk = buffers.dprojected;
+  if (head.projection != nullptr) dchunk = project_backward({&dchunk, 1}, normed.y, {&projection, 1}, true);
+  dchunk = norm_backward(dchunk, buffers.x, normed.statistics, head.norm);
+  scatter_chunk(dchunk, first, buffers, dx);
 }
 
 }  // namespace
@@ -122,6 +143,9 @@ HeadResult head_loss_cuda(const at::Tensor& x, const at::Tensor& targets, const 
   }
   Buffers buffers(x, chunk_tokens, *head.weight, training);
   if (!computes(x)) {
+    if (training) count_kernel(WorkKind::head, {}, {result.dx});
+    run_chunk(x, 0, head, gradient_scale, buffers, result.dx);
+    const RepeatedWork others(buffers.num_chunks - 1);
     run_chunk(x, 0, head, gradient_scale, buffers, result.dx);
     return result;
   }
@@ -142,7 +166,7 @@ at::Tensor head_logits_cuda(const at::Tensor& x, const Head& head) {
   const NormResult normed = norm_forward(x, head.norm);
   const Projection projection{head.projection, nullptr};
   const at::Tensor projected = head.projection == nullptr ? normed.y : project(normed.y, {&projection, 1})[0];
-  if (computes(x)) product_cuda(projected, head.weight->weight().t(), logits);
+  product_cuda(projected, head.weight->weight().t(), logits);
   return logits;
 }
 

@@ -45,8 +45,11 @@ class WidenedHeadProducts final : public HeadProducts {
            row == 0 ? 0.0f : 1.0f, sum, width_);
     });
     if (matrix_.trainable()) {
-      gemm(true, false, vocabulary_, width_, count, 1, gradient, vocabulary_, kept(features), width_, 1,
-           write_pointer<float>(matrix_.gradient()), width_);
+      const GradientBuffer sums = matrix_.take_gradient();
+      const bool writes = sums.fresh && count > 0;  // a product of nothing writes nothing
+      const at::Tensor& to = writes ? sums.values : sums.to_add_to();
+      gemm(true, false, vocabulary_, width_, count, 1, gradient, vocabulary_, kept(features), width_,
+           writes ? 0.0f : 1.0f, write_pointer<float>(to), width_);
     }
     with_activation_type(features, [&](auto type) {
       using T = decltype(type);

@@ -37,12 +37,12 @@ void layer_norm_again_cpu(const at::Tensor& x, const at::Tensor& weight, const a
 }
 
 void layer_norm_backward_cpu(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& weight,
-                             const at::Tensor& statistics, at::Tensor& dx, const at::Tensor& dweight,
-                             const at::Tensor& dbias) {
+                             const at::Tensor& statistics, at::Tensor& dx, const GradientBuffer& dweight,
+                             const GradientBuffer& dbias) {
   if (!computes(x)) return;
   const std::int64_t rows = x.size(0), n = x.size(1);
-  float* weight_sums = dweight.defined() ? write_pointer<float>(dweight) : nullptr;
-  float* bias_sums = dbias.defined() ? write_pointer<float>(dbias) : nullptr;
+  float* weight_sums = dweight.defined() ? write_pointer<float>(dweight.to_add_to()) : nullptr;
+  float* bias_sums = dbias.defined() ? write_pointer<float>(dbias.to_add_to()) : nullptr;
   // The parameters' gradients sum over rows: one thread takes them in order when they are wanted.
   const bool sums = weight_sums != nullptr || bias_sums != nullptr;
   const float* means = read_pointer<float>(statistics);

@@ -3,6 +3,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "trainer/ops/parameter.h"
+
 namespace autoglm::ops {
 
 // The routes of norm.h's pieces; those of CUDA also run on host tensors. Tensors are contiguous [M, H];
@@ -16,13 +18,13 @@ void layer_norm_again_cpu(const at::Tensor& x, const at::Tensor& weight, const a
                           const at::Tensor& statistics, at::Tensor& y);
 void layer_norm_again_cuda(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                            const at::Tensor& statistics, at::Tensor& y);
-// Adds to dweight and dbias (fp32) where they are defined. On meta tensors they allocate their scratch space
+// Writes dweight and dbias or adds to them where they are defined. On meta tensors they allocate their scratch space
 // and compute nothing.
 void layer_norm_backward_cpu(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& weight,
-                             const at::Tensor& statistics, at::Tensor& dx, const at::Tensor& dweight,
-                             const at::Tensor& dbias);
+                             const at::Tensor& statistics, at::Tensor& dx, const GradientBuffer& dweight,
+                             const GradientBuffer& dbias);
 void layer_norm_backward_cuda(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& weight,
-                              const at::Tensor& statistics, at::Tensor& dx, const at::Tensor& dweight,
-                              const at::Tensor& dbias);
+                              const at::Tensor& statistics, at::Tensor& dx, const GradientBuffer& dweight,
+                              const GradientBuffer& dbias);
 
 }  // namespace autoglm::ops

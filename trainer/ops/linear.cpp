@@ -1,8 +1,10 @@
 #include "trainer/ops/linear.h"
 
+#include "trainer/ops/adjoining.h"
 #include "trainer/ops/graph.h"
 #include "trainer/ops/relu.h"
 #include "trainer/ops/swiglu.h"
+#include "trainer/ops/target.h"
 
 namespace autoglm::ops {
 namespace {
@@ -17,13 +19,17 @@ std::vector<std::int64_t> with_last(at::IntArrayRef shape, std::int64_t last) {
   return result;
 }
 
+// Dense, or for the CUDA route neighbouring columns of one matrix.
 std::vector<at::Tensor> gradient_rows(variable_list& gradients) {
   std::vector<at::Tensor> rows;
   for (at::Tensor& gradient : gradients) {
     AUTOGLM_CHECK(gradient.defined(), "an output of a linear layer was not used");
-    rows.push_back(gradient.reshape({-1, gradient.size(-1)}).contiguous());
+    rows.push_back(gradient.reshape({-1, gradient.size(-1)}));
     gradient.reset();
   }
+  const bool on_cuda = target_of(rows.front()) == Target::cuda;
+  if (on_cuda && rows.size() > 1 && joined_columns(rows).defined()) return rows;
+  for (at::Tensor& one : rows) one = one.contiguous();
   return rows;
 }
 

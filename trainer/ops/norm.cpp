@@ -31,7 +31,7 @@ NormResult norm_forward(const at::Tensor& x, const Norm& norm) {
   const bool rms = norm.kind == NormKind::rms;
   const at::TensorOptions fp32 = x.options().dtype(at::kFloat);
   NormResult result{at::empty_like(x), rms ? at::empty({x.size(0)}, fp32) : at::empty({2, x.size(0)}, fp32)};
-  if (!computes(x)) return result;
+  if (!runs(x)) return result;
   const at::Tensor& weight = norm.weight->weight();
   if (rms) {
     route(x, rms_norm_forward_cpu, rms_norm_forward_cuda)(x, weight, norm.epsilon, result.y,
@@ -46,7 +46,7 @@ NormResult norm_forward(const at::Tensor& x, const Norm& norm) {
 at::Tensor norm_again(const at::Tensor& x, const at::Tensor& statistics, const Norm& norm) {
   if (norm.kind == NormKind::none) return x;
   at::Tensor y = at::empty_like(x);
-  if (!computes(x)) return y;
+  if (!runs(x)) return y;
   const at::Tensor& weight = norm.weight->weight();
   if (norm.kind == NormKind::rms) {
     route(x, rms_norm_again_cpu, rms_norm_again_cuda)(x, weight, statistics, y);
@@ -61,12 +61,12 @@ at::Tensor norm_backward(const at::Tensor& dy, const at::Tensor& x, const at::Te
   if (norm.kind == NormKind::none) return dy;
   at::Tensor dx = at::empty_like(x);
   const at::Tensor& weight = norm.weight->weight();
-  const at::Tensor dweight = norm.weight->gradient_if_trainable();
+  const GradientBuffer dweight = norm.weight->take_gradient_if_trainable();
   if (norm.kind == NormKind::rms) {
     route(x, rms_norm_backward_cpu, rms_norm_backward_cuda)(dy, x, weight, statistics, dx, dweight);
   } else {
     route(x, layer_norm_backward_cpu, layer_norm_backward_cuda)(dy, x, weight, statistics, dx, dweight,
-                                                                norm.bias->gradient_if_trainable());
+                                                                norm.bias->take_gradient_if_trainable());
   }
   return dx;
 }

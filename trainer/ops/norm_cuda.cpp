@@ -1,5 +1,6 @@
 #include "trainer/ops/column_sums_cuda.h"
 #include "trainer/ops/cuda_launch.h"
+#include "trainer/ops/kernel_work.h"
 #include "trainer/ops/layer_norm.h"
 #include "trainer/ops/rms_norm.h"
 
@@ -9,6 +10,7 @@ using cuda::run;
 
 void rms_norm_forward_cuda(const at::Tensor& x, const at::Tensor& weight, double epsilon, at::Tensor& y,
                            at::Tensor& rstd) {
+  if (!computes(x)) return count_kernel(WorkKind::norms, {x}, {y, rstd});
   with_activation_type(x, [&](auto type) {
     using T = decltype(type);
     run(cuda::RmsNormForward<T>{read_pointer<T>(x), read_pointer<T>(weight), write_pointer<T>(y),
@@ -19,6 +21,7 @@ void rms_norm_forward_cuda(const at::Tensor& x, const at::Tensor& weight, double
 
 void rms_norm_again_cuda(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& rstd,
                          at::Tensor& y) {
+  if (!computes(x)) return count_kernel(WorkKind::norms, {x, rstd}, {y});
   with_activation_type(x, [&](auto type) {
     using T = decltype(type);
     run(cuda::RmsNormAgain<T>{read_pointer<T>(x), read_pointer<T>(weight), read_pointer<float>(rstd),
@@ -28,9 +31,9 @@ void rms_norm_again_cuda(const at::Tensor& x, const at::Tensor& weight, const at
 }
 
 void rms_norm_backward_cuda(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& weight,
-                            const at::Tensor& rstd, at::Tensor& dx, const at::Tensor& dweight) {
-  if (dweight.defined()) add_column_sums_cuda(dy, x, rstd, dweight);
-  if (!computes(x)) return;
+                            const at::Tensor& rstd, at::Tensor& dx, const GradientBuffer& dweight) {
+  if (dweight.defined()) add_column_sums_cuda(WorkKind::norms, dy, x, rstd, dweight);
+  if (!computes(x)) return count_kernel(WorkKind::norms, {dy, x, rstd}, {dx});
   with_activation_type(x, [&](auto type) {
     using T = decltype(type);
     run(cuda::RmsNormBackward<T>{read_pointer<T>(dy), read_pointer<T>(x), read_pointer<T>(weight),
@@ -41,6 +44,7 @@ void rms_norm_backward_cuda(const at::Tensor& dy, const at::Tensor& x, const at:
 
 void layer_norm_forward_cuda(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                              double epsilon, at::Tensor& y, at::Tensor& statistics) {
+  if (!computes(x)) return count_kernel(WorkKind::norms, {x}, {y, statistics});
   const std::int64_t rows = x.size(0);
   auto* means = write_pointer<float>(statistics);
   with_activation_type(x, [&](auto type) {
@@ -54,6 +58,7 @@ void layer_norm_forward_cuda(const at::Tensor& x, const at::Tensor& weight, cons
 
 void layer_norm_again_cuda(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                            const at::Tensor& statistics, at::Tensor& y) {
+  if (!computes(x)) return count_kernel(WorkKind::norms, {x, statistics}, {y});
   const std::int64_t rows = x.size(0);
   const auto* means = read_pointer<float>(statistics);
   with_activation_type(x, [&](auto type) {
@@ -65,11 +70,11 @@ void layer_norm_again_cuda(const at::Tensor& x, const at::Tensor& weight, const 
 }
 
 void layer_norm_backward_cuda(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& weight,
-                              const at::Tensor& statistics, at::Tensor& dx, const at::Tensor& dweight,
-                              const at::Tensor& dbias) {
-  if (dweight.defined()) add_column_sums_cuda(dy, x, statistics, dweight);
-  if (dbias.defined()) add_column_sums_cuda(dy, {}, {}, dbias);
-  if (!computes(x)) return;
+                              const at::Tensor& statistics, at::Tensor& dx, const GradientBuffer& dweight,
+                              const GradientBuffer& dbias) {
+  if (dweight.defined()) add_column_sums_cuda(WorkKind::norms, dy, x, statistics, dweight);
+  if (dbias.defined()) add_column_sums_cuda(WorkKind::norms, dy, {}, {}, dbias);
+  if (!computes(x)) return count_kernel(WorkKind::norms, {dy, x, statistics}, {dx});
   const std::int64_t rows = x.size(0);
   const auto* means = read_pointer<float>(statistics);
   with_activation_type(x, [&](auto type) {

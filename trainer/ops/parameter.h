@@ -7,6 +7,7 @@
 #include <functional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -30,6 +31,19 @@ struct ParameterSpec {
   }
 };
 
+// Where an op's part of a parameter's gradient goes, fp32. A fresh one holds nothing of this backward pass: the op
+// writes every element; else it adds.
+struct GradientBuffer {
+  at::Tensor values;  // undefined: not wanted
+  bool fresh = false;
+
+  GradientBuffer() = default;
+  GradientBuffer(at::Tensor held, bool is_fresh = false) : values(std::move(held)), fresh(is_fresh) {}
+  bool defined() const { return values.defined(); }
+  // The same for an op that can only add: zeros, where it is fresh.
+  const at::Tensor& to_add_to() const;
+};
+
 // Owned by its block; the engine binds it while the block may run. An op keeps a pointer to the handle and
 // asks for the weight again in its backward: a gathered weight may be released in between.
 class Parameter {
@@ -49,22 +63,38 @@ class Parameter {
     return weight_;
   }
 
-  // fp32, shaped as declared, a view into the block's flat gradient buffer; ops add to it. Only during
-  // the block's backward, and only when trainable.
-  const at::Tensor& gradient() const {
+  // Shaped as declared, a view into the block's flat gradient buffer, for an op that will now write it or add to
+  // it: fresh to the first that asks. Only during the block's backward, and only when trainable.
+  GradientBuffer take_gradient() const {
     AUTOGLM_CHECK(gradient_.defined(), "{} has no gradient buffer now", spec_.name);
     gradient_written_ = true;
-    return gradient_;
+    return {gradient_, std::exchange(fresh_, false)};
+  }
+  GradientBuffer take_gradient_if_trainable() const {
+    return trainable_ ? take_gradient() : GradientBuffer();
   }
 
-  // The gradient, or an undefined tensor when frozen.
+  // The gradient with all that was written to it, for an op that adds.
+  const at::Tensor& gradient() const {
+    take_gradient().to_add_to();
+    return gradient_;
+  }
   at::Tensor gradient_if_trainable() const { return trainable_ ? gradient() : at::Tensor(); }
 
   // Whether the weight can be read now.
   bool bound() const { return weight_.defined(); }
 
   void bind_weight(at::Tensor weight) { weight_ = std::move(weight); }
-  void bind_gradient(at::Tensor gradient) { gradient_ = std::move(gradient); }
+  // Zeros where no op has asked for the gradient: a tied head writes only one of the embedding's.
+  void clear_gradient_if_fresh() const {
+    GradientBuffer(gradient_, std::exchange(fresh_, false)).to_add_to();
+  }
+
+  // With `fresh` it holds nothing yet.
+  void bind_gradient(at::Tensor gradient, bool fresh = false) {
+    gradient_ = std::move(gradient);
+    fresh_ = fresh;
+  }
 
   // Whether an op has asked for the gradient since the last call: a parameter that is never asked for is not
   // part of the model's function.
@@ -75,6 +105,7 @@ class Parameter {
   bool trainable_ = true;
   at::Tensor weight_;
   at::Tensor gradient_;
+  mutable bool fresh_ = false;
   mutable bool gradient_written_ = false;
 };
 

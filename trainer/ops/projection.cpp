@@ -150,8 +150,9 @@ void backward_fp32(std::span<const at::Tensor> dy, const at::Tensor& x,
            i == 0 ? 0.0f : 1.0f, write_pointer<float>(dx), k);
     }
     if (projections[i].weight->trainable()) {
-      gemm(true, false, n, k, m, 1, gradient, n, read_pointer<float>(x), k, 1,
-           write_pointer<float>(projections[i].weight->gradient()), k);
+      const GradientBuffer sum = projections[i].weight->take_gradient();
+      gemm(true, false, n, k, m, 1, gradient, n, read_pointer<float>(x), k, sum.fresh ? 0.0f : 1.0f,
+           write_pointer<float>(sum.values), k);
     }
   }
 }
@@ -161,6 +162,9 @@ void backward_bf16(std::span<const at::Tensor> dy, const at::Tensor& x,
                    const Tiles& tiles, Operands& operands) {
   using T = simd::bf16_bits;
   const std::int64_t m = x.size(0), k = x.size(1);
+  std::vector<GradientBuffer> sums;
+  for (const Projection& projection : projections)
+    sums.push_back(projection.weight->take_gradient_if_trainable());
   for (std::int64_t row = 0; row < m; row += tiles.rows) {
     const std::int64_t rows = std::min(tiles.rows, m - row);
     widen_rows(read_pointer<T>(x) + row * k, k, operands.x(), rows, k);
@@ -177,9 +181,9 @@ void backward_bf16(std::span<const at::Tensor> dy, const at::Tensor& x,
                write_pointer<float>(dx32), k);
           first = false;
         }
-        if (weight.trainable()) {
-          gemm(true, false, columns, k, rows, 1, operands.y(), columns, operands.x(), k, 1,
-               write_pointer<float>(weight.gradient()) + column * k, k);
+        if (sums[i].defined()) {
+          gemm(true, false, columns, k, rows, 1, operands.y(), columns, operands.x(), k,
+               row == 0 && sums[i].fresh ? 0.0f : 1.0f, write_pointer<float>(sums[i].values) + column * k, k);
         }
       }
     }

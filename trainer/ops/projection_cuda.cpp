@@ -1,7 +1,10 @@
 #include "trainer/ops/projection_cuda.h"
 
 #include "sharding/memory/category.h"
+#include "trainer/ops/adjoining.h"
 #include "trainer/ops/column_sums_cuda.h"
+#include "trainer/ops/cuda_launch.h"
+#include "trainer/ops/kernel_work.h"
 #include "trainer/ops/product_cuda.h"
 #include "trainer/ops/target.h"
 
@@ -14,27 +17,26 @@ constexpr std::int64_t kTileRows = 2048;
 
 void sum_of_products(std::span<const at::Tensor> dy, std::span<const Projection> projections,
                      const at::Tensor& dx, const at::Tensor& sum) {
+  const WorkKind of_sum = sum.is_same(dx) ? WorkKind::products : WorkKind::sums;
   for (std::size_t i = 0; i < projections.size(); ++i) {
     const at::Tensor& weight = projections[i].weight->weight();
     if (i == 0) {
-      product_cuda(dy[i], weight, sum);
+      product_cuda(dy[i], weight, sum, of_sum);
     } else {
-      add_product_cuda(dy[i], weight, sum);
+      add_product_cuda(dy[i], weight, sum, of_sum);
     }
   }
-  if (!sum.is_same(dx)) dx.copy_(sum);
+  if (sum.is_same(dx)) return;
+  if (!computes(dx)) return count_kernel(of_sum, {sum}, {dx});
+  dx.copy_(sum);
 }
 
-// One projection is rounded by its own product; several are summed in fp32 first.
+// Of several projections whose weights lie apart: their products are summed in fp32 before they are rounded.
 void input_gradient(std::span<const at::Tensor> dy, std::span<const Projection> projections, at::Tensor& dx) {
-  if (projections.size() == 1 || dx.scalar_type() == at::kFloat) {
-    if (computes(dx)) sum_of_products(dy, projections, dx, dx);
-    return;
-  }
+  if (dx.scalar_type() == at::kFloat) return sum_of_products(dy, projections, dx, dx);
   const CategoryScope scope(MemoryCategory::workspace);
   const std::int64_t m = dx.size(0);
   const at::Tensor sum = at::empty({std::min(m, kTileRows), dx.size(1)}, dx.options().dtype(at::kFloat));
-  if (!computes(dx)) return;
   for (std::int64_t row = 0; row < m; row += kTileRows) {
     const std::int64_t rows = std::min(kTileRows, m - row);
     std::vector<at::Tensor> tiles;
@@ -43,11 +45,84 @@ void input_gradient(std::span<const at::Tensor> dy, std::span<const Projection> 
   }
 }
 
+// Gradients that lie side by side, as one; undefined where they do not, or one of them is not wanted.
+GradientBuffer joined(std::span<const GradientBuffer> parts) {
+  std::vector<at::Tensor> values;
+  for (const GradientBuffer& part : parts) {
+    if (!part.defined() || part.fresh != parts.front().fresh) return {};
+    values.push_back(part.values);
+  }
+  return {joined_rows(values), parts.front().fresh};
+}
+
+// The weights of several projections, and where their gradients go.
+struct Weights {
+  std::vector<at::Tensor> values;
+  std::vector<GradientBuffer> gradients;
+  // As one matrix; undefined where they lie apart, or some are trained and others not: whether the trained and the
+  // frozen adjoin differs between strategies, whose bits must not.
+  at::Tensor all_values;
+  GradientBuffer all_gradients;
+
+  explicit Weights(std::span<const Projection> projections) {
+    bool any_trained = false;
+    for (const Projection& projection : projections) {
+      values.push_back(projection.weight->weight());
+      gradients.push_back(projection.weight->take_gradient_if_trainable());
+      any_trained |= gradients.back().defined();
+    }
+    all_gradients = joined(gradients);
+    if (all_gradients.defined() || !any_trained) all_values = joined_rows(values);
+  }
+};
+
+void place_columns(const at::Tensor& from, const at::Tensor& to) {
+  if (!computes(from)) return count_kernel(WorkKind::sums, {from}, {to});
+  with_activation_type(from, [&](auto type) {
+    using T = decltype(type);
+    cuda::run(cuda::PlaceColumns<T>{read_pointer<T>(from), write_pointer<T>(to), from.numel(), from.size(1),
+                                    to.stride(0)},
+              cuda::blocks_for(from.numel(), cuda::kBlockElements), from);
+  });
+}
+
+// Gradients of all outputs as columns of one matrix: they are already, or are copied.
+at::Tensor side_by_side(std::span<const at::Tensor> dy) {
+  if (dy.size() == 1) return dy.front();
+  at::Tensor all = joined_columns(dy);
+  if (all.defined()) return all;
+  const CategoryScope scope(MemoryCategory::workspace);
+  std::int64_t columns = 0;
+  for (const at::Tensor& one : dy) columns += one.size(1);
+  all = at::empty({dy.front().size(0), columns}, dy.front().options());
+  columns = 0;
+  for (const at::Tensor& one : dy) {
+    place_columns(one.contiguous(), all.narrow(1, columns, one.size(1)));
+    columns += one.size(1);
+  }
+  return all;
+}
+
+// `all` is dy side by side, where that is there.
+void bias_gradients(std::span<const at::Tensor> dy, const at::Tensor& all,
+                    std::span<const Projection> projections) {
+  std::vector<GradientBuffer> gradients;
+  for (const Projection& projection : projections)
+    gradients.push_back(projection.bias == nullptr ? GradientBuffer()
+                                                   : projection.bias->take_gradient_if_trainable());
+  const GradientBuffer together = joined(gradients);
+  if (together.defined() && all.defined() && all.is_contiguous())
+    return add_column_sums_cuda(WorkKind::gradients, all, {}, {}, together);
+  for (std::size_t i = 0; i < projections.size(); ++i) {
+    if (gradients[i].defined())
+      add_column_sums_cuda(WorkKind::gradients, dy[i].contiguous(), {}, {}, gradients[i]);
+  }
+}
+
 }  // namespace
 
 void project_cuda(const at::Tensor& x, std::span<const Projection> projections,
                   std::vector<at::Tensor>& outputs) {
-  if (!computes(x)) return;
   for (std::size_t i = 0; i < projections.size(); ++i) {
     const at::Tensor weight = projections[i].weight->weight().t();
     if (projections[i].bias != nullptr) {
@@ -60,13 +135,19 @@ void project_cuda(const at::Tensor& x, std::span<const Projection> projections,
 
 void project_backward_cuda(std::span<const at::Tensor> dy, const at::Tensor& x,
                            std::span<const Projection> projections, at::Tensor& dx) {
-  if (dx.defined()) input_gradient(dy, projections, dx);
-  for (std::size_t i = 0; i < projections.size(); ++i) {
-    const Parameter& weight = *projections[i].weight;
-    if (weight.trainable() && computes(x)) add_product_cuda(dy[i].t(), x, weight.gradient());
-    const Parameter* bias = projections[i].bias;
-    if (bias != nullptr && bias->trainable()) add_column_sums_cuda(dy[i], {}, {}, bias->gradient());
+  const Weights weights(projections);
+  at::Tensor all;
+  if (weights.all_values.defined()) {
+    all = side_by_side(dy);
+    if (dx.defined()) product_cuda(all, weights.all_values, dx);
+    if (weights.all_gradients.defined()) gradient_product_cuda(all.t(), x, weights.all_gradients);
+  } else {
+    if (dx.defined()) input_gradient(dy, projections, dx);
+    for (std::size_t i = 0; i < projections.size(); ++i) {
+      if (weights.gradients[i].defined()) gradient_product_cuda(dy[i].t(), x, weights.gradients[i]);
+    }
   }
+  bias_gradients(dy, all, projections);
 }
 
 }  // namespace autoglm::ops

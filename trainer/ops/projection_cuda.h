@@ -1,5 +1,6 @@
 // The CUDA route of projection.h, with the same contract; also runs on host tensors. On meta tensors it
-// allocates its scratch space and computes nothing.
+// allocates its scratch space and counts its work. Where weights lie side by side, as those of q, k and v do in a
+// block's flat buffer, the backward takes them as one matrix.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -35,12 +35,12 @@ TiledProduct input_product(const at::Tensor& dy, std::int64_t k, DType out, bool
   return TiledProduct({.m = m, .n = k, .k = n, .a = {type, n}, .b = {type, k}, .c = {out, k}, .adds = adds});
 }
 
-// dweight [N, K] += dy [M, N]^T @ x [M, K].
-TiledProduct weight_product(const at::Tensor& dy, const at::Tensor& x) {
+// dweight [N, K] = or += dy [M, N]^T @ x [M, K].
+TiledProduct weight_product(const at::Tensor& dy, const at::Tensor& x, bool adds) {
   const std::int64_t m = dy.size(0), n = dy.size(1), k = x.size(1);
   const DType type = dtype_of(dy);
   return TiledProduct(
-      {.m = n, .n = k, .k = m, .a = {type, n, true}, .b = {type, k}, .c = {DType::float32, k}, .adds = true});
+      {.m = n, .n = k, .k = m, .a = {type, n, true}, .b = {type, k}, .c = {DType::float32, k}, .adds = adds});
 }
 
 void narrow_all(const at::Tensor& from, at::Tensor& to) {
@@ -83,9 +83,11 @@ void project_backward_onednn(std::span<const at::Tensor> dy, const at::Tensor& x
     sum = at::empty(dx.sizes(), dx.options().dtype(at::kFloat));
   }
   std::vector<TiledProduct> products;
+  std::vector<GradientBuffer> gradients;
   for (std::size_t i = 0; i < projections.size(); ++i) {
+    gradients.push_back(projections[i].weight->take_gradient_if_trainable());
     if (dx.defined()) products.push_back(input_product(dy[i], k, dtype_of(sum), i > 0));
-    if (projections[i].weight->trainable()) products.push_back(weight_product(dy[i], x_MK));
+    if (gradients[i].defined()) products.push_back(weight_product(dy[i], x_MK, !gradients[i].fresh));
   }
   ProductScratch scratch(products, x_MK);
   if (!computes(x_MK)) return;
@@ -94,8 +96,8 @@ void project_backward_onednn(std::span<const at::Tensor> dy, const at::Tensor& x
     const Parameter& weight = *projections[i].weight;
     if (dx.defined())
       scratch.run(*product++, data_of(dy[i]), data_of(weight.weight()), nullptr, sum.mutable_data_ptr());
-    if (weight.trainable())
-      scratch.run(*product++, data_of(dy[i]), data_of(x_MK), nullptr, weight.gradient().mutable_data_ptr());
+    if (gradients[i].defined())
+      scratch.run(*product++, data_of(dy[i]), data_of(x_MK), nullptr, gradients[i].values.mutable_data_ptr());
   }
   if (sums_apart) narrow_all(sum, dx);
 }

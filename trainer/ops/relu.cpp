@@ -29,11 +29,11 @@ void relu_backward_cpu(const at::Tensor& y, at::Tensor& dy) {
 }  // namespace
 
 void relu_in_place(at::Tensor& x) {
-  if (computes(x)) route(x, relu_cpu, relu_cuda)(x);
+  if (runs(x)) route(x, relu_cpu, relu_cuda)(x);
 }
 
 void relu_backward_in_place(const at::Tensor& y, at::Tensor& dy) {
-  if (computes(y)) route(y, relu_backward_cpu, relu_backward_cuda)(y, dy);
+  if (runs(y)) route(y, relu_backward_cpu, relu_backward_cuda)(y, dy);
 }
 
 }  // namespace autoglm::ops

@@ -1,6 +1,7 @@
 #include "trainer/ops/relu.h"
 
 #include "trainer/ops/cuda_launch.h"
+#include "trainer/ops/kernel_work.h"
 
 namespace autoglm::ops {
 
@@ -9,6 +10,7 @@ using cuda::kBlockElements;
 using cuda::run;
 
 void relu_cuda(at::Tensor& x) {
+  if (!computes(x)) return count_kernel(WorkKind::activations, {x}, {x});
   with_activation_type(x, [&](auto type) {
     using T = decltype(type);
     run(cuda::Relu<T>{write_pointer<T>(x), x.numel()}, blocks_for(x.numel(), kBlockElements), x);
@@ -16,6 +18,7 @@ void relu_cuda(at::Tensor& x) {
 }
 
 void relu_backward_cuda(const at::Tensor& y, at::Tensor& dy) {
+  if (!computes(y)) return count_kernel(WorkKind::activations, {y}, {dy});
   with_activation_type(y, [&](auto type) {
     using T = decltype(type);
     run(cuda::ReluBackward<T>{read_pointer<T>(y), write_pointer<T>(dy), y.numel()},

@@ -13,4 +13,7 @@ namespace autoglm::ops {
 // exactly.
 std::pair<at::Tensor, at::Tensor> branch_off(const at::Tensor& x);
 
+// The sum at the end of a branch.
+at::Tensor join(const at::Tensor& stream, const at::Tensor& branch);
+
 }  // namespace autoglm::ops

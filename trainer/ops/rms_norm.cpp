@@ -35,11 +35,11 @@ void rms_norm_again_cpu(const at::Tensor& x, const at::Tensor& weight, const at:
 }
 
 void rms_norm_backward_cpu(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& weight,
-                           const at::Tensor& rstd, at::Tensor& dx, const at::Tensor& dweight) {
+                           const at::Tensor& rstd, at::Tensor& dx, const GradientBuffer& dweight) {
   if (!computes(x)) return;
   const std::int64_t rows = x.size(0), n = x.size(1);
   // The weight's gradient sums over rows: one thread takes them in order when it is wanted.
-  float* sums = dweight.defined() ? write_pointer<float>(dweight) : nullptr;
+  float* sums = dweight.defined() ? write_pointer<float>(dweight.to_add_to()) : nullptr;
   with_activation_type(x, [&](auto type) {
     using T = decltype(type);
     const auto& kernels = simd::activation_kernels<T>();

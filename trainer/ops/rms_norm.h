@@ -3,6 +3,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "trainer/ops/parameter.h"
+
 namespace autoglm::ops {
 
 // The routes of norm.h's pieces; those of CUDA also run on host tensors. Tensors are contiguous [M, H]; rstd,
@@ -15,11 +17,11 @@ void rms_norm_forward_cuda(const at::Tensor& x, const at::Tensor& weight, double
 void rms_norm_again_cpu(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& rstd, at::Tensor& y);
 void rms_norm_again_cuda(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& rstd,
                          at::Tensor& y);
-// Adds to dweight (fp32) when it is defined. On meta tensors they allocate their scratch space and compute
+// Writes dweight or adds to it when it is defined. On meta tensors they allocate their scratch space and compute
 // nothing.
 void rms_norm_backward_cpu(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& weight,
-                           const at::Tensor& rstd, at::Tensor& dx, const at::Tensor& dweight);
+                           const at::Tensor& rstd, at::Tensor& dx, const GradientBuffer& dweight);
 void rms_norm_backward_cuda(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& weight,
-                            const at::Tensor& rstd, at::Tensor& dx, const at::Tensor& dweight);
+                            const at::Tensor& rstd, at::Tensor& dx, const GradientBuffer& dweight);
 
 }  // namespace autoglm::ops

@@ -34,7 +34,7 @@ void rotary_cpu(const at::Tensor& x, const at::Tensor& positions, const RotaryTa
 
 at::Tensor rotate(const at::Tensor& x, const at::Tensor& positions, const RotaryTable& table, float sign) {
   at::Tensor y = at::empty_like(x);
-  if (computes(x)) route(x, rotary_cpu, rotary_cuda)(x, positions, table, sign, y);
+  if (runs(x)) route(x, rotary_cpu, rotary_cuda)(x, positions, table, sign, y);
   return y;
 }
 

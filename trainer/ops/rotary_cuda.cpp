@@ -1,6 +1,7 @@
 #include "trainer/ops/rotary.h"
 
 #include "trainer/ops/cuda_launch.h"
+#include "trainer/ops/kernel_work.h"
 
 namespace autoglm::ops {
 
@@ -10,6 +11,7 @@ using cuda::run;
 
 void rotary_cuda(const at::Tensor& x, const at::Tensor& positions, const RotaryTable& table, float sign,
                  at::Tensor& y) {
+  if (!computes(x)) return count_kernel(WorkKind::rotary, {x, positions}, {y});
   const std::int64_t heads = x.size(2), head_dim = x.size(3), pairs = table.num_pairs();
   const std::int64_t count = x.size(0) * x.size(1) * heads * (head_dim - pairs);
   with_activation_type(x, [&](auto type) {

@@ -41,14 +41,21 @@ void swiglu_backward_cpu(const std::vector<at::Tensor>& gate_up, const at::Tenso
 at::Tensor swiglu(const std::vector<at::Tensor>& gate_up) {
   const GateUp in(gate_up);
   at::Tensor out = at::empty({in.rows, in.width}, in.gate->options());
-  if (computes(out)) route(out, swiglu_forward_cpu, swiglu_forward_cuda)(gate_up, out);
+  if (runs(out)) route(out, swiglu_forward_cpu, swiglu_forward_cuda)(gate_up, out);
   return out;
 }
 
 std::vector<at::Tensor> swiglu_backward(const std::vector<at::Tensor>& gate_up, const at::Tensor& dout) {
   std::vector<at::Tensor> gradients;
-  for (const at::Tensor& tensor : gate_up) gradients.push_back(at::empty_like(tensor));
-  if (computes(dout)) route(dout, swiglu_backward_cpu, swiglu_backward_cuda)(gate_up, dout, gradients);
+  if (gate_up.size() == 2 && target_of(dout) == Target::cuda) {
+    // Side by side: one product reads both.
+    const std::int64_t width = dout.size(1);
+    const at::Tensor both = at::empty({dout.size(0), 2 * width}, dout.options());
+    gradients = {both.narrow(1, 0, width), both.narrow(1, width, width)};
+  } else {
+    for (const at::Tensor& tensor : gate_up) gradients.push_back(at::empty_like(tensor));
+  }
+  if (runs(dout)) route(dout, swiglu_backward_cpu, swiglu_backward_cuda)(gate_up, dout, gradients);
   return gradients;
 }
 

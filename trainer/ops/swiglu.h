@@ -12,7 +12,7 @@ namespace autoglm::ops {
 // product is [M, F].
 at::Tensor swiglu(const std::vector<at::Tensor>& gate_up);
 
-// Gradients of `gate_up`, shaped as it is.
+// Gradients of `gate_up`, shaped as it is; two may be neighbouring columns of one matrix.
 std::vector<at::Tensor> swiglu_backward(const std::vector<at::Tensor>& gate_up, const at::Tensor& dout_MF);
 
 // Gate and up as rows with a stride, whether they lie in one tensor or in two.

@@ -38,6 +38,11 @@ inline bool computes(const at::Tensor& tensor) {
   return !tensor.is_meta();
 }
 
+// Whether an op that allocates nothing has something to do: to compute, or to declare a kernel's work.
+inline bool runs(const at::Tensor& tensor) {
+  return computes(tensor) || target_of(tensor) == Target::cuda;
+}
+
 // Dispatches on the storage type of activations: calls f with a value of type float or simd::bf16_bits.
 template <typename F>
 void with_activation_type(const at::Tensor& tensor, F f);

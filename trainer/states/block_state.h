@@ -98,9 +98,11 @@ class BlockState {
   void bind_own_weights();
   void unbind_weights();
 
-  // Points every trainable parameter's gradient into `flat` (fp32 [trained.total_elements()]), or away from it
-  // when undefined.
-  void bind_gradients(const at::Tensor& flat) { trained.bind_gradients(*block, flat); }
+  // Points every trainable parameter's gradient into `flat` (fp32 [trained.total_elements()]), which holds nothing
+  // yet when it is fresh, or away from it when undefined.
+  void bind_gradients(const at::Tensor& flat, bool fresh = false) {
+    trained.bind_gradients(*block, flat, fresh);
+  }
 
   // Throws Error(bug) naming a trainable parameter whose gradient no op has asked for since the last call.
   void check_gradients_written() const;

@@ -85,8 +85,9 @@ void FlatWeights::bind(Block& block, const at::Tensor& whole) const {
   bind_parameters(block, whole, [](Parameter& one, at::Tensor view) { one.bind_weight(std::move(view)); });
 }
 
-void FlatWeights::bind_gradients(Block& block, const at::Tensor& whole) const {
-  bind_parameters(block, whole, [](Parameter& one, at::Tensor view) { one.bind_gradient(std::move(view)); });
+void FlatWeights::bind_gradients(Block& block, const at::Tensor& whole, bool fresh) const {
+  bind_parameters(block, whole,
+                  [&](Parameter& one, at::Tensor view) { one.bind_gradient(std::move(view), fresh); });
 }
 
 }  // namespace autoglm

@@ -54,8 +54,8 @@ class FlatWeights {
   // Binds the weights of the group's parameters to `whole` [total_elements()], or unbinds them when it is
   // undefined.
   void bind(Block& block, const at::Tensor& whole) const;
-  // The same for gradients.
-  void bind_gradients(Block& block, const at::Tensor& whole) const;
+  // The same for gradients, fresh ones where `whole` holds nothing yet.
+  void bind_gradients(Block& block, const at::Tensor& whole, bool fresh) const;
 
  private:
   template <typename Bind>

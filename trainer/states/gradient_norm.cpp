@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "trainer/ops/kernel_work.h"
 #include "trainer/ops/target.h"
 #include "trainer/optim/adamw.h"
 #include "trainer/states/device_work.h"
@@ -42,6 +43,11 @@ void sum_whole_pieces(const ElementRange& shard, const GradientPart& part, const
   });
 }
 
+void count_norm(const GradientPart& part) {
+  const bool on_host = part.pool == MemoryPool::host;
+  ops::count_kernel(on_host ? WorkKind::host_optimizer : WorkKind::optimizer, {part.sum}, {});
+}
+
 // Pieces of this rank's shard of the block.
 std::int64_t num_pieces(const BlockState& state) {
   return (state.shard().size() + kSquaresPiece - 1) / kSquaresPiece;
@@ -70,7 +76,11 @@ double GradientNorm::sum_of_squares() const {
 
 double GradientNorm::sum_of_squares(const BlockState& state) const {
   double total = 0;
-  if (state.gradients.empty() || !ops::computes(state.gradients.front().sum)) return total;
+  if (state.gradients.empty()) return total;
+  if (!ops::computes(state.gradients.front().sum)) {
+    for (const GradientPart& part : state.gradients) count_norm(part);
+    return total;
+  }
   const ElementRange shard = state.shard();
   std::vector<double> sums(static_cast<std::size_t>(num_pieces(state)));
   for (const GradientPart& part : state.gradients) sum_whole_pieces(shard, part, device_sums_, sums);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "trainer/ops/kernel_work.h"
 #include "trainer/ops/target.h"
 #include "trainer/states/slot_plan.h"
 
@@ -33,6 +34,19 @@ void add_in_pieces(const float* values, void* sum, bool bf16, std::int64_t count
 
 constexpr std::int64_t kAddGrain = 1 << 16;
 
+// Whether the sum over the ranks can be written where this rank keeps it.
+bool takes_sums(const BlockState& state) {
+  return state.gradients.size() == 1 && state.gradients.front().pool == MemoryPool::device &&
+         state.gradients.front().sum.scalar_type() == at::kFloat;
+}
+
+// What one of these reads and writes.
+void count_addition(WorkKind kind, const at::Tensor& sum, std::int64_t count, bool first) {
+  const std::int64_t bytes = count * static_cast<std::int64_t>(sum.element_size());
+  const std::int64_t values = count * static_cast<std::int64_t>(sizeof(float));
+  count_work(kind, {values + (first ? 0 : bytes), bytes, 1, 0});
+}
+
 }  // namespace
 
 GradientReducer::GradientReducer(std::span<BlockState> states, const StatePlacement& placement,
@@ -45,7 +59,7 @@ GradientReducer::GradientReducer(std::span<BlockState> states, const StatePlacem
                       : share_slots(states, elements, TiedHeadSlot::of_layers);
   for (const std::int64_t size : plan.elements) {
     slots_.push_back({allocate_flat(size, at::kFloat, placement.device, MemoryCategory::gradients), nullptr,
-                      false, false, Event(), Event()});
+                      false, false, false, Event(), Event()});
   }
   slot_of_ = std::move(plan.slot_of);
   const bool on_host = std::any_of(states.begin(), states.end(), [](const BlockState& state) {
@@ -80,8 +94,8 @@ void GradientReducer::acquire(std::size_t index) {
   slot.owner = &state;
   const at::Tensor flat = slot.buffer.narrow(0, 0, state.trained.total_elements());
   const bool keeps = placement_.strategy.reduce == ReduceMode::step && std::exchange(state.accumulated, true);
-  if (!keeps) flat.zero_();
-  state.bind_gradients(flat);
+  if (!keeps) clear_padding(flat, state.trained.layout(), 0);
+  state.bind_gradients(flat, !keeps);
 }
 
 void GradientReducer::reduce(std::size_t index) {
@@ -89,6 +103,7 @@ void GradientReducer::reduce(std::size_t index) {
   if (!state.trainable()) return;
   Slot& slot = slots_[slot_of_[index]];
   AUTOGLM_CHECK(slot.owner == &state && !slot.in_flight, "{} holds no gradient buffer", state.block->name());
+  for (const Parameter& parameter : state.block->parameters()) parameter.clear_gradient_if_fresh();
   state.bind_gradients(at::Tensor());
   if (placement_.strategy.reduce == ReduceMode::step) {
     slot.owner = nullptr;
@@ -102,8 +117,10 @@ void GradientReducer::start(std::size_t index) {
   Slot& slot = slots_[index];
   BlockState& state = *slot.owner;
   auto* data = static_cast<float*>(element_pointer(slot.buffer, 0));
-  auto* shard = static_cast<float*>(element_pointer(slot.buffer, state.shard().begin));
-  slot.reduced = communicator_.reduce_scatter(data, shard, state.shard().size(), streams_.compute().record());
+  slot.in_place = slot.first && communicator_.size() > 1 && takes_sums(state);
+  auto* sums = static_cast<float*>(slot.in_place ? element_pointer(state.gradients.front().sum, 0)
+                                                 : element_pointer(slot.buffer, state.shard().begin));
+  slot.reduced = communicator_.reduce_scatter(data, sums, state.shard().size(), streams_.compute().record());
   slot.in_flight = true;
   in_flight_.push_back(index);
   for (const GradientPart& part : state.gradients) {
@@ -121,7 +138,9 @@ void GradientReducer::download(Slot& slot, const GradientPart& part) {
     transfer.wait(staging_free_[which]);
     queue_copy(transfer, staging_[which], 0, slot.buffer, at, count);
     work.wait(transfer.record());
-    if (ops::computes(slot.buffer)) {
+    if (!ops::computes(slot.buffer)) {
+      count_addition(WorkKind::host_optimizer, part.sum, count, slot.first);
+    } else {
       const auto* from = static_cast<const float*>(element_pointer(staging_[which], 0));
       void* to = element_pointer(part.sum, at - part.range.begin);
       const bool bf16 = part.sum.scalar_type() == at::kBFloat16;
@@ -140,7 +159,11 @@ void GradientReducer::retire_oldest() {
   in_flight_.pop_front();
   streams_.wait_exposed(slot.reduced);
   for (const GradientPart& part : slot.owner->gradients) {
-    if (part.pool == MemoryPool::host || !ops::computes(slot.buffer)) continue;
+    if (part.pool == MemoryPool::host || slot.in_place) continue;
+    if (!ops::computes(slot.buffer)) {
+      count_addition(WorkKind::gradients, part.sum, part.range.size(), slot.first);
+      continue;
+    }
     const bool bf16 = part.sum.scalar_type() == at::kBFloat16;
     const auto* from = static_cast<const float*>(element_pointer(slot.buffer, part.range.begin));
     void* to = element_pointer(part.sum, 0);

@@ -34,7 +34,7 @@ class GradientReducer {
   GradientReducer(const GradientReducer&) = delete;
   GradientReducer& operator=(const GradientReducer&) = delete;
 
-  // A buffer for the gradients of block `index`, zero or holding those of earlier micro-batches, bound to its
+  // A buffer for the gradients of block `index`, fresh or holding those of earlier micro-batches, bound to its
   // parameters. Waits until one is free. Frozen blocks have none: then this and reduce() do nothing. At most
   // one block per slot may be between acquire and reduce.
   void acquire(std::size_t index);
@@ -58,7 +58,8 @@ class GradientReducer {
     at::Tensor buffer;
     BlockState* owner = nullptr;  // between acquire and retirement
     bool in_flight = false;
-    bool first = false;  // the accumulator holds nothing of this step yet
+    bool first = false;     // the accumulator holds nothing of this step yet
+    bool in_place = false;  // the reduction writes the accumulator
     Event reduced;
     Event downloaded;
   };

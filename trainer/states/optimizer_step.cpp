@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "sharding/work.h"
 #include "trainer/ops/target.h"
 
 namespace autoglm {
@@ -12,6 +13,18 @@ const GradientPart& gradient_of(const BlockState& state, const OptimizerPart& pa
     if (gradient.pool == part.pool) return gradient;
   }
   AUTOGLM_CHECK(false, "{} has no gradients where its optimizer state lies", state.block->name());
+}
+
+// Of AdamW on `count` elements: gradients are read, moments, master and remainder read and written, and working
+// weights too where they are a part of the master.
+Work work_of(const OptimizerPart& part, const StatePlacement& placement, std::int64_t count) {
+  const std::int64_t weight = placement.precision == Precision::bf16 ? 2 : 4;
+  const std::int64_t moments = placement.strategy.bf16_moments ? 4 : 8;
+  const std::int64_t gradient = placement.strategy.bf16_gradients ? 2 : 4;
+  const bool split = part.remainder.defined();
+  const std::int64_t state = moments + (split ? 2 + weight : 4);
+  const std::int64_t written = split || part.is_working ? 0 : weight;
+  return {count * (gradient + state), count * (state + written), 1, 0};
 }
 
 }  // namespace
@@ -186,13 +199,18 @@ void OptimizerStep::update(std::size_t index, StepContext& context) {
   if (gathers_) wait(gathers_done_[piece.block]);
   wait(loaded_[index % kNumStages]);
   wait(stored_[index % kNumStages]);
-  if (!ops::computes(state.trained.values())) return;
+  const bool computes = ops::computes(state.trained.values());
   context.plain.first = context.decaying.first = !state.stepped;
   for (std::size_t i = 0; i < state.block->parameters().size(); ++i) {
     const Parameter& parameter = state.block->parameters()[i];
     if (!parameter.trainable()) continue;
     const ElementRange all = state.elements_of(i), range = all.within(piece.range);
     if (range.size() == 0) continue;
+    if (!computes) {
+      count_work(on_host ? WorkKind::host_optimizer : WorkKind::optimizer,
+                 work_of(part_of(piece), placement_, range.size()));
+      continue;
+    }
     AdamWSlice slice = slice_of(index, range);
     slice.first_element =
         first_elements_[piece.block][i] + static_cast<std::uint64_t>(range.begin - all.begin);

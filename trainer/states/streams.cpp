@@ -3,13 +3,19 @@
 #include <utility>
 
 #include "base/error.h"
+#include "trainer/states/flat_weights.h"
 
 namespace autoglm {
 
 EngineStreams::EngineStreams(at::Device device) {
-  const auto make_host = [&](const char* name) {
-    return device.is_meta() ? make_inline_stream() : make_host_stream(name);
-  };
+  if (device.is_meta()) {
+    // Compute copies gradients that the optimizer gathers.
+    compute_ = make_counting_stream(WorkKind::optimizer);
+    upload_ = make_counting_stream(WorkKind::uploads);
+    download_ = make_counting_stream(WorkKind::downloads);
+    host_work_ = make_inline_stream();
+    return;
+  }
   if (device.is_cuda()) {
     compute_ = make_device_compute_stream(device);
     upload_ = make_device_transfer_stream(device);
@@ -17,10 +23,10 @@ EngineStreams::EngineStreams(at::Device device) {
     clock_ = make_device_wait_clock(device);
   } else {
     compute_ = make_inline_stream();
-    upload_ = make_host("upload");
-    download_ = make_host("download");
+    upload_ = make_host_stream("upload");
+    download_ = make_host_stream("download");
   }
-  host_work_ = make_host("host work");
+  host_work_ = make_host_stream("host work");
 }
 
 void EngineStreams::wait_exposed(const Event& event) {
@@ -51,11 +57,9 @@ void queue_copy(Stream& stream, const at::Tensor& to, std::int64_t to_element, c
                 std::int64_t from_element, std::int64_t count) {
   AUTOGLM_CHECK(to.scalar_type() == from.scalar_type() && to_element + count <= to.numel() &&
                 from_element + count <= from.numel());
-  if (to.is_meta() || count == 0) return;
-  const auto width = static_cast<std::int64_t>(to.element_size());
-  stream.copy(static_cast<char*>(to.mutable_data_ptr()) + to_element * width,
-              static_cast<const char*>(from.const_data_ptr()) + from_element * width,
-              static_cast<std::size_t>(count * width));
+  if (count == 0) return;
+  stream.copy(element_pointer(to, to_element), element_pointer(from, from_element),
+              static_cast<std::size_t>(count) * to.element_size());
 }
 
 }  // namespace autoglm

@@ -15,7 +15,8 @@ namespace autoglm {
 // each direction, and sums on the host one of their own, so that all of them overlap with compute.
 class EngineStreams {
  public:
-  // For `device`; on meta everything is inline, and nobody may queue work that touches values.
+  // For `device`; on meta everything is inline, copies are only counted, and nobody may queue work that touches
+  // values.
   explicit EngineStreams(at::Device device);
 
   Stream& compute() { return *compute_; }
@@ -41,7 +42,7 @@ class EngineStreams {
   std::chrono::steady_clock::duration exposed_{};
 };
 
-// Queues a copy of `count` elements between flat tensors of the same dtype; nothing on meta. They must stay
+// Queues a copy of `count` elements between flat tensors of the same dtype. They must stay
 // valid until it is done.
 void queue_copy(Stream& stream, const at::Tensor& to, std::int64_t to_element, const at::Tensor& from,
                 std::int64_t from_element, std::int64_t count);
