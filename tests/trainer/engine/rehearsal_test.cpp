@@ -211,18 +211,16 @@ TEST_F(RehearsalTest, CountsWhatDevicesReceiveTheirSumsIn) {
   request.model = tiny::config_of({});
   request.options.row_length = 64;
   request.world_size = 2;
-  const auto workspace = [&](ops::Target target, ReduceScatter reduce_scatter) {
+  const auto peak = [&](ops::Target target, ReduceScatter reduce_scatter) {
     request.target = target;
     request.options.strategy.reduce_scatter = reduce_scatter;
-    return rehearse(request).device.use[MemoryCategory::workspace];
+    return rehearse(request).device.peak.total;
   };
-  EXPECT_EQ(workspace(ops::Target::cuda, ReduceScatter::ordered),
-            workspace(ops::Target::cuda, ReduceScatter::nccl) + reduce_staging_bytes(2));
-  EXPECT_EQ(workspace(ops::Target::cpu, ReduceScatter::ordered),
-            workspace(ops::Target::cpu, ReduceScatter::nccl));
+  EXPECT_EQ(peak(ops::Target::cuda, ReduceScatter::ordered),
+            peak(ops::Target::cuda, ReduceScatter::nccl) + reduce_staging_bytes(2));
+  EXPECT_EQ(peak(ops::Target::cpu, ReduceScatter::ordered), peak(ops::Target::cpu, ReduceScatter::nccl));
   request.world_size = 1;
-  EXPECT_EQ(workspace(ops::Target::cuda, ReduceScatter::ordered),
-            workspace(ops::Target::cuda, ReduceScatter::nccl));
+  EXPECT_EQ(peak(ops::Target::cuda, ReduceScatter::ordered), peak(ops::Target::cuda, ReduceScatter::nccl));
 }
 
 // The shape of SmolLM2-135M. The bound is generous because other programs may run; the time is printed.
