@@ -155,8 +155,8 @@ void install_cuda_arenas(int, std::int64_t limit, int) {
   job_memory().reset_peak();
 }
 
-DeviceConnection connect_cuda_device(int, Communicator&) {
-  return {nullptr, make_self_communicator()};
+DeviceConnection connect_cuda_device(int, Communicator&, ReduceScatter) {
+  return {.staging = nullptr, .stream = nullptr, .communicator = make_self_communicator()};
 }
 
 void start_cuda_products(int) {
