@@ -24,7 +24,7 @@ void add_column_sums_cuda(WorkKind kind, const at::Tensor& y, const at::Tensor& 
   with_activation_type(y, [&](auto type) {
     using T = decltype(type);
     run(cuda::SlabSums<T>{read_pointer<T>(y), x.defined() ? read_pointer<T>(x) : nullptr, mean, rstd,
-                          write_pointer<float>(partial), rows, width},
+                          write_pointer<float>(partial), rows, width, y.stride(0)},
         cuda::SlabSums<T>::blocks(rows, width), y);
   });
   run(cuda::AddSlabs{read_pointer<float>(partial), write_pointer<float>(gradient.values), slabs, width,

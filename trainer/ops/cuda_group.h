@@ -64,6 +64,14 @@ AUTOGLM_HOST_DEVICE inline void each(const Group& group, std::int64_t begin, std
   for (std::int64_t i = begin + group.rank(); i < end; i += group.size()) f(i);
 }
 
+// Elementwise kernels: block b takes elements [b * kBlockElements, ...) of `count`.
+template <typename Group, typename F>
+AUTOGLM_HOST_DEVICE inline void each_of_block(const Group& group, std::int64_t block, std::int64_t count,
+                                              F f) {
+  const std::int64_t begin = block * kBlockElements;
+  each(group, begin, begin + kBlockElements < count ? begin + kBlockElements : count, f);
+}
+
 // The group of one thread: runs a kernel on the host, block after block.
 struct SerialGroup {
   int rank() const { return 0; }

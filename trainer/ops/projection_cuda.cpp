@@ -97,7 +97,7 @@ at::Tensor side_by_side(std::span<const at::Tensor> dy) {
   all = at::empty({dy.front().size(0), columns}, dy.front().options());
   columns = 0;
   for (const at::Tensor& one : dy) {
-    place_columns(one.contiguous(), all.narrow(1, columns, one.size(1)));
+    place_columns(one, all.narrow(1, columns, one.size(1)));
     columns += one.size(1);
   }
   return all;
@@ -114,8 +114,7 @@ void bias_gradients(std::span<const at::Tensor> dy, const at::Tensor& all,
   if (together.defined() && all.defined() && all.is_contiguous())
     return add_column_sums_cuda(WorkKind::gradients, all, {}, {}, together);
   for (std::size_t i = 0; i < projections.size(); ++i) {
-    if (gradients[i].defined())
-      add_column_sums_cuda(WorkKind::gradients, dy[i].contiguous(), {}, {}, gradients[i]);
+    if (gradients[i].defined()) add_column_sums_cuda(WorkKind::gradients, dy[i], {}, {}, gradients[i]);
   }
 }
 
