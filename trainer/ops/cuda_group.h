@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 #include <stdexcept>
+#include <type_traits>
 
 #include "base/bf16.h"
 
@@ -45,6 +46,36 @@ AUTOGLM_HOST_DEVICE inline void store_over(void* x, std::int64_t i, float value)
   memcpy(static_cast<char*>(x) + i * static_cast<std::int64_t>(sizeof(T)), &stored, sizeof(T));
 }
 
+// Bytes that a thread reads or writes at once where they allow it.
+inline constexpr int kVectorBytes = 16;
+template <typename T>
+inline constexpr int kVectorElements = kVectorBytes / static_cast<int>(sizeof(T));
+
+// Neighbouring elements, copied as one: 16 bytes are one instruction of the device. Their address is a multiple of
+// their bytes.
+template <typename T, int kCount>
+struct alignas(kCount * sizeof(T)) Vector {
+  T elements[kCount];
+
+  AUTOGLM_HOST_DEVICE float get(int i) const { return load(elements, i); }
+  AUTOGLM_HOST_DEVICE void set(int i, float value) { store(elements, i, value); }
+};
+
+template <int kCount, typename T>
+AUTOGLM_HOST_DEVICE inline Vector<T, kCount> load_vector(const T* x, std::int64_t i) {
+  return *reinterpret_cast<const Vector<T, kCount>*>(x + i);
+}
+template <int kCount, typename T>
+AUTOGLM_HOST_DEVICE inline void store_vector(T* x, std::int64_t i, const Vector<T, kCount>& values) {
+  *reinterpret_cast<Vector<T, kCount>*>(x + i) = values;
+}
+
+// Whether vectors can begin at all of these; null is left out.
+template <typename... T>
+AUTOGLM_HOST_DEVICE inline bool hold_vectors(const T*... x) {
+  return ((reinterpret_cast<std::uintptr_t>(x) % kVectorBytes == 0) && ...);
+}
+
 // A broken invariant inside a kernel: stops the device, throws on the host.
 AUTOGLM_HOST_DEVICE inline void require(bool condition) {
   if (condition) return;
@@ -62,6 +93,25 @@ AUTOGLM_HOST_DEVICE inline void each(const Group& group, std::int64_t begin, std
 #pragma unroll 4
 #endif
   for (std::int64_t i = begin + group.rank(); i < end; i += group.size()) f(i);
+}
+
+// Calls f(i, n) for neighbouring elements [i, i + n) of [begin, end) that fall to this thread; n is a constant,
+// std::integral_constant<int, ...>. Where `vectors`, i is a multiple of n = kVectorElements<T> after `begin`, but for a
+// rest of single elements at the end; otherwise n is 1.
+template <typename T, typename Group, typename F>
+AUTOGLM_HOST_DEVICE inline void each_vector(const Group& group, std::int64_t begin, std::int64_t end,
+                                            bool vectors, F f) {
+  constexpr int kCount = kVectorElements<T>;
+  std::int64_t rest = begin;
+  if (vectors) {
+    rest = end - (end - begin) % kCount;
+#ifdef __CUDA_ARCH__
+#pragma unroll 2
+#endif
+    for (std::int64_t i = begin + group.rank() * kCount; i < rest; i += group.size() * kCount)
+      f(i, std::integral_constant<int, kCount>());
+  }
+  each(group, rest, end, [&](std::int64_t i) { f(i, std::integral_constant<int, 1>()); });
 }
 
 // Elementwise kernels: block b takes elements [b * kBlockElements, ...) of `count`.
