@@ -17,6 +17,9 @@ const char* launch(const Kernel& kernel, std::int64_t blocks, void* stream);
 // The current CUDA stream of the device of this thread, a cudaStream_t. Throws as launch() does.
 void* current_stream();
 
+// Of the device of this thread. Without CUDA in the build it throws Error(unavailable).
+int current_multiprocessors();
+
 // Runs the kernel where `where` lives: on its device's current stream, or here and now for host memory.
 template <typename Kernel>
 void run(const Kernel& kernel, std::int64_t blocks, const at::Tensor& where) {

@@ -22,4 +22,8 @@ void* current_stream() {
   no_cuda();
 }
 
+int current_multiprocessors() {
+  no_cuda();
+}
+
 }  // namespace autoglm::ops::cuda

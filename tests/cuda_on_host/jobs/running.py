@@ -73,10 +73,14 @@ class Job:
     def record(self):
         return json.loads((self.output / "run.json").read_text())
 
+    def metric(self, key):
+        """Its value in every step that has it."""
+        lines = [json.loads(line) for line in (self.output / "metrics.jsonl").read_text().splitlines()]
+        return [line[key] for line in lines if key in line]
+
     @property
     def losses(self):
-        lines = [json.loads(line) for line in (self.output / "metrics.jsonl").read_text().splitlines()]
-        return [line["loss"] for line in lines if "loss" in line]
+        return self.metric("loss")
 
     @property
     def weights(self):

@@ -1,5 +1,6 @@
 """autoglm-train on one and on two pretend cards: training_test.py PROGRAMS."""
 
+import json
 import pathlib
 import sys
 
@@ -34,4 +35,21 @@ def schedules_do_not_change_a_bit():
     require(len(set(weights.values())) == 1, f"weights differ: {weights}")
 
 
-run_tests([trains_on_one_card, two_cards_train_the_same, schedules_do_not_change_a_bit])
+def long_documents_among_short_ones_learn_as_on_the_cpu():
+    # The backward's attention takes them in calls of their own.
+    words = [f"number {i} is {'even' if i % 2 == 0 else 'odd'}" for i in range(64)]
+    answers = [" ".join(words)] + words[:12] + [" ".join(words[:40])] + words[12:16]
+    chats = folder / "long_and_short.jsonl"
+    chats.write_text("".join(json.dumps({"messages": [{"role": "user", "content": "Count."},
+                                                      {"role": "assistant", "content": answer}]}) + "\n"
+                             for answer in answers))
+    jobs = [Job(programs, folder, "long_" + device, options=(
+        "--device", device, "--data", chats, "--sequence-length", 2048, "--global-batch", 2, "--steps", 4,
+        "--learning-rate", 1e-3)).succeed() for device in ("cuda", "cpu")]
+    for key in ("loss", "gradient_norm"):
+        card, host = (job.metric(key) for job in jobs)
+        require(len(card) == 4 and all(abs(a - b) < 0.01 * b for a, b in zip(card, host)), f"{key}: {card} and {host}")
+
+
+run_tests([trains_on_one_card, two_cards_train_the_same, schedules_do_not_change_a_bit,
+           long_documents_among_short_ones_learn_as_on_the_cpu])
