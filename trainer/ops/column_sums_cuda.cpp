@@ -9,27 +9,30 @@ namespace autoglm::ops {
 using cuda::blocks_for;
 using cuda::run;
 
-void add_column_sums_cuda(WorkKind kind, const at::Tensor& y, const at::Tensor& x,
-                          const at::Tensor& statistics, const GradientBuffer& gradient) {
+void add_column_sums_cuda(WorkKind kind, const at::Tensor& y, const GradientBuffer& gradient) {
   const std::int64_t rows = y.size(0), width = y.size(1), slabs = blocks_for(rows, cuda::kSlabRows);
   const CategoryScope scope(MemoryCategory::workspace);
   at::Tensor partial = at::empty({slabs, width}, y.options().dtype(at::kFloat));
-  if (!computes(y)) {
-    count_kernel(kind, {y, x, statistics}, {partial});
+  if (computes(y)) {
+    with_activation_type(y, [&](auto type) {
+      using T = decltype(type);
+      run(cuda::SlabSums<T>{read_pointer<T>(y), write_pointer<float>(partial), rows, width, y.stride(0)},
+          cuda::SlabSums<T>::blocks(rows, width), y);
+    });
+  } else {
+    count_kernel(kind, {y}, {partial});
+  }
+  add_partial_sums_cuda(kind, partial, gradient);
+}
+
+void add_partial_sums_cuda(WorkKind kind, const at::Tensor& partial, const GradientBuffer& gradient) {
+  if (!computes(partial)) {
     return count_kernel(kind, {partial, gradient.fresh ? at::Tensor() : gradient.values}, {gradient.values});
   }
-  const auto* rstd = x.defined() ? read_pointer<float>(statistics) : nullptr;
-  const float* mean = nullptr;
-  if (x.defined() && statistics.dim() == 2) mean = std::exchange(rstd, rstd + rows);
-  with_activation_type(y, [&](auto type) {
-    using T = decltype(type);
-    run(cuda::SlabSums<T>{read_pointer<T>(y), x.defined() ? read_pointer<T>(x) : nullptr, mean, rstd,
-                          write_pointer<float>(partial), rows, width, y.stride(0)},
-        cuda::SlabSums<T>::blocks(rows, width), y);
-  });
-  run(cuda::AddSlabs{read_pointer<float>(partial), write_pointer<float>(gradient.values), slabs, width,
-                     gradient.fresh},
-      blocks_for(width, cuda::kThreads), y);
+  const std::int64_t width = partial.size(1);
+  run(cuda::AddSlabs{read_pointer<float>(partial), write_pointer<float>(gradient.values), partial.size(0),
+                     width, gradient.fresh},
+      blocks_for(width, cuda::kThreads), partial);
 }
 
 }  // namespace autoglm::ops

@@ -8,10 +8,11 @@
 
 namespace autoglm::ops {
 
-// Adds the column sums of y [M, N], whose rows may lie apart, to gradient [N], or writes them where that is fresh. With
-// x [M, N] and the statistics of its norm (fp32 [M], or [2, M] with means) each element is first multiplied by the normed x
-// of its place. On meta tensors it allocates its scratch space and counts its work as of `kind`.
-void add_column_sums_cuda(WorkKind kind, const at::Tensor& y, const at::Tensor& x,
-                          const at::Tensor& statistics, const GradientBuffer& gradient);
+// Adds the column sums of y [M, N], whose rows may lie apart, to gradient [N], or writes them where that is fresh. On meta
+// tensors it allocates its scratch space and counts its work as of `kind`.
+void add_column_sums_cuda(WorkKind kind, const at::Tensor& y, const GradientBuffer& gradient);
+
+// The last step alone: partial [P, N], fp32, are sums of some rows each.
+void add_partial_sums_cuda(WorkKind kind, const at::Tensor& partial, const GradientBuffer& gradient);
 
 }  // namespace autoglm::ops

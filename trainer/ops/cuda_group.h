@@ -1,6 +1,7 @@
 // What a CUDA kernel's code is written against, so that the same source runs in a block of threads and on the
 // host. A kernel is a function object: operator()(group, block) does the work of one block; `group` says
-// which thread of the block this is and lets its threads meet.
+// which thread of the block this is and lets its threads meet. A kernel with a kSharedFloats may have the block's
+// shared memory, of that many floats: group.shared_floats(count) is null where there is less.
 #pragma once
 
 #include <cmath>
@@ -129,6 +130,7 @@ struct SerialGroup {
   void sync() const {}
   double sum(double value) const { return value; }
   float maximum(float value) const { return value; }
+  float* shared_floats(std::int64_t) const { return nullptr; }
 };
 
 }  // namespace autoglm::ops::cuda

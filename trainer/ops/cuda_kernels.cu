@@ -3,6 +3,8 @@
 
 #include <cuda_runtime.h>
 
+#include <type_traits>
+
 namespace autoglm::ops::cuda {
 namespace {
 
@@ -11,7 +13,8 @@ constexpr int kWarp = 32;
 // All threads of a block of kThreads. Sums and maxima reach every thread; the order of additions is fixed.
 class BlockGroup {
  public:
-  __device__ explicit BlockGroup(double* shared) : shared_(shared) {}
+  __device__ BlockGroup(double* shared, float* floats, int num_floats)
+      : shared_(shared), floats_(floats), num_floats_(num_floats) {}
   __device__ int rank() const { return static_cast<int>(threadIdx.x); }
   __device__ int size() const { return kThreads; }
   __device__ void sync() const { __syncthreads(); }
@@ -22,6 +25,9 @@ class BlockGroup {
   __device__ float maximum(float value) const {
     return static_cast<float>(
         reduce(static_cast<double>(value), [](double a, double b) { return a > b ? a : b; }));
+  }
+  __device__ float* shared_floats(std::int64_t count) const {
+    return count <= num_floats_ ? floats_ : nullptr;
   }
 
  private:
@@ -39,12 +45,22 @@ class BlockGroup {
   }
 
   double* shared_;
+  float* floats_;
+  int num_floats_;
 };
 
+template <typename Kernel, typename = void>
+constexpr int kSharedFloatsOf = 0;
 template <typename Kernel>
-__global__ void __launch_bounds__(kThreads) run_block(Kernel kernel) {
+constexpr int kSharedFloatsOf<Kernel, std::void_t<decltype(Kernel::kSharedFloats)>> = Kernel::kSharedFloats;
+
+// Where shared memory bounds how many blocks a multiprocessor takes, the compiler need not save registers for more.
+template <typename Kernel>
+__global__ void __launch_bounds__(kThreads, kSharedFloatsOf<Kernel> > 0 ? 3 : 1) run_block(Kernel kernel) {
+  constexpr int kNumFloats = kSharedFloatsOf<Kernel>;
   __shared__ double shared[kThreads / kWarp];
-  kernel(BlockGroup(shared), static_cast<std::int64_t>(blockIdx.x));
+  __shared__ float floats[kNumFloats > 0 ? kNumFloats : 1];
+  kernel(BlockGroup(shared, floats, kNumFloats), static_cast<std::int64_t>(blockIdx.x));
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 // fixed order. Formulas are those of simd/kernels.h.
 #pragma once
 
+#include "trainer/ops/cuda_column_sums_kernels.h"
 #include "trainer/ops/cuda_elementwise_kernels.h"
 #include "trainer/ops/cuda_group.h"
 #include "trainer/ops/cuda_layer_norm_kernels.h"
@@ -17,14 +18,15 @@ namespace autoglm::ops::cuda {
   AUTOGLM_EACH_CUDA_KERNEL_OF(X, float)     \
   AUTOGLM_EACH_CUDA_KERNEL_OF(X, bf16_bits) \
   X(AddSlabs) X(LinkEqualIds) X(AttentionSoftmax) X(AttentionSoftmaxBackward)
-#define AUTOGLM_EACH_CUDA_KERNEL_OF(X, T)                                                               \
-  X(RmsNormForward<T>)                                                                                  \
-  X(RmsNormAgain<T>)                                                                                    \
-  X(RmsNormBackward<T>)                                                                                 \
-  X(SlabSums<T>)                                                                                        \
-  X(SwigluForward<T>)                                                                                   \
-  X(SwigluBackward<T>) X(Rotate<T>) X(ScatterRows<T>) X(EmbeddingBackward<T>) X(CrossEntropy<T>)        \
-      X(LayerNormForward<T>) X(LayerNormAgain<T>) X(LayerNormBackward<T>) X(Relu<T>) X(ReluBackward<T>) \
-          X(PlaceColumns<T>) X(GatherRows<T, std::int32_t>) X(GatherRows<T, std::int64_t>)
+#define AUTOGLM_EACH_CUDA_KERNEL_OF(X, T)                                                           \
+  X(RmsNormForward<T>)                                                                              \
+  X(RmsNormAgain<T>)                                                                                \
+  X(RmsNormBackward<T>)                                                                             \
+  X(SlabSums<T>)                                                                                    \
+  X(SwigluForward<T>)                                                                               \
+  X(SwigluBackward<T>)                                                                              \
+  X(Rotate<T>) X(ScatterRows<T>) X(EmbeddingBackward<T>) X(CrossEntropy<T>) X(LayerNormForward<T>)  \
+      X(LayerNormAgain<T>) X(LayerNormBackward<T>) X(Relu<T>) X(ReluBackward<T>) X(PlaceColumns<T>) \
+          X(GatherRows<T, std::int32_t>) X(GatherRows<T, std::int64_t>)
 
 }  // namespace autoglm::ops::cuda

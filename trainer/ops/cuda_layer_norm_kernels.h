@@ -1,14 +1,23 @@
-// The kernels of the CUDA route of LayerNorm. As in cuda_kernels.h.
+// LayerNorm on the CUDA route.
 #pragma once
 
-#include "trainer/ops/cuda_group.h"
+#include "trainer/ops/cuda_norm_sums.h"
 
 namespace autoglm::ops::cuda {
 
-template <typename T>
-AUTOGLM_HOST_DEVICE inline float layer_normed_element(const T* x, const T* weight, const T* bias,
-                                                      std::int64_t i, float mean, float rstd) {
-  return (load(x, i) - mean) * rstd * load(weight, i) + load(bias, i);
+// To y [width] from a row of x whose statistics are known.
+template <typename T, typename Group>
+AUTOGLM_HOST_DEVICE inline void write_layer_normed(const Group& group, const T* x, const T* weight,
+                                                   const T* bias, T* y, std::int64_t width, float mean,
+                                                   float rstd) {
+  const bool vectors = rows_hold_vectors(width, x, weight, bias, y);
+  each_vector<T>(group, 0, width, vectors, [&](std::int64_t i, auto count) {
+    constexpr int kCount = decltype(count)::value;
+    Vector<T, kCount> values = load_vector<kCount>(x, i);
+    const auto w = load_vector<kCount>(weight, i), b = load_vector<kCount>(bias, i);
+    for (int j = 0; j < kCount; ++j) values.set(j, (values.get(j) - mean) * rstd * w.get(j) + b.get(j));
+    store_vector(y, i, values);
+  });
 }
 
 // Block: a row of x [rows, width]; its mean and 1 / deviation.
@@ -26,13 +35,21 @@ struct LayerNormForward {
   template <typename Group>
   AUTOGLM_HOST_DEVICE void operator()(const Group& group, std::int64_t row) const {
     const T* from = x + row * width;
-    T* to = y + row * width;
+    const bool vectors = rows_hold_vectors(width, from);
     double values = 0, squares = 0;
-    each(group, 0, width, [&](std::int64_t i) { values += static_cast<double>(load(from, i)); });
+    each_vector<T>(group, 0, width, vectors, [&](std::int64_t i, auto count) {
+      constexpr int kCount = decltype(count)::value;
+      const Vector<T, kCount> v = load_vector<kCount>(from, i);
+      for (int j = 0; j < kCount; ++j) values += static_cast<double>(v.get(j));
+    });
     const float center = static_cast<float>(group.sum(values)) / static_cast<float>(width);
-    each(group, 0, width, [&](std::int64_t i) {
-      const float distance = load(from, i) - center;
-      squares += static_cast<double>(distance * distance);
+    each_vector<T>(group, 0, width, vectors, [&](std::int64_t i, auto count) {
+      constexpr int kCount = decltype(count)::value;
+      const Vector<T, kCount> v = load_vector<kCount>(from, i);
+      for (int j = 0; j < kCount; ++j) {
+        const float distance = v.get(j) - center;
+        squares += static_cast<double>(distance * distance);
+      }
     });
     const float variance = static_cast<float>(group.sum(squares)) / static_cast<float>(width);
     const float scale = 1.0f / std::sqrt(variance + epsilon);
@@ -40,8 +57,7 @@ struct LayerNormForward {
       mean[row] = center;
       rstd[row] = scale;
     }
-    each(group, 0, width,
-         [&](std::int64_t i) { store(to, i, layer_normed_element(from, weight, bias, i, center, scale)); });
+    write_layer_normed(group, from, weight, bias, y + row * width, width, center, scale);
   }
 };
 
@@ -58,43 +74,68 @@ struct LayerNormAgain {
 
   template <typename Group>
   AUTOGLM_HOST_DEVICE void operator()(const Group& group, std::int64_t row) const {
-    const T* from = x + row * width;
-    T* to = y + row * width;
-    const float center = mean[row], scale = rstd[row];
-    each(group, 0, width,
-         [&](std::int64_t i) { store(to, i, layer_normed_element(from, weight, bias, i, center, scale)); });
+    write_layer_normed(group, x + row * width, weight, bias, y + row * width, width, mean[row], rstd[row]);
   }
 };
 
-// Block: a row of dx.
+// Block: block_rows rows of dx [rows, width], and their part of the gradients of weight and bias in its row of
+// weight_partial and bias_partial [blocks, width], which may be null. dx may be dy.
 template <typename T>
 struct LayerNormBackward {
+  static constexpr int kSharedFloats = kSharedSums;
+
   const T* dy;
   const T* x;
   const T* weight;
   const float* mean;
   const float* rstd;
   T* dx;
+  float* weight_partial;
+  float* bias_partial;
+  std::int64_t rows;
+  std::int64_t block_rows;
   std::int64_t width;
 
   template <typename Group>
-  AUTOGLM_HOST_DEVICE void operator()(const Group& group, std::int64_t row) const {
-    const T* from = x + row * width;
-    const T* gradient = dy + row * width;
-    T* to = dx + row * width;
-    const float center = mean[row], scale = rstd[row];
-    const auto normed = [&](std::int64_t i) { return (load(from, i) - center) * scale; };
-    double gradients = 0, products = 0;
-    each(group, 0, width, [&](std::int64_t i) {
-      const float weighted = load(gradient, i) * load(weight, i);
-      gradients += static_cast<double>(weighted);
-      products += static_cast<double>(weighted * normed(i));
-    });
-    const float shift = static_cast<float>(group.sum(gradients)) / static_cast<float>(width);
-    const float shrink = static_cast<float>(group.sum(products)) / static_cast<float>(width);
-    each(group, 0, width, [&](std::int64_t i) {
-      store(to, i, scale * (load(gradient, i) * load(weight, i) - shift - normed(i) * shrink));
-    });
+  AUTOGLM_HOST_DEVICE void operator()(const Group& group, std::int64_t block) const {
+    const bool vectors = rows_hold_vectors(width, dy, x, weight, dx);
+    const RowSums<T> weight_sums(group, 0, 2, weight_partial, block, width, vectors);
+    const RowSums<T> bias_sums(group, 1, 2, bias_partial, block, width, vectors);
+    const std::int64_t first = block * block_rows;
+    const std::int64_t last = first + block_rows < rows ? first + block_rows : rows;
+    for (std::int64_t row = first; row < last; ++row) {
+      const T* from = x + row * width;
+      const T* gradient = dy + row * width;
+      T* to = dx + row * width;
+      const float center = mean[row], scale = rstd[row];
+      double gradients = 0, products = 0;
+      each_vector<T>(group, 0, width, vectors, [&](std::int64_t i, auto count) {
+        constexpr int kCount = decltype(count)::value;
+        const auto g = load_vector<kCount>(gradient, i), w = load_vector<kCount>(weight, i),
+                   v = load_vector<kCount>(from, i);
+        for (int j = 0; j < kCount; ++j) {
+          const float weighted = g.get(j) * w.get(j);
+          gradients += static_cast<double>(weighted);
+          products += static_cast<double>(weighted * ((v.get(j) - center) * scale));
+        }
+      });
+      const float shift = static_cast<float>(group.sum(gradients)) / static_cast<float>(width);
+      const float shrink = static_cast<float>(group.sum(products)) / static_cast<float>(width);
+      each_vector<T>(group, 0, width, vectors, [&](std::int64_t i, auto count) {
+        constexpr int kCount = decltype(count)::value;
+        const auto w = load_vector<kCount>(weight, i), v = load_vector<kCount>(from, i);
+        auto g = load_vector<kCount>(gradient, i);
+        for (int j = 0; j < kCount; ++j) {
+          const float normed = (v.get(j) - center) * scale;
+          weight_sums.add(i, j, g.get(j) * normed, row == first);
+          bias_sums.add(i, j, g.get(j), row == first);
+          g.set(j, scale * (g.get(j) * w.get(j) - shift - normed * shrink));
+        }
+        store_vector(to, i, g);
+      });
+    }
+    weight_sums.finish(group);
+    bias_sums.finish(group);
   }
 };
 

@@ -1,13 +1,21 @@
-// RMSNorm on the CUDA route, and the sums over rows that norm weights and biases need as gradients.
+// RMSNorm on the CUDA route.
 #pragma once
 
-#include "trainer/ops/cuda_group.h"
+#include "trainer/ops/cuda_norm_sums.h"
 
 namespace autoglm::ops::cuda {
 
-template <typename T>
-AUTOGLM_HOST_DEVICE inline float normed_element(const T* x, const T* weight, std::int64_t i, float rstd) {
-  return load(x, i) * rstd * load(weight, i);
+// To y [width] from a row of x whose 1 / deviation is known.
+template <typename T, typename Group>
+AUTOGLM_HOST_DEVICE inline void write_rms_normed(const Group& group, const T* x, const T* weight, T* y,
+                                                 std::int64_t width, float rstd) {
+  each_vector<T>(group, 0, width, rows_hold_vectors(width, x, weight, y), [&](std::int64_t i, auto count) {
+    constexpr int kCount = decltype(count)::value;
+    Vector<T, kCount> values = load_vector<kCount>(x, i);
+    const Vector<T, kCount> scales = load_vector<kCount>(weight, i);
+    for (int j = 0; j < kCount; ++j) values.set(j, values.get(j) * rstd * scales.get(j));
+    store_vector(y, i, values);
+  });
 }
 
 // Block: a row of x [rows, width].
@@ -23,14 +31,16 @@ struct RmsNormForward {
   template <typename Group>
   AUTOGLM_HOST_DEVICE void operator()(const Group& group, std::int64_t row) const {
     const T* from = x + row * width;
-    T* to = y + row * width;
     double squares = 0;
-    each(group, 0, width,
-         [&](std::int64_t i) { squares += static_cast<double>(load(from, i) * load(from, i)); });
+    each_vector<T>(group, 0, width, rows_hold_vectors(width, from), [&](std::int64_t i, auto count) {
+      constexpr int kCount = decltype(count)::value;
+      const Vector<T, kCount> values = load_vector<kCount>(from, i);
+      for (int j = 0; j < kCount; ++j) squares += static_cast<double>(values.get(j) * values.get(j));
+    });
     const auto sum = static_cast<float>(group.sum(squares));
     const float scale = 1.0f / std::sqrt(sum / static_cast<float>(width) + epsilon);
     if (group.rank() == 0) rstd[row] = scale;
-    each(group, 0, width, [&](std::int64_t i) { store(to, i, normed_element(from, weight, i, scale)); });
+    write_rms_normed(group, from, weight, y + row * width, width, scale);
   }
 };
 
@@ -45,99 +55,58 @@ struct RmsNormAgain {
 
   template <typename Group>
   AUTOGLM_HOST_DEVICE void operator()(const Group& group, std::int64_t row) const {
-    const T* from = x + row * width;
-    T* to = y + row * width;
-    const float scale = rstd[row];
-    each(group, 0, width, [&](std::int64_t i) { store(to, i, normed_element(from, weight, i, scale)); });
+    write_rms_normed(group, x + row * width, weight, y + row * width, width, rstd[row]);
   }
 };
 
-// Block: a row of dx.
+// Block: block_rows rows of dx [rows, width], and their part of the weight's gradient in its row of partial
+// [blocks, width], which may be null. dx may be dy.
 template <typename T>
 struct RmsNormBackward {
+  static constexpr int kSharedFloats = kSharedSums;
+
   const T* dy;
   const T* x;
   const T* weight;
   const float* rstd;
   T* dx;
-  std::int64_t width;
-
-  template <typename Group>
-  AUTOGLM_HOST_DEVICE void operator()(const Group& group, std::int64_t row) const {
-    const T* from = x + row * width;
-    const T* gradient = dy + row * width;
-    T* to = dx + row * width;
-    const float scale = rstd[row];
-    double products = 0;
-    each(group, 0, width, [&](std::int64_t i) {
-      products += static_cast<double>(load(gradient, i) * load(weight, i) * load(from, i));
-    });
-    const float shrink = static_cast<float>(group.sum(products)) * scale * scale / static_cast<float>(width);
-    each(group, 0, width, [&](std::int64_t i) {
-      store(to, i, scale * (load(gradient, i) * load(weight, i) - load(from, i) * shrink));
-    });
-  }
-};
-
-// Sums over rows are taken over slabs of this many rows, and then over the slabs: the same order always.
-inline constexpr std::int64_t kSlabRows = 64;
-
-// Block: kThreads columns of one slab of y [rows, width], summed into partial [slabs, width]. With x and rstd
-// each element is multiplied by its normed x, as a norm weight's gradient wants it.
-template <typename T>
-struct SlabSums {
-  const T* y;
-  const T* x;         // [rows, width] or null
-  const float* mean;  // [rows] or null
-  const float* rstd;  // [rows] or null with x
   float* partial;
   std::int64_t rows;
+  std::int64_t block_rows;
   std::int64_t width;
-  std::int64_t stride;  // from row to row of y
-
-  static std::int64_t blocks(std::int64_t rows, std::int64_t width) {
-    return blocks_for(rows, kSlabRows) * blocks_for(width, kThreads);
-  }
 
   template <typename Group>
   AUTOGLM_HOST_DEVICE void operator()(const Group& group, std::int64_t block) const {
-    const std::int64_t tiles = (width + kThreads - 1) / kThreads;
-    const std::int64_t slab = block / tiles, begin = block % tiles * kThreads;
-    const std::int64_t end = begin + kThreads < width ? begin + kThreads : width;
-    const std::int64_t first = slab * kSlabRows;
-    const std::int64_t last = first + kSlabRows < rows ? first + kSlabRows : rows;
-    each(group, begin, end, [&](std::int64_t column) {
-      float sum = 0;
-      for (std::int64_t row = first; row < last; ++row) {
-        const float value = load(y, row * stride + column);
-        sum += x == nullptr ? value : value * normed(row, row * width + column);
-      }
-      partial[slab * width + column] = sum;
-    });
-  }
-
- private:
-  AUTOGLM_HOST_DEVICE float normed(std::int64_t row, std::int64_t at) const {
-    return (mean == nullptr ? load(x, at) : load(x, at) - mean[row]) * rstd[row];
-  }
-};
-
-// Block: kThreads columns; adds the slabs' sums to gradient [width], which counts as zero when it is fresh.
-struct AddSlabs {
-  const float* partial;
-  float* gradient;
-  std::int64_t slabs;
-  std::int64_t width;
-  bool fresh;
-
-  template <typename Group>
-  AUTOGLM_HOST_DEVICE void operator()(const Group& group, std::int64_t block) const {
-    const std::int64_t begin = block * kThreads;
-    each(group, begin, begin + kThreads < width ? begin + kThreads : width, [&](std::int64_t column) {
-      float sum = fresh ? 0.0f : gradient[column];
-      for (std::int64_t slab = 0; slab < slabs; ++slab) sum += partial[slab * width + column];
-      gradient[column] = sum;
-    });
+    const bool vectors = rows_hold_vectors(width, dy, x, weight, dx);
+    const RowSums<T> sums(group, 0, 1, partial, block, width, vectors);
+    const std::int64_t first = block * block_rows;
+    const std::int64_t last = first + block_rows < rows ? first + block_rows : rows;
+    for (std::int64_t row = first; row < last; ++row) {
+      const T* from = x + row * width;
+      const T* gradient = dy + row * width;
+      T* to = dx + row * width;
+      const float scale = rstd[row];
+      double products = 0;
+      each_vector<T>(group, 0, width, vectors, [&](std::int64_t i, auto count) {
+        constexpr int kCount = decltype(count)::value;
+        const auto g = load_vector<kCount>(gradient, i), w = load_vector<kCount>(weight, i),
+                   v = load_vector<kCount>(from, i);
+        for (int j = 0; j < kCount; ++j) products += static_cast<double>(g.get(j) * w.get(j) * v.get(j));
+      });
+      const float shrink =
+          static_cast<float>(group.sum(products)) * scale * scale / static_cast<float>(width);
+      each_vector<T>(group, 0, width, vectors, [&](std::int64_t i, auto count) {
+        constexpr int kCount = decltype(count)::value;
+        const auto w = load_vector<kCount>(weight, i), v = load_vector<kCount>(from, i);
+        auto g = load_vector<kCount>(gradient, i);
+        for (int j = 0; j < kCount; ++j) {
+          sums.add(i, j, g.get(j) * (v.get(j) * scale), row == first);
+          g.set(j, scale * (g.get(j) * w.get(j) - v.get(j) * shrink));
+        }
+        store_vector(to, i, g);
+      });
+    }
+    sums.finish(group);
   }
 };
 

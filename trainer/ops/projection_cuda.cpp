@@ -112,9 +112,9 @@ void bias_gradients(std::span<const at::Tensor> dy, const at::Tensor& all,
                                                    : projection.bias->take_gradient_if_trainable());
   const GradientBuffer together = joined(gradients);
   if (together.defined() && all.defined() && all.is_contiguous())
-    return add_column_sums_cuda(WorkKind::gradients, all, {}, {}, together);
+    return add_column_sums_cuda(WorkKind::gradients, all, together);
   for (std::size_t i = 0; i < projections.size(); ++i) {
-    if (gradients[i].defined()) add_column_sums_cuda(WorkKind::gradients, dy[i], {}, {}, gradients[i]);
+    if (gradients[i].defined()) add_column_sums_cuda(WorkKind::gradients, dy[i], gradients[i]);
   }
 }
 

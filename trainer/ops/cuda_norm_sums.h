@@ -1,0 +1,68 @@
+// The sums over rows that the gradients of norms' weights and biases are, taken where the rows are read anyway.
+#pragma once
+
+#include "trainer/ops/cuda_group.h"
+
+namespace autoglm::ops::cuda {
+
+// Rows of a block of a norm's backward, whose sums are added in that order; the blocks' sums are added after.
+// Few, so that small micro-batches fill a device.
+inline constexpr std::int64_t kNormBlockRows = 16;
+
+// Numbers that a block of a norm's backward keeps in shared memory: the sums of a row of 8192, or two of 4096.
+inline constexpr int kSharedSums = 8192;
+
+template <typename T, typename... Rows>
+AUTOGLM_HOST_DEVICE inline bool rows_hold_vectors(std::int64_t width, const T* first, const Rows*... more) {
+  return width % kVectorElements<T> == 0 && hold_vectors(first, more...);
+}
+
+// The sums of a block's rows by column, number `index` of `num` that the block takes. They are gathered in shared
+// memory where it suffices, else in their place in `partial` [blocks, width]; a null partial wants none. A column
+// belongs to the thread that each_vector<T>(group, 0, width, vectors, ...) gives it to.
+template <typename T>
+class RowSums {
+ public:
+  template <typename Group>
+  AUTOGLM_HOST_DEVICE RowSums(const Group& group, int index, int num, float* partial, std::int64_t block,
+                              std::int64_t width, bool vectors)
+      : partial_(partial == nullptr ? nullptr : partial + block * width),
+        sums_(partial_),
+        width_(static_cast<int>(width)),
+        vectors_(vectors) {
+    float* shared = group.shared_floats(num * width);
+    if (partial == nullptr || shared == nullptr) return;
+    sums_ = shared + index * width;
+    // Element j of all threads' vectors lie together, so that neighbours meet in no bank.
+    if (vectors) element_stride_ = width_ / kVectorElements<T>;
+  }
+
+  // Adds to element j of the vector that begins at column i; `fresh`: the first row, added to zero.
+  AUTOGLM_HOST_DEVICE void add(std::int64_t i, int j, float value, bool fresh) const {
+    if (sums_ == nullptr) return;
+    float& sum = sums_[place(i, j)];
+    sum = (fresh ? 0.0f : sum) + value;
+  }
+
+  template <typename Group>
+  AUTOGLM_HOST_DEVICE void finish(const Group& group) const {
+    if (sums_ == partial_) return;
+    each_vector<T>(group, 0, width_, vectors_, [&](std::int64_t i, auto count) {
+      for (int j = 0; j < decltype(count)::value; ++j) partial_[i + j] = sums_[place(i, j)];
+    });
+  }
+
+ private:
+  AUTOGLM_HOST_DEVICE int place(std::int64_t i, int j) const {
+    const int column = static_cast<int>(i);
+    return element_stride_ == 1 ? column + j : column / kVectorElements<T> + j * element_stride_;
+  }
+
+  float* partial_;
+  float* sums_;
+  int width_;
+  int element_stride_ = 1;
+  bool vectors_;
+};
+
+}  // namespace autoglm::ops::cuda
