@@ -9,7 +9,7 @@ endif()
 
 set(install_rpath "$ORIGIN/../${CMAKE_INSTALL_LIBDIR}")
 if(NOT copy_libtorch)
-  list(APPEND install_rpath "${AUTOGLM_TORCH_LIB}")
+  list(APPEND install_rpath "${AUTOGLM_TORCH_LIB}" ${AUTOGLM_CUDART_FOLDER})
   if(AUTOGLM_WITH_NCCL)
     get_filename_component(nccl_folder "${AUTOGLM_NCCL_LIBRARY}" DIRECTORY)
     list(APPEND install_rpath "${nccl_folder}")

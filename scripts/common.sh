@@ -50,6 +50,36 @@ build_jobs() {
   echo $((cores < by_memory ? cores : by_memory))
 }
 
+# Whether this machine has NVIDIA's driver or a card that it drives.
+has_nvidia_driver() {
+  local ldconfig file
+  ldconfig=$(command -v ldconfig || echo /sbin/ldconfig)  # seldom on the PATH of users
+  if "$ldconfig" -p 2>/dev/null | grep -q 'libcuda\.so\.1 ' || command -v nvidia-smi >/dev/null; then
+    return 0
+  fi
+  for file in ${AUTOGLM_DRIVER_FILES-/proc/driver/nvidia/version /dev/nvidia0 /usr/lib/wsl/lib/libcuda.so.1}; do
+    [ ! -e "$file" ] || return 0
+  done
+  return 1
+}
+
+# How many ranks a job here may have on GPUs: the visible cards, or one where a card is divided (MIG).
+count_cards() {
+  local listed="" number visible
+  if command -v nvidia-smi >/dev/null; then
+    listed=$(timeout 60 nvidia-smi -L 2>/dev/null) || listed=""
+    number=$(grep -c '^GPU ' <<<"$listed" || true)
+  else
+    number=$(find /dev -maxdepth 1 -name 'nvidia[0-9]*' 2>/dev/null | wc -l)
+  fi
+  if grep -q '^ *MIG ' <<<"$listed"; then number=1; fi
+  if [ -n "${CUDA_VISIBLE_DEVICES+set}" ]; then
+    visible=$(tr ',' '\n' <<<"$CUDA_VISIBLE_DEVICES" | sed '/^ *-1/,$d' | grep -c '[^ ]' || true)
+    [ "$visible" -ge "$number" ] || number=$visible
+  fi
+  echo "$number"
+}
+
 # Open MPI refuses root unless told otherwise. In a container or on a rented machine root is all there is.
 allow_mpirun_as_root() {
   if [ "$(id -u)" -eq 0 ]; then

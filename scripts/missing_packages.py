@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Prints the pinned packages of a requirements file that the running Python does not have, one a line.
+"""Prints the pinned packages of requirements files that the running Python does not have, one a line.
 
-    missing_packages.py scripts/requirements.txt
+    missing_packages.py scripts/requirements.txt...
 
 Understands what the files here use: NAME==VERSION, a marker that compares python_version, and -r FILE.
 """
@@ -44,7 +44,8 @@ def is_installed(name, version):
 
 
 def main():
-    for name, version in pins(Path(sys.argv[1])):
+    wanted = dict.fromkeys(pin for path in sys.argv[1:] for pin in pins(Path(path)))
+    for name, version in wanted:
         if not is_installed(name, version):
             print(f"{name}=={version}")
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The main job on a machine without a GPU: sets up, builds, and fine-tunes SmolLM2-135M-Instruct on two ranks
-# until it answers by another name. The trained model is a Hugging Face directory: quickstart/model.
+# The main job: sets up, builds, and fine-tunes SmolLM2-135M-Instruct until it answers by another name, on one rank a GPU,
+# or without one on two ranks of the CPU. The trained model is a Hugging Face directory: quickstart/model.
+# Arguments go to autoglm-train: scripts/quickstart.sh --steps 4
 set -euo pipefail
 # shellcheck source=scripts/common.sh
 . "$(dirname "$0")/common.sh"
@@ -37,12 +38,20 @@ general = json.load(open(".cache/data/alpaca_en_demo.json", encoding="utf-8"))[:
 json.dump(general, open(f"{folder}/alpaca.json", "w", encoding="utf-8"), ensure_ascii=False, indent=1)
 PYTHON
 
-# One thread a rank and core; ranks are not pinned, since each has a communication thread as well.
-threads=$(($(nproc) / 2))
-export OMP_NUM_THREADS=$((threads > 0 ? threads : 1))
-command=(mpirun -np 2 --bind-to none --oversubscribe build/bin/autoglm-train --config configs/quickstart.ini
+ranks=2 on_device=()
+cards=$(count_cards)
+if [ "$cards" -gt 0 ] && grep -q 'Device code: ON' "$cache/configure.log"; then
+  # A row for every card in a step, and about as many steps.
+  ranks=$cards on_device=(--device cuda)
+  [ "$cards" -le 2 ] || on_device+=(--global-batch "$cards" --epochs $(((cards + 1) / 2)))
+else
+  # One thread a rank and core; ranks are not pinned, since each has a communication thread as well.
+  threads=$(($(nproc) / 2))
+  export OMP_NUM_THREADS=$((threads > 0 ? threads : 1))
+fi
+command=(mpirun -np "$ranks" --bind-to none --oversubscribe build/bin/autoglm-train --config configs/quickstart.ini
   --model .cache/smollm2-135m-instruct --data "$folder/identity.json" "$folder/alpaca.json"
-  --output "$folder/model" --overwrite)
+  --output "$folder/model" --overwrite "${on_device[@]}" "$@")
 say "training: $(printf '%q ' "${command[@]}")"
 "${command[@]}" </dev/null
 

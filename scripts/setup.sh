@@ -16,7 +16,10 @@ usage: scripts/setup.sh [--tests] [--check] [--no-system-packages]
 
 Environment:
   CMAKE_PREFIX_PATH     a LibTorch 2.11 named here is used instead of installing the one from PyPI
-  AUTOGLM_CUDA=OFF      leave device code out although nvcc is on PATH, and its large libraries with it
+  AUTOGLM_CUDA=AUTO     device code where there is an nvcc, or an NVIDIA driver or card. Where nvcc is missing, or is of
+                        another CUDA than LibTorch, it comes from PyPI into .venv. OFF: leave device code out, and
+                        its large libraries; ON: also where there is neither, such as for another machine
+  CUDACXX               the nvcc to use
   PYTHON                the Python 3.10 or newer that .venv is made with (python3)
 TEXT
 }
@@ -33,10 +36,7 @@ for argument in "$@"; do
 done
 python=${PYTHON:-python3}
 venv=$repository/.venv
-device_code=no
-if [ "${AUTOGLM_CUDA:-AUTO}" != OFF ] && command -v nvcc >/dev/null; then
-  device_code=yes
-fi
+cuda_home=${CUDA_HOME:-/usr/local/cuda}
 
 dpkg_installed() {
   [ "$(dpkg-query --show --showformat '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
@@ -116,7 +116,61 @@ named_libtorch() {
   done
 }
 
-# The requirements file that fits what will be built; each one includes the smaller ones.
+# The major version of CUDA that LibTorch is built for: 13 in the wheel, anything in one that was named.
+cuda_of_torch() {
+  local libtorch
+  libtorch=$(named_libtorch)
+  [ -n "$libtorch" ] || { echo 13; return; }
+  grep -aom 1 'libcudart\.so\.[0-9]*' "$libtorch/lib/libc10_cuda.so" 2>/dev/null | grep -om 1 '[0-9]*$' || true
+}
+
+# Decides where device code comes from. nvcc: the compiler, or nothing; nvcc_from_pypi: yes where it is to be installed.
+# cmake/CudaVersion.cmake looks at the same places in the same order.
+choose_device_code() {
+  local candidate cuda words
+  device_code=no nvcc="" nvcc_from_pypi=no
+  [ "${AUTOGLM_CUDA:-AUTO}" != OFF ] || return 0
+  cuda=$(cuda_of_torch)
+  [ -n "$cuda" ] || return 0
+  if [ -n "${CUDACXX:-}" ]; then
+    read -ra words <<<"$CUDACXX"
+    nvcc=${words[0]} device_code=yes
+    return
+  fi
+  for candidate in "$(command -v nvcc || true)" "${CUDA_PATH:+$CUDA_PATH/bin/nvcc}" "$cuda_home/bin/nvcc"; do
+    if [ ! -x "$candidate" ]; then continue; fi
+    if [ "$(release_of "$candidate")" = "$cuda" ]; then
+      nvcc=$candidate device_code=yes
+      return
+    fi
+    say "$candidate is of CUDA $(release_of "$candidate"), but LibTorch needs device code by CUDA $cuda: not taken"
+  done
+  if [ "$cuda" = 13 ] && { [ "${AUTOGLM_CUDA:-AUTO}" = ON ] || has_nvidia_driver; }; then
+    device_code=yes nvcc_from_pypi=yes
+    return
+  fi
+  [ "${AUTOGLM_CUDA:-AUTO}" != ON ] || stop "AUTOGLM_CUDA=ON, but there is no nvcc of CUDA $cuda: name one in CUDACXX"
+}
+
+# The major version of the CUDA that an nvcc is of.
+release_of() {
+  local release
+  release=$("$1" --version 2>/dev/null | grep -o 'release [0-9]*' || true)
+  echo "${release#release }"
+}
+
+# Says what a driver too old for LibTorch's CUDA will lead to; building is possible all the same.
+check_driver() {
+  local driver
+  command -v nvidia-smi >/dev/null || return 0
+  driver=$(timeout 30 nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | head -n 1) || true
+  if [[ $driver =~ ^([0-9]+)\. ]] && [ "${BASH_REMATCH[1]}" -lt 580 ] && [ "$(cuda_of_torch)" = 13 ]; then
+    say "the NVIDIA driver is $driver, but CUDA 13 needs 580 or newer, or on data-centre cards the package" \
+      "cuda-compat-13: until then training on the GPU will end with exit code 69"
+  fi
+}
+
+# The requirements files that fit what will be built; each one includes the smaller ones.
 choose_requirements() {
   if [ "$tests" = yes ]; then
     echo requirements-test.txt
@@ -127,6 +181,7 @@ choose_requirements() {
   else
     echo requirements.txt
   fi
+  [ "$nvcc_from_pypi" = no ] || echo requirements-nvcc.txt
 }
 
 make_venv() {
@@ -139,8 +194,11 @@ make_venv() {
 }
 
 install_python_packages() {
-  local requirements missing
-  requirements=$(choose_requirements)
+  local requirements missing file files=()
+  for file in $(choose_requirements); do
+    files+=("$repository/scripts/$file")
+  done
+  requirements=$(choose_requirements | paste -sd ' ')
   if ! "$venv/bin/python" -c 'import pip' 2>/dev/null; then
     if [ "$check" = yes ]; then
       say "Python packages missing: all of scripts/$requirements; they would go into .venv"
@@ -149,7 +207,7 @@ install_python_packages() {
     fi
     make_venv
   fi
-  missing=$("$venv/bin/python" "$repository/scripts/missing_packages.py" "$repository/scripts/$requirements")
+  missing=$("$venv/bin/python" "$repository/scripts/missing_packages.py" "${files[@]}")
   if [ -z "$missing" ]; then
     say "Python packages: all there (scripts/$requirements)"
     return
@@ -170,6 +228,8 @@ install_python_packages() {
 exec 9>"$cache/setup.lock"
 flock --nonblock 9 || { say "waiting for another run of setup.sh"; flock 9; }
 
+choose_device_code
+[ "$device_code" = no ] || check_driver
 for_python=() for_building=() incomplete=no
 if [ "$system_packages" = yes ]; then
   find_missing_python
@@ -201,8 +261,10 @@ fi
 
 if [ "$incomplete" = yes ]; then
   exit 1
+elif [ "$nvcc_from_pypi" = yes ]; then
+  say "set up; device code will be built with the nvcc of PyPI in .venv"
 elif [ "$device_code" = yes ]; then
-  say "set up; device code will be built with $(command -v nvcc)"
+  say "set up; device code will be built with $nvcc"
 else
-  say "set up; device code will not be built (no nvcc on PATH, or AUTOGLM_CUDA=OFF)"
+  say "set up; device code will not be built (neither an NVIDIA driver nor an nvcc, or AUTOGLM_CUDA=OFF)"
 fi

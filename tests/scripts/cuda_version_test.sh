@@ -8,6 +8,7 @@ cat >"$folder/CMakeLists.txt" <<'TEXT'
 cmake_minimum_required(VERSION 3.22)
 project(cuda_version NONE)
 include(AutoglmCuda)
+message(STATUS "taken: ${nvcc}.")
 TEXT
 mkdir "$folder/torch" "$folder/cpu_torch"
 
@@ -39,7 +40,7 @@ printf 'symbols\0libcudart.so.13\0more\0' >"$folder/torch/libc10_cuda.so"
 for way in AUTO ON; do
   toolkit 11.8
   said=$(configure torch -DAUTOGLM_CUDA=$way)
-  expect "is of CUDA 11.8, but LibTorch needs device code by CUDA 13: name such an nvcc in CUDACXX, or" "$said"
+  expect "is of CUDA 11.8, but LibTorch needs device code by CUDA 13: name such an nvcc in CUDACXX, let AUTOGLM_CUDA" "$said"
   toolkit 12.9
   expect "is of CUDA 12.9, but LibTorch needs device code by CUDA 13" "$(configure torch -DAUTOGLM_CUDA=$way)"
 done
@@ -56,3 +57,35 @@ expect "Device code: OFF" "$(configure torch -DAUTOGLM_CUDA=AUTO)"
 
 expect "was built without CUDA" "$(configure cpu_torch -DAUTOGLM_CUDA=ON)"
 expect "Device code: OFF" "$(configure cpu_torch -DAUTOGLM_CUDA=AUTO)"
+
+# Without a name: the first of LibTorch's CUDA, on PATH, in CUDA_HOME, then what setup.sh put into .venv.
+printf 'symbols\0libcudart.so.13\0more\0' >"$folder/torch/libc10_cuda.so"
+mkdir -p "$folder/path" "$folder/home/bin"
+find_by_itself() {
+  rm -rf "$folder/build"
+  PATH=$folder/path:/usr/bin:/bin CUDA_PATH="" CUDACXX="" CUDA_HOME="$folder/home" "$cmake" -S "$folder" \
+    -B "$folder/build" -DCMAKE_FIND_USE_CMAKE_SYSTEM_PATH=OFF "-DCMAKE_MODULE_PATH=$modules" "-DAUTOGLM_TORCH_LIB=$folder/torch" "$@" 2>&1 | tr -s ' \n' ' ' || true
+}
+if [ ! -e /usr/bin/nvcc ] && [ ! -e /usr/local/bin/nvcc ]; then
+  expect "taken: ." "$(find_by_itself)"
+  expect "no nvcc was found that compiles: let AUTOGLM_CUDA=ON scripts/setup.sh bring one" \
+    "$(find_by_itself -DAUTOGLM_CUDA=ON)"
+fi
+wheels=$folder/.venv/lib/python3.12/site-packages/nvidia/cu13
+mkdir -p "$wheels/bin" "$wheels/include" "$wheels/nvvm" "$wheels/lib"
+touch "$wheels/lib/libcudart.so.13" "$wheels/bin/nvcc.profile"
+toolkit 13.0
+cp "$folder/nvcc" "$wheels/bin/nvcc"
+expect "taken: $folder/build/cuda_toolkit/bin/nvcc." "$(find_by_itself)"
+for file in bin/nvcc.profile lib64/libcudart.so include nvvm; do
+  [ -e "$folder/build/cuda_toolkit/$file" ] || { echo "the toolkit of wheels has no $file"; exit 1; }
+done
+toolkit 11.8
+cp "$folder/nvcc" "$folder/path/nvcc"
+cp "$folder/nvcc" "$folder/home/bin/nvcc"
+expect "taken: $folder/build/cuda_toolkit/bin/nvcc." "$(find_by_itself)"
+toolkit 13.1
+cp "$folder/nvcc" "$folder/home/bin/nvcc"
+expect "taken: $folder/home/bin/nvcc." "$(find_by_itself)"
+cp "$folder/nvcc" "$folder/path/nvcc"
+expect "taken: $folder/path/nvcc." "$(find_by_itself)"

@@ -9,8 +9,8 @@ import unittest
 from pathlib import Path
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
-TOOLS = ("awk basename bash cat cp cut date dirname env flock grep head id mkdir mktemp mv nproc rm sed sleep tail "
-         "test touch tr wc").split()
+TOOLS = ("awk basename bash cat cp cut date dirname env flock grep head id mkdir mktemp mv nproc paste rm sed sleep tail "
+         "test timeout touch tr wc").split()
 
 # Stands in for a program: writes its own name and arguments into the log, then does what its body says.
 STUB = """#!/bin/bash
@@ -30,7 +30,7 @@ esac
 """
 
 
-class SetupTest(unittest.TestCase):
+class Machine(unittest.TestCase):
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
@@ -47,6 +47,7 @@ class SetupTest(unittest.TestCase):
         self.stub("dpkg-query", "echo not-installed")
         self.stub("apt-get")
         self.stub("sleep")
+        self.stub("ldconfig")
         self.user(0)
 
     def stub(self, name, body=""):
@@ -69,7 +70,8 @@ class SetupTest(unittest.TestCase):
             ["bash", self.root / "project/scripts/setup.sh", *arguments], stdin=subprocess.DEVNULL, timeout=120,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             env={"PATH": str(self.bin), "STUB_LOG": str(self.log), "STUB_FAILURES": str(self.failures),
-                 "STUB_MISSING": str(self.missing), **environment})
+                 "STUB_MISSING": str(self.missing), "CUDA_HOME": str(self.root / "cuda"), "AUTOGLM_DRIVER_FILES": "",
+                 **environment})
         self.output = result.stdout
         return result.returncode
 
@@ -78,6 +80,8 @@ class SetupTest(unittest.TestCase):
             return []
         return [line for line in self.log.read_text().splitlines() if line.split(" ")[0] == program]
 
+
+class SetupTest(Machine):
     def test_root_installs_what_is_missing_and_nothing_else(self):
         self.everything_installed()
         (self.bin / "cmake").unlink()
@@ -170,18 +174,106 @@ class SetupTest(unittest.TestCase):
         self.assertEqual(self.run_setup(CMAKE_PREFIX_PATH=f"/nowhere:{libtorch}"), 0, self.output)
         self.assertIn("requirements-assets.txt", self.output)
 
+    def nvcc(self, release):
+        return f'echo "Cuda compilation tools, release {release}, V{release}.1"'
+
+    def driver(self):
+        self.stub("ldconfig", 'printf "\\tlibcuda.so.1 (libc6,x86-64) => /lib/libcuda.so.1\\n"')
+
     def test_device_code_is_built_when_nvcc_is_there(self):
         self.everything_installed()
-        self.stub("nvcc")
+        self.stub("nvcc", self.nvcc("13.0"))
         self.assertEqual(self.run_setup(), 0, self.output)
-        self.assertIn("requirements-cuda.txt", self.output)
+        self.assertIn("requirements-cuda.txt into", self.output)
+        self.assertIn(f"built with {self.bin}/nvcc", self.output)
         self.missing.write_text("torch==2.11.0\n")
         self.assertEqual(self.run_setup(AUTOGLM_CUDA="OFF"), 0, self.output)
-        self.assertIn("scripts/requirements.txt", self.output)
+        self.assertIn("scripts/requirements.txt into", self.output)
+
+    def test_a_driver_without_a_toolkit_brings_nvcc(self):
+        self.everything_installed()
+        self.driver()
+        self.assertEqual(self.run_setup(), 0, self.output)
+        self.assertIn("requirements-cuda.txt requirements-nvcc.txt into", self.output)
+        self.assertIn("built with the nvcc of PyPI", self.output)
+        wanted = [call for call in self.calls("python") if "missing_packages.py" in call]
+        self.assertTrue(wanted and all("/requirements-nvcc.txt" in call for call in wanted), wanted)
+
+    def test_a_card_is_known_by_its_driver_whatever_the_path(self):
+        self.everything_installed()
+        version = self.root / "version"
+        self.assertEqual(self.run_setup(AUTOGLM_DRIVER_FILES=str(version)), 0, self.output)
+        self.assertNotIn("nvcc of PyPI", self.output)
+        version.touch()
+        self.assertEqual(self.run_setup(AUTOGLM_DRIVER_FILES=str(version)), 0, self.output)
+        self.assertIn("nvcc of PyPI", self.output)
+
+    def test_without_driver_and_nvcc_nothing_of_cuda_is_fetched(self):
+        self.everything_installed()
+        self.assertEqual(self.run_setup(), 0, self.output)
+        self.assertIn("scripts/requirements.txt into", self.output)
+        self.assertNotIn("requirements-nvcc.txt", self.output)
+        self.assertIn("neither an NVIDIA driver nor an nvcc", self.output)
+        self.assertEqual(self.run_setup(AUTOGLM_CUDA="ON"), 0, self.output)
+        self.assertIn("built with the nvcc of PyPI", self.output)
+
+    def test_an_nvcc_of_another_cuda_is_not_taken(self):
+        self.everything_installed()
+        for release in ("11.8", "12.9"):
+            self.stub("nvcc", self.nvcc(release))
+            self.driver()
+            self.assertEqual(self.run_setup(), 0, self.output)
+            self.assertIn(f"is of CUDA {release[:2]}, but LibTorch needs device code by CUDA 13: not taken", self.output)
+            self.assertIn("built with the nvcc of PyPI", self.output)
+            self.stub("ldconfig")
+            self.assertEqual(self.run_setup(), 0, self.output)
+            self.assertIn("device code will not be built", self.output)
+
+    def test_a_toolkit_that_is_not_on_the_path_spares_the_download(self):
+        self.everything_installed()
+        self.driver()
+        toolkit = self.root / "cuda/bin/nvcc"
+        toolkit.parent.mkdir(parents=True)
+        toolkit.write_text("#!/bin/bash\n" + self.nvcc("13.1"))
+        toolkit.chmod(0o755)
+        self.assertEqual(self.run_setup(), 0, self.output)
+        self.assertIn(f"built with {toolkit}", self.output)
+
+    def test_a_driver_that_is_too_old_is_told(self):
+        self.everything_installed()
+        for version, told in (("570.86.15", True), ("580.65.06", False), ("", False)):
+            self.stub("nvidia-smi", f"echo {version}")
+            self.assertEqual(self.run_setup(), 0, self.output)
+            self.assertIn("nvcc of PyPI", self.output)
+            sentence = f"the NVIDIA driver is {version}, but CUDA 13 needs 580 or newer"
+            self.assertEqual(sentence in self.output, told, self.output)
 
     def test_an_unknown_option(self):
         self.assertEqual(self.run_setup("--test"), 1)
         self.assertIn("unknown option --test", self.output)
+
+
+class CountCardsTest(Machine):
+    """How many ranks the quickstart starts on GPUs."""
+
+    def count(self, listed, **environment):
+        self.stub("nvidia-smi", f"printf '{listed}'")
+        result = subprocess.run(["bash", "-c", f". {self.root}/project/scripts/common.sh; count_cards"], timeout=60,
+                                stdout=subprocess.PIPE, text=True, check=True,
+                                env={"PATH": str(self.bin), "STUB_LOG": str(self.log), **environment})
+        return int(result.stdout)
+
+    def test_cards_are_counted_as_a_job_sees_them(self):
+        three = "".join(f"GPU {i}: A card (UUID: GPU-{i})\\n" for i in range(3))
+        self.assertEqual(self.count(three), 3)
+        self.assertEqual(self.count(""), 0)
+        self.assertEqual(self.count("No devices were found\\n"), 0)
+        for visible, number in (("0", 1), ("2,0", 2), ("GPU-1", 1), ("", 0), ("-1", 0), ("1,-1,2", 1), ("0,1,2,3,4", 3)):
+            self.assertEqual(self.count(three, CUDA_VISIBLE_DEVICES=visible), number, visible)
+
+    def test_a_divided_card_takes_one_rank(self):
+        self.assertEqual(self.count("GPU 0: A card (UUID: a)\\n  MIG 3g.40gb Device 0: (UUID: b)\\n"
+                                    "  MIG 3g.40gb Device 1: (UUID: c)\\nGPU 1: A card (UUID: d)\\n"), 1)
 
 
 class MissingPackagesTest(unittest.TestCase):
