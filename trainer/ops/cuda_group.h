@@ -68,6 +68,14 @@ AUTOGLM_HOST_DEVICE inline Vector<T, kCount> load_vector(const T* x, std::int64_
 }
 template <int kCount, typename T>
 AUTOGLM_HOST_DEVICE inline void store_vector(T* x, std::int64_t i, const Vector<T, kCount>& values) {
+#ifdef __CUDA_ARCH__
+  // An assignment may be compiled as stores of single elements.
+  if constexpr (sizeof values == sizeof(uint4)) {
+    uint4 all;
+    memcpy(&all, &values, sizeof all);
+    return __stwb(reinterpret_cast<uint4*>(x + i), all);
+  }
+#endif
   *reinterpret_cast<Vector<T, kCount>*>(x + i) = values;
 }
 

@@ -8,6 +8,7 @@
 #include "trainer/ops/cuda_group.h"
 #include "trainer/ops/cuda_layer_norm_kernels.h"
 #include "trainer/ops/cuda_norm_kernels.h"
+#include "trainer/ops/cuda_rotary_kernels.h"
 #include "trainer/ops/cuda_row_kernels.h"
 #include "trainer/ops/cuda_softmax_kernels.h"
 

@@ -80,9 +80,9 @@ void place_columns(const at::Tensor& from, const at::Tensor& to) {
   if (!computes(from)) return count_kernel(WorkKind::sums, {from}, {to});
   with_activation_type(from, [&](auto type) {
     using T = decltype(type);
-    cuda::run(cuda::PlaceColumns<T>{read_pointer<T>(from), write_pointer<T>(to), from.numel(), from.size(1),
-                                    to.stride(0)},
-              cuda::blocks_for(from.numel(), cuda::kBlockElements), from);
+    const cuda::PlaceColumns<T> kernel(read_pointer<T>(from), write_pointer<T>(to), from.size(0),
+                                       from.size(1), to.stride(0));
+    cuda::run(kernel, kernel.tiles.blocks(), from);
   });
 }
 

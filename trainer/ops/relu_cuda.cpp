@@ -5,15 +5,13 @@
 
 namespace autoglm::ops {
 
-using cuda::blocks_for;
-using cuda::kBlockElements;
 using cuda::run;
 
 void relu_cuda(at::Tensor& x) {
   if (!computes(x)) return count_kernel(WorkKind::activations, {x}, {x});
   with_activation_type(x, [&](auto type) {
     using T = decltype(type);
-    run(cuda::Relu<T>{write_pointer<T>(x), x.numel()}, blocks_for(x.numel(), kBlockElements), x);
+    run(cuda::Relu<T>{write_pointer<T>(x), x.numel()}, cuda::Relu<T>::blocks(x.numel()), x);
   });
 }
 
@@ -22,7 +20,7 @@ void relu_backward_cuda(const at::Tensor& y, at::Tensor& dy) {
   with_activation_type(y, [&](auto type) {
     using T = decltype(type);
     run(cuda::ReluBackward<T>{read_pointer<T>(y), write_pointer<T>(dy), y.numel()},
-        blocks_for(y.numel(), kBlockElements), y);
+        cuda::ReluBackward<T>::blocks(y.numel()), y);
   });
 }
 

@@ -5,8 +5,6 @@
 
 namespace autoglm::ops {
 
-using cuda::blocks_for;
-using cuda::kBlockElements;
 using cuda::run;
 
 void swiglu_forward_cuda(const std::vector<at::Tensor>& gate_up, at::Tensor& out) {
@@ -14,9 +12,9 @@ void swiglu_forward_cuda(const std::vector<at::Tensor>& gate_up, at::Tensor& out
   if (!computes(out)) return count_kernel(WorkKind::activations, gate_up, {out});
   with_activation_type(out, [&](auto type) {
     using T = decltype(type);
-    run(cuda::SwigluForward<T>{read_pointer<T>(*in.gate), read_pointer<T>(*in.up) + in.up_offset,
-                               write_pointer<T>(out), in.rows * in.width, in.width, in.stride},
-        blocks_for(in.rows * in.width, kBlockElements), out);
+    const cuda::SwigluForward<T> kernel(read_pointer<T>(*in.gate), read_pointer<T>(*in.up) + in.up_offset,
+                                        write_pointer<T>(out), in.rows, in.width, in.stride);
+    run(kernel, kernel.tiles.blocks(), out);
   });
 }
 
@@ -30,11 +28,11 @@ void swiglu_backward_cuda(const std::vector<at::Tensor>& gate_up, const at::Tens
   }
   with_activation_type(dout, [&](auto type) {
     using T = decltype(type);
-    run(cuda::SwigluBackward<T>{read_pointer<T>(*in.gate), read_pointer<T>(*in.up) + in.up_offset,
-                                read_pointer<T>(dout), write_pointer<T>(gradients.front()),
-                                write_pointer<T>(gradients.back()) + in.up_offset, in.rows * in.width,
-                                in.width, in.stride, gradients.front().stride(0)},
-        blocks_for(in.rows * in.width, kBlockElements), dout);
+    const cuda::SwigluBackward<T> kernel(read_pointer<T>(*in.gate), read_pointer<T>(*in.up) + in.up_offset,
+                                         read_pointer<T>(dout), write_pointer<T>(gradients.front()),
+                                         write_pointer<T>(gradients.back()) + in.up_offset, in.rows, in.width,
+                                         in.stride, gradients.front().stride(0));
+    run(kernel, kernel.tiles.blocks(), dout);
   });
 }
 

@@ -1,5 +1,8 @@
-// The optimizer's kernels: one thread an element, and a sum whose order does not depend on the device.
+// The optimizer's kernels: a thread takes kAdamWRun elements where all that belongs to them is aligned, else one; and a
+// sum whose order does not depend on the device.
 #include <cuda_runtime.h>
+
+#include <type_traits>
 
 #include "base/math.h"
 #include "trainer/optim/adamw_cuda.h"
@@ -9,21 +12,42 @@ namespace {
 
 constexpr int kThreads = 256;
 
-__global__ void adamw_kernel(AdamWSlice slice, AdamWUpdate update) {
-  const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  if (i < slice.count) adamw_slice_element(slice, update, i);
+// Calls each<kAdamWRun>(i) or each<1>(i) for what falls to this thread, as threads_for() counts them.
+template <typename Each>
+__device__ void take_elements(std::int64_t count, bool runs, Each each) {
+  std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (runs) {
+    const std::int64_t whole = count / kAdamWRun;
+    if (i < whole) return each(std::integral_constant<int, kAdamWRun>(), i * kAdamWRun);
+    i += whole * kAdamWRun - whole;
+  }
+  if (i < count) each(std::integral_constant<int, 1>(), i);
 }
 
-__global__ void accumulate_kernel(const float* values, void* sum, bool bf16, std::int64_t count, bool first) {
-  const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  if (i >= count) return;
-  if (bf16) {
-    auto* to = static_cast<std::uint16_t*>(sum) + i;
-    *to = round_bf16(first ? values[i] : widen_bf16(*to) + values[i]);
-  } else {
-    auto* to = static_cast<float*>(sum) + i;
-    *to = first ? values[i] : *to + values[i];
-  }
+std::int64_t threads_for(std::int64_t count, bool runs) {
+  return runs ? count / kAdamWRun + count % kAdamWRun : count;
+}
+
+__global__ void adamw_kernel(AdamWSlice slice, AdamWUpdate update, bool runs) {
+  take_elements(slice.count, runs, [&](auto constant, std::int64_t i) {
+    adamw_slice_elements<decltype(constant)::value>(slice, update, i);
+  });
+}
+
+__global__ void accumulate_kernel(const float* values, void* sum, bool bf16, std::int64_t count, bool first,
+                                  bool runs) {
+  take_elements(count, runs, [&](auto constant, std::int64_t i) {
+    constexpr int kCount = decltype(constant)::value;
+    auto added = load_run<kCount, float>(values, i);
+    if (!first) {
+      const auto before = load_floats<kCount>(sum, bf16, i);
+      for (int k = 0; k < kCount; ++k) added.elements[k] = before.elements[k] + added.elements[k];
+    }
+    if (!bf16) return store_run(sum, i, added);
+    AdamWRun<std::uint16_t, kCount> rounded;
+    for (int k = 0; k < kCount; ++k) rounded.elements[k] = round_bf16(added.elements[k]);
+    store_run(sum, i, rounded);
+  });
 }
 
 // Block b sums the squares of piece b: threads take every 256th element, then halves are added pairwise.
@@ -50,22 +74,29 @@ __global__ void squares_kernel(const void* values, bool bf16, std::int64_t count
 
 namespace {
 
-unsigned blocks_for(std::int64_t count) {
-  return static_cast<unsigned>(divide_up(count, kThreads));
+unsigned blocks_for(std::int64_t threads) {
+  return static_cast<unsigned>(divide_up(threads, kThreads));
 }
 
 }  // namespace
 
 void adamw_cuda(const AdamWSlice& slice, const AdamWUpdate& update, void* stream) {
   if (slice.count == 0) return;
-  adamw_kernel<<<blocks_for(slice.count), kThreads, 0, static_cast<cudaStream_t>(stream)>>>(slice, update);
+  const bool runs = hold_adamw_runs(slice);
+  adamw_kernel<<<blocks_for(threads_for(slice.count, runs)), kThreads, 0,
+                 static_cast<cudaStream_t>(stream)>>>(slice, update, runs);
 }
 
 void accumulate_cuda(const float* values, void* sum, bool bf16, std::int64_t count, bool first,
                      void* stream) {
   if (count == 0) return;
-  accumulate_kernel<<<blocks_for(count), kThreads, 0, static_cast<cudaStream_t>(stream)>>>(values, sum, bf16,
-                                                                                           count, first);
+  AdamWSlice both;
+  both.gradient = values;
+  both.moment1 = sum;
+  both.bf16_moments = bf16;
+  const bool runs = hold_adamw_runs(both);
+  accumulate_kernel<<<blocks_for(threads_for(count, runs)), kThreads, 0, static_cast<cudaStream_t>(stream)>>>(
+      values, sum, bf16, count, first, runs);
 }
 
 void squares_cuda(const void* values, bool bf16, std::int64_t count, std::int64_t piece, double* sums,

@@ -86,11 +86,12 @@ TEST_P(CudaRoutes, LayerNormAsOnTheCpu) {
 
 TEST_P(CudaRoutes, ReluToTheBit) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
-  for (const std::int64_t count : {1, 1500}) {
+  // More than a block, which is not whole vectors, and not where vectors begin.
+  for (const auto& [count, offset] : {std::pair<std::int64_t, std::int64_t>{1, 0}, {20011, 0}, {1500, 3}}) {
     at::Tensor x = random_tensor({count}, type());
     x[count / 2] = nan;
     if (count > 1) x[3] = 0;
-    at::Tensor y = x.clone(), y_cuda = x.clone();
+    at::Tensor y = x.clone(), y_cuda = at::empty({count + offset}, type()).narrow(0, offset, count).copy_(x);
     ops::relu_in_place(y);
     ops::relu_cuda(y_cuda);
     EXPECT_TRUE(same_bits(y, y_cuda));
@@ -105,8 +106,10 @@ TEST_P(CudaRoutes, ReluToTheBit) {
 }
 
 TEST_P(CudaRoutes, SwigluAgainstItsFormula) {
-  for (const bool fused : {false, true}) {
-    const std::int64_t rows = 7, width = 301;
+  // Single elements, vectors, and vectors of more than one block across.
+  for (const auto& [fused, width] :
+       {std::pair<bool, std::int64_t>{false, 301}, {true, 301}, {false, 304}, {true, 304}, {true, 4128}}) {
+    const std::int64_t rows = 19;
     const at::Tensor both = random_tensor({rows, 2 * width}, type()) * 3;
     const at::Tensor gate = both.narrow(1, 0, width).contiguous(),
                      up = both.narrow(1, width, width).contiguous();
@@ -127,19 +130,23 @@ TEST_P(CudaRoutes, SwigluAgainstItsFormula) {
 }
 
 TEST_P(CudaRoutes, RotaryGivesTheBitsOfTheCpu) {
-  for (const std::int64_t rest : {0, 6}) {
+  // Pairs and what is not rotated of a head: single elements and vectors.
+  for (const auto& [pairs, rest] : {std::pair<std::int64_t, std::int64_t>{3, 0}, {3, 6}, {16, 0}, {8, 32}}) {
     for (const bool interleaved : {false, true}) {
+      std::vector<float> frequencies;
+      for (std::int64_t pair = 0; pair < pairs; ++pair)
+        frequencies.push_back(1.0f / (1.0f + static_cast<float>(pair)));
       const ops::RotaryTable table = ops::make_rotary_table(
-          {.inverse_frequencies = {1.0f, 0.5f, 0.1f}, .interleaved = interleaved, .attention_factor = 1.25f},
-          11, at::kCPU);
+          {.inverse_frequencies = frequencies, .interleaved = interleaved, .attention_factor = 1.25f}, 11,
+          at::kCPU);
       const at::Tensor positions = at::tensor({0, 1, 2, 10, 0, 7}, at::kInt);
-      const at::Tensor x = random_tensor({2, 3, 5, 6 + rest}, type());
+      const at::Tensor x = random_tensor({2, 3, 50, 2 * pairs + rest}, type());
       at::Tensor y = at::empty_like(x), back = at::empty_like(x);
       ops::rotary_cuda(x, positions, table, 1, y);
-      EXPECT_TRUE(same_bits(y, ops::rotary(x, positions, table)));
+      EXPECT_TRUE(same_bits(y, ops::rotary(x, positions, table))) << pairs << " " << interleaved;
       ops::rotary_cuda(y, positions, table, -1, back);
-      expect_near(back.narrow(-1, 0, 6), x.narrow(-1, 0, 6).to(at::kDouble) * 1.5625, 2 * tolerance(),
-                  "turned back");
+      expect_near(back.narrow(-1, 0, 2 * pairs), x.narrow(-1, 0, 2 * pairs).to(at::kDouble) * 1.5625,
+                  2 * tolerance(), "turned back");
       EXPECT_THROW(ops::rotary_cuda(x, positions + 1, table, 1, y), std::logic_error);
     }
   }

@@ -154,8 +154,9 @@ TEST(AdamWTest, NarrowStatesStayClose) {
   EXPECT_LT((narrow - exact).norm().item<double>(), 0.02 * moved);
 }
 
-// The function that a CUDA thread runs gives the bits of the CPU's loops, in every form that states have.
-TEST(AdamWTest, OneElementAtATimeGivesTheSameBits) {
+// The function that a CUDA thread runs gives the bits of the CPU's loops, in every form that states have: for single
+// elements, and for runs of them, where those can begin.
+TEST(AdamWTest, ThreadsOfCudaGiveTheSameBits) {
   constexpr std::int64_t kCount = 3001;
   for (int form = 0; form < 16; ++form) {
     const bool split = (form & 1) != 0, bf16_moments = (form & 2) != 0, bf16_gradient = (form & 4) != 0;
@@ -203,7 +204,11 @@ TEST(AdamWTest, OneElementAtATimeGivesTheSameBits) {
       };
       adamw(slice_for(loops), update);
       const AdamWSlice slice = slice_for(single);
-      for (std::int64_t i = 0; i < kCount; ++i) adamw_slice_element(slice, update, i);
+      ASSERT_TRUE(hold_adamw_runs(slice));
+      std::int64_t i = 0;
+      for (; i < 100; ++i) adamw_slice_elements<1>(slice, update, i);
+      for (; i + kAdamWRun <= kCount; i += kAdamWRun) adamw_slice_elements<kAdamWRun>(slice, update, i);
+      for (; i < kCount; ++i) adamw_slice_elements<1>(slice, update, i);
     }
     const auto same = [](const at::Tensor& a, const at::Tensor& b) {
       return std::memcmp(a.const_data_ptr(), b.const_data_ptr(), a.nbytes()) == 0;
@@ -213,6 +218,31 @@ TEST(AdamWTest, OneElementAtATimeGivesTheSameBits) {
                 (split || same(loops.master, single.master)))
         << "form " << form;
   }
+}
+
+TEST(AdamWTest, RunsBeginWhereAllPointersAllowIt) {
+  alignas(16) char memory[64] = {};
+  const auto at = [&](int offset) { return static_cast<void*>(memory + offset); };
+  AdamWSlice slice;
+  slice.master = static_cast<float*>(at(16));
+  slice.working = at(8);
+  slice.moment1 = slice.moment2 = at(32);
+  slice.gradient = at(48);
+  EXPECT_TRUE(hold_adamw_runs(slice));
+  AdamWSlice wide_working = slice;
+  wide_working.bf16_working = false;
+  EXPECT_FALSE(hold_adamw_runs(wide_working));
+  for (void* AdamWSlice::*moment : {&AdamWSlice::moment1, &AdamWSlice::moment2}) {
+    AdamWSlice off = slice;
+    off.*moment = at(40);
+    EXPECT_FALSE(hold_adamw_runs(off));
+    off.bf16_moments = true;
+    EXPECT_TRUE(hold_adamw_runs(off));
+    off.*moment = at(42);
+    EXPECT_FALSE(hold_adamw_runs(off));
+  }
+  slice.gradient = at(44);
+  EXPECT_FALSE(hold_adamw_runs(slice));
 }
 
 TEST(AdamWTest, SumsSquaresOfAnySize) {
