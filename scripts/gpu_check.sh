@@ -5,27 +5,32 @@ set -euo pipefail
 
 usage() {
   cat <<'TEXT'
-usage: gpu_check.sh [--cpu] [--output FOLDER] [--only PART,...]
+usage: gpu_check.sh [--cpu | --small] [--output FOLDER] [--only PART,...]
 
   --cpu            the same parts at toy sizes on the CPU
-  --output FOLDER  where gpu_check.json and gpu_check.txt are written (gpu_check)
+  --small          some of the parts at toy sizes on the GPUs: is everything there?
+  --output FOLDER  where gpu_check.txt and gpu_check.json are written, and gpu_check.tar.gz, which holds both, with what
+                   all programs said and what is known of the machine (gpu_check)
   --only PART,...  some of the parts:
     parity      logits, gradients and losses beside transformers, where this Python has it
     strategies  every stage, recompute level, master, weight source and offload on one rank: the same bits
     command     autoglm-train from a model directory to a model directory
-    ranks       two ranks on one card over NCCL, if NCCL allows it
+    ranks       the same over all cards, up to 8; two ranks on one card are refused, or compared if NCCL allows it
+    width       bytes per second of gathers and of sums in the order of ranks, between all cards
+    cards       one training on one card and on all: tokens/s, share of the peak, what waits, bytes, losses
     large       GLM-4-9B with random weights, all trained under 40 GB of the card, the rest on the host
     memory      foreseen beside measured bytes under caps of 8, 16, 24 and 40 GB
 
-Takes under 9 minutes; every part is bounded in time. Nothing is downloaded or compiled. Exit code 1 when a part
-failed. Environment: PYTHON, the Python with torch (python3); BUILD_DIR, of a checkout (build).
+Takes under 9 minutes: every part has a share of them, and is told when it was not finished in it. Ends with a verdict:
+what passed, what failed and why, what differs from the plan. Nothing is downloaded or compiled. Exit code 1 when a part
+failed or was not finished. Environment: PYTHON, the Python with torch (python3); BUILD_DIR, of a checkout (build).
 TEXT
 }
 
 arguments=()
 while [ $# -gt 0 ]; do
   case $1 in
-    --cpu) arguments+=("$1"); shift ;;
+    --cpu | --small) arguments+=("$1"); shift ;;
     --output | --only) arguments+=("$1" "${2:?"$1" needs a value}"); shift 2 ;;
     -h | --help) usage; exit ;;
     *) usage >&2; echo "gpu_check.sh: unknown argument $1" >&2; exit 64 ;;

@@ -1,8 +1,8 @@
 // Trains random models and measures: what gpu_check.py asks of a machine with a GPU, or of the CPU.
 //
-// engine_run REQUEST.json ANSWER.json: {"mode": "training"|"matrix", ...} (run_request.h). Under mpirun all
-// ranks are given the same request, and rank 0 writes the answer; on failure it holds "error" and "code".
-// With "hosts": "distinct", NCCL takes each rank for a machine of its own, so that ranks may share a device.
+// engine_run REQUEST.json ANSWER.json: {"mode": "training"|"matrix"|"width"|"devices", ...} (run_request.h).
+// Under mpirun all ranks are given the same request, and rank 0 writes the answer; on failure it holds "error" and
+// "code". With "hosts": "distinct", NCCL takes each rank for a machine of its own, so that ranks may share a device.
 #include <ATen/Parallel.h>
 #include <fmt/core.h>
 
@@ -11,6 +11,7 @@
 #include <fstream>
 
 #include "launcher/job/job_device.h"
+#include "launcher/job/job_device_steps.h"
 #include "scripts/gpu_check/run_training.h"
 #include "sharding/launch.h"
 #include "sharding/mpi/mpi_communicator.h"
@@ -26,8 +27,16 @@ json answer_of(const json& object, Communicator& control, const LocalRank& local
   if (object.value("hosts", "") == "distinct") {
     setenv("NCCL_HOSTID", fmt::format("check-{}", control.rank()).c_str(), 1);
   }
+  if (object.at("mode") == "devices") {
+    const CudaProbe probe = find_cuda();
+    choose_cuda(DeviceRequest::cuda, probe);  // says why none can be used
+    return {{"devices", probe.num_devices}, {"runtime", probe.runtime}, {"driver", probe.driver}};
+  }
   const RunRequest request = parse_run_request(object);
   JobDevice device({request.device, request.memory_limit, at::get_num_threads()}, local, control);
+  if (object.at("mode") == "width") {
+    return run_width(request, object.at("sizes").get<std::vector<std::int64_t>>(), device);
+  }
   return object.at("mode") == "matrix" ? run_matrix(request, device) : run_training(request, device);
 }
 

@@ -1,22 +1,23 @@
 """Checks a machine with a GPU, or with --cpu the same parts at toy sizes on the CPU. See gpu_check.sh --help."""
 
 import argparse
-import importlib.util
 import json
 import os
 import pathlib
-import platform
 import sys
 import tempfile
 import threading
 import time
 
+import cards
+import description
 import models
 import report
 
 UNAVAILABLE = 69
 # NCCL or the device says no; NCCL says that it is used wrongly; it came to nothing; nobody answered.
 NO_TWO_RANKS = (UNAVAILABLE, 70, 76, -1)
+LIMIT = 540  # seconds of the whole
 GB = 1000 ** 3
 MB = 1000 ** 2
 
@@ -24,11 +25,17 @@ MB = 1000 ** 2
 class Machine:
     """Where the programs are, and what they are to run on."""
 
+    TIMED_OUT = -1  # the code of an answer that did not come
+
     def __init__(self, arguments, folder):
         self.bin = pathlib.Path(arguments.bin)
         self.parity = pathlib.Path(arguments.parity)
         self.mpirun = arguments.mpirun
         self.device = "cpu" if arguments.cpu else "cuda"
+        self.small = arguments.cpu or arguments.small
+        self.ranks = 2 if arguments.cpu else 1  # of a job on all cards
+        self.cards = 0
+        self.problem = ""
         self.folder = pathlib.Path(folder)
         self.count = 0
         self.lock = threading.Lock()
@@ -36,6 +43,16 @@ class Machine:
     @property
     def cpu(self):
         return self.device == "cpu"
+
+    def toy_limit(self, otherwise):
+        """Bytes of the device's pool."""
+        return (20 * MB if self.cpu else 2 * GB) if self.small else otherwise
+
+    def find_cards(self):
+        answer = self.engine_run(dict(mode="devices"), 60)
+        self.cards = answer.get("devices", 0)
+        self.problem = answer.get("error", "")
+        self.ranks = max(1, min(self.cards, 8))
 
     def engine_run(self, request, seconds, ranks=1, environment=None):
         """The answer of engine_run, which holds "error" when there is none."""
@@ -52,37 +69,12 @@ class Machine:
             answer = json.loads(answered.read_text())
             if "error" not in answer or not ended.timed_out:
                 return answer
-        return {"error": ended.last_lines(), "code": -1 if ended.timed_out else ended.code}
-
-
-def describe_machine(machine):
-    found = {"processor": f"{os.cpu_count()} cores, {platform.machine()}",
-             "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB"}
-    version = report.run([machine.bin / "autoglm-train", "--version"], 60)
-    found["program"] = version.output.strip() if version.code == 0 else version.last_lines()
-    if not machine.cpu:
-        try:
-            query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
-            found["devices"] = report.run(query, 30).output.strip()
-        except OSError as error:
-            found["devices"] = f"nvidia-smi cannot be run ({error})"
-    return found
-
-
-def transformers_problem():
-    for package in ("torch", "numpy", "transformers"):
-        if importlib.util.find_spec(package) is None:
-            return f"this Python ({sys.executable}) has no {package}"
-    version = report.run([sys.executable, "-c", "import transformers as t; print(t.__version__)"], 120)
-    if version.code != 0:
-        return "transformers cannot be imported: " + version.last_lines(1)
-    numbers = tuple(int(number) for number in version.output.strip().splitlines()[-1].split(".")[:2])
-    return f"transformers {version.output.strip()} is older than 4.56" if numbers < (4, 56) else None
+        return {"error": ended.last_lines(), "code": self.TIMED_OUT if ended.timed_out else ended.code}
 
 
 def check_parity(part, machine, seconds):
     """Logits, gradients and losses of tiny random models beside transformers."""
-    problem = transformers_problem()
+    problem = description.transformers_problem()
     if problem:
         part.stop(report.SKIPPED, problem)
         return
@@ -96,7 +88,7 @@ def check_parity(part, machine, seconds):
         part.figures[family] = lines
         good = sum(line.endswith(" ok") for line in lines)
         if ended.code != 0 or ended.timed_out or good == 0:
-            part.fail(f"{family}: {ended.last_lines()}")
+            part.break_off(f"{family}: {ended.last_lines()}", ended.timed_out)
         else:
             part.say(f"{family} ({variants}): {good} comparisons within their bounds")
 
@@ -104,7 +96,7 @@ def check_parity(part, machine, seconds):
 def judge_matrix(part, title, answer, least):
     """Whether a matrix of strategies gave the same bits."""
     if "error" in answer:
-        part.fail(f"{title}: {answer['error']}")
+        part.break_off(f"{title}: {answer['error']}", answer["code"] == Machine.TIMED_OUT)
         return
     part.figures[title] = answer
     part.say(f"{title}: {answer['compared']} of {answer['strategies']} strategies compared with the plain one, "
@@ -140,11 +132,14 @@ def check_strategies(part, machine, seconds):
 
 
 def check_ranks(part, machine, seconds):
-    """Two ranks: over MPI on the CPU, over NCCL on one card."""
+    """Strategies over several ranks: over MPI on the CPU, over NCCL on all cards, or on one if NCCL allows it."""
     limit = {} if machine.cpu else {"memory_limit": 2 * GB}
     if machine.cpu:
         request = matrix_request(models.TINY_GLM4, seconds * 0.4, **limit)
         judge_matrix(part, "two ranks, glm4", machine.engine_run(request, seconds, ranks=2), 2)
+        return
+    if machine.ranks > 1:
+        check_all_cards(part, machine, seconds, limit)
         return
     # NCCL connects one rank of a card, but takes ranks for hosts of their own where they say so.
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
@@ -160,6 +155,17 @@ def check_ranks(part, machine, seconds):
         part.stop(report.IMPOSSIBLE, f"NCCL does not take two ranks on one card: {answer['error']}")
     else:
         judge_matrix(part, "two ranks on one card, as hosts of their own", answer, 2)
+
+
+def check_all_cards(part, machine, seconds, limit):
+    """One rank more than there are cards is refused; one a card gives the same bits under every strategy."""
+    refused = machine.engine_run(matrix_request(models.TINY_GLM4, 1, **limit), seconds * 0.25, ranks=machine.cards + 1)
+    if refused.get("code") != UNAVAILABLE:
+        part.fail(f"{machine.cards + 1} ranks on {machine.cards} cards were not refused with {UNAVAILABLE}: {refused}")
+        return
+    answer = machine.engine_run(matrix_request(models.TINY_GLM4, seconds * 0.4, **limit), seconds * 0.75,
+                                ranks=machine.ranks)
+    judge_matrix(part, f"{machine.ranks} ranks on as many cards", answer, 2)
 
 
 def check_large(part, machine, seconds):
@@ -184,7 +190,7 @@ def check_large(part, machine, seconds):
     answer = answers[dtype]
     part.figures["training"] = answer
     if "error" in answer:
-        part.fail(answer["error"])
+        part.break_off(answer["error"], answer["code"] == machine.TIMED_OUT)
         return
     describe_training(part, answer)
     if answer["layers"] != answer["wanted_layers"]:
@@ -294,7 +300,7 @@ def check_command(part, machine, seconds):
                         "--global-batch", 4, "--steps", 12, "--learning-rate", 3e-3, "--validation", 0.1,
                         "--sample", "Tell me about tea.", "--template", "chatml"], seconds)
     if ended.code != 0:
-        part.fail(ended.last_lines())
+        part.break_off(ended.last_lines(), ended.timed_out)
         return
     record = json.loads((folder / "trained" / "run.json").read_text())
     result, rank = record["result"], record["ranks"][0]
@@ -313,18 +319,48 @@ def check_command(part, machine, seconds):
         part.fail(f"the trained model lacks files: {written}")
 
 
-# Name, function, and seconds on a GPU and on the CPU. Parts of one group run side by side.
+# Name, function, and seconds on one card, on several, and at toy sizes. Parts of one group run side by side.
 GROUPS = [
-    [("parity", check_parity, 85, 100), ("strategies", check_strategies, 85, 60)],
-    [("command", check_command, 35, 40), ("ranks", check_ranks, 60, 40)],
-    [("large", check_large, 200, 40)],
-    [("memory", check_memory, 165, 120)],
+    [("parity", check_parity, 85, 75, 100), ("strategies", check_strategies, 85, 75, 60)],
+    [("command", check_command, 35, 35, 40), ("ranks", check_ranks, 60, 50, 40)],
+    [("width", cards.check_width, 5, 30, 40)],
+    [("cards", cards.check_cards, 5, 80, 60)],
+    [("large", check_large, 195, 145, 40)],
+    [("memory", check_memory, 160, 135, 120)],
 ]
+
+
+def share_of(machine, on_one, on_several, small):
+    return small if machine.small else on_several if machine.ranks > 1 else on_one
+
+
+def run_parts(machine, wanted, until):
+    """The parts, done. A part gets its share of the time, and never more than is left."""
+    parts = []
+    for group in GROUPS:
+        chosen = [(report.Part(name), function, min(share_of(machine, *shares), until - time.monotonic()))
+                  for name, function, *shares in group if not wanted or name in wanted]
+        threads = [threading.Thread(target=report.timed, args=(function, part, machine, seconds))
+                   for part, function, seconds in chosen]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        parts += [part for part, *_ in chosen]
+    return parts
+
+
+def no_card(machine):
+    part = report.Part("device")
+    part.fail(machine.problem)
+    print(report.text_of(part), flush=True)
+    return [part]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cpu", action="store_true")
+    parser.add_argument("--small", action="store_true")
     parser.add_argument("--output", default="gpu_check")
     parser.add_argument("--only", default="", help="names of parts, separated by commas")
     for name in ("bin", "parity", "mpirun"):
@@ -334,24 +370,20 @@ def main():
     known = [name for group in GROUPS for name, *_ in group]
     if set(wanted) - set(known):
         parser.error(f"--only takes {', '.join(known)}")
-    start, parts = time.monotonic(), []
+    start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="gpu_check.") as folder:
         machine = Machine(arguments, folder)
-        found = describe_machine(machine)
+        report.Log.folder = machine.folder
+        if not machine.cpu:
+            machine.find_cards()
+        found = description.describe_machine(machine)
         print("\n".join(f"{key}: {value}" for key, value in found.items()), flush=True)
-        for group in GROUPS:
-            chosen = [(report.Part(name), function, on_cpu if machine.cpu else on_gpu)
-                      for name, function, on_gpu, on_cpu in group if not wanted or name in wanted]
-            threads = [threading.Thread(target=report.timed, args=(function, part, machine, seconds))
-                       for part, function, seconds in chosen]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-            parts += [part for part, *_ in chosen]
-    seconds = time.monotonic() - start
-    good = report.write(parts, found, arguments.output, seconds)
-    print(f"{'passed' if good else 'FAILED'} in {seconds:.0f} s; {arguments.output}/gpu_check.json and .txt")
+        usable = machine.cpu or machine.cards > 0
+        parts = run_parts(machine, wanted, start + LIMIT) if usable else no_card(machine)
+        seconds = time.monotonic() - start
+        good = report.write(parts, found, arguments.output, seconds)
+        archive = report.pack(arguments.output, folder)
+    print(f"\n{report.verdict(parts, seconds)}\nthis is what to send us: {archive}")
     sys.exit(0 if good else 1)
 
 

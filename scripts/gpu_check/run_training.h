@@ -18,4 +18,9 @@ nlohmann::json run_training(const RunRequest& request, JobDevice& device);
 // Collective.
 nlohmann::json run_matrix(const RunRequest& request, JobDevice& device);
 
+// Times gathers and reduce-scatters among the ranks' devices, of `sizes` bytes over all ranks, until request.seconds
+// have passed, and checks what arrives. The answer holds bytes per second that each rank sends, and what plans count
+// with. Allocates the largest size from the device. Collective.
+nlohmann::json run_width(const RunRequest& request, std::span<const std::int64_t> sizes, JobDevice& device);
+
 }  // namespace autoglm

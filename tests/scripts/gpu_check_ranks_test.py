@@ -16,6 +16,7 @@ class Machine:
     """Answers in order, and keeps what was asked."""
 
     cpu = False
+    cards = ranks = 1
 
     def __init__(self, *answers):
         self.answers = list(answers)
@@ -52,6 +53,17 @@ class TwoRanksOnOneCard(unittest.TestCase):
     def test_fail_where_the_program_does(self):
         for answer in ({"error": "no memory", "code": 78}, dict(GOOD, repeats=False)):
             self.assertEqual(self.check(REFUSED, answer)[1].status, report.FAILED)
+
+    def test_of_several_cards_one_more_is_refused_and_all_are_compared(self):
+        for answers, status in (((REFUSED, GOOD), report.PASSED), ((GOOD,), report.FAILED),
+                                ((REFUSED, dict(GOOD, repeats=False)), report.FAILED),
+                                ((REFUSED, {"error": "no", "code": 76}), report.FAILED),
+                                ((REFUSED, {"error": "no", "code": -1}), report.UNFINISHED)):
+            machine, part = Machine(*answers), report.Part("ranks")
+            machine.cards = machine.ranks = 4
+            gpu_check.check_ranks(part, machine, 60)
+            self.assertEqual(part.status, status, part.lines)
+            self.assertEqual([ranks for _, ranks, _ in machine.asked], [5, 4][:len(answers)])
 
 
 if __name__ == "__main__":
