@@ -42,10 +42,9 @@ void adamw_on_device(const AdamWSlice& slice, const AdamWUpdate& update);
 void accumulate_on_device(const float* values, void* sum, bool bf16, std::int64_t count, bool first);
 
 // Sums of squares of pieces of `piece` elements of `flat` from its beginning, ceil(count / piece) of them, as
-// piece_sum_of_squares() gives them. `scratch` is fp64 on the device and holds as many. Blocks until they are
-// there.
+// piece_sum_of_squares() gives them, into `sums`, fp64 on the device.
 void squares_on_device(const at::Tensor& flat, std::int64_t count, std::int64_t piece,
-                       const at::Tensor& scratch, double* sums);
+                       const at::Tensor& sums);
 
 // Lets cuBLAS take its workspace now, so that it lies where the rehearsal has put it.
 void start_products_on_device(at::Device device);

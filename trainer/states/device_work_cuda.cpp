@@ -1,8 +1,8 @@
-#include <ATen/ops/from_blob.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/zeros.h>
 
 #include "base/error.h"
+#include "base/math.h"
 #include "sharding/cuda/cuda_stream.h"
 #include "trainer/ops/cuda_launch.h"
 #include "trainer/optim/adamw_cuda.h"
@@ -58,14 +58,11 @@ void accumulate_on_device(const float* values, void* sum, bool bf16, std::int64_
 }
 
 void squares_on_device(const at::Tensor& flat, std::int64_t count, std::int64_t piece,
-                       const at::Tensor& scratch, double* sums) {
-  if (count == 0) return;
-  const std::int64_t pieces = (count + piece - 1) / piece;
-  AUTOGLM_CHECK(pieces <= scratch.numel() && count <= flat.numel(), "{} pieces", pieces);
+                       const at::Tensor& sums) {
+  AUTOGLM_CHECK(divide_up(count, piece) <= sums.numel() && count <= flat.numel(), "{} elements", count);
   squares_cuda(flat.const_data_ptr(), flat.scalar_type() == at::kBFloat16, count, piece,
-               static_cast<double*>(scratch.mutable_data_ptr()), stream_now());
+               static_cast<double*>(sums.mutable_data_ptr()), stream_now());
   check_cuda_launch("summing squares");
-  at::from_blob(sums, {pieces}, at::kDouble).copy_(scratch.narrow(0, 0, pieces));
 }
 
 void start_products_on_device(at::Device device) {

@@ -26,7 +26,7 @@ void adamw_on_device(const AdamWSlice&, const AdamWUpdate&) {
 void accumulate_on_device(const float*, void*, bool, std::int64_t, bool) {
   no_device();
 }
-void squares_on_device(const at::Tensor&, std::int64_t, std::int64_t, const at::Tensor&, double*) {
+void squares_on_device(const at::Tensor&, std::int64_t, std::int64_t, const at::Tensor&) {
   no_device();
 }
 void start_products_on_device(at::Device) {

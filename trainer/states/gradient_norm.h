@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <span>
+#include <vector>
 
 #include "trainer/states/block_state.h"
 
@@ -19,11 +20,13 @@ class GradientNorm {
   double sum_of_squares() const;
 
  private:
-  double sum_of_squares(const BlockState& state) const;
+  // The sums of the pieces that lie whole in one memory, of all blocks: on the device first, for it needs no waiting.
+  void sum_whole_pieces(std::vector<double>& sums) const;
+  double straddling_piece(const BlockState& state, const ElementRange& range) const;
 
   std::span<const BlockState> states_;
   at::Tensor piece_;        // fp32 [kSquaresPiece] on the host, for pieces that lie in both memories
-  at::Tensor device_sums_;  // fp64, one for each piece of the largest block, where gradients lie on CUDA
+  at::Tensor device_sums_;  // fp64, one for each piece, where gradients lie on CUDA
 };
 
 }  // namespace autoglm

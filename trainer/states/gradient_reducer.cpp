@@ -68,8 +68,8 @@ GradientReducer::GradientReducer(std::span<BlockState> states, const StatePlacem
   });
   if (!on_host) return;
   for (at::Tensor& buffer : staging_) {
-    buffer = allocate_flat(kTransferElements, at::kFloat, placement.device, MemoryCategory::staging,
-                           MemoryPool::host);
+    buffer = allocate_flat(transfer_elements(placement.device), at::kFloat, placement.device,
+                           MemoryCategory::staging, MemoryPool::host);
   }
 }
 
@@ -132,8 +132,9 @@ void GradientReducer::start(std::size_t index) {
 void GradientReducer::download(Slot& slot, const GradientPart& part) {
   Stream &transfer = streams_.download(), &work = streams_.host_work();
   transfer.wait(slot.reduced);
-  for (std::int64_t at = part.range.begin; at < part.range.end; at += kTransferElements) {
-    const std::int64_t count = std::min(kTransferElements, part.range.end - at);
+  const std::int64_t most = staging_[0].numel();
+  for (std::int64_t at = part.range.begin; at < part.range.end; at += most) {
+    const std::int64_t count = std::min(most, part.range.end - at);
     const std::size_t which = std::exchange(next_staging_, 1 - next_staging_);
     transfer.wait(staging_free_[which]);
     queue_copy(transfer, staging_[which], 0, slot.buffer, at, count);

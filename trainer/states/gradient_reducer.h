@@ -76,12 +76,9 @@ class GradientReducer {
   std::vector<Slot> slots_;
   std::vector<std::size_t> slot_of_;  // by block
   std::deque<std::size_t> in_flight_;
-  std::array<at::Tensor, 2> staging_;  // host fp32 [kTransferElements] each
+  std::array<at::Tensor, 2> staging_;  // host fp32 [transfer_elements()] each
   std::array<Event, 2> staging_free_;
   std::size_t next_staging_ = 0;
 };
-
-// Elements that staging buffers hold: a transfer moves that many at a time.
-inline constexpr std::int64_t kTransferElements = std::int64_t{1} << 20;
 
 }  // namespace autoglm

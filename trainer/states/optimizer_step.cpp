@@ -42,6 +42,7 @@ OptimizerStep::OptimizerStep(std::span<BlockState> states, const StatePlacement&
       weights_on_host_(placement.strategy.weights == WeightSourceKind::host),
       gathers_(!placement.strategy.shards_optimizer() && communicator.size() > 1),
       gathers_done_(states.size()) {
+  const std::int64_t staged_elements = transfer_elements(placement.device);
   bool any_weights = false, any_gradients = false;
   std::uint64_t elements = 0;
   for (std::size_t block = 0; block < states.size(); ++block) {
@@ -56,7 +57,7 @@ OptimizerStep::OptimizerStep(std::span<BlockState> states, const StatePlacement&
       const bool staged = stages_weights(part) || stages_gradients(part);
       any_weights |= stages_weights(part);
       any_gradients |= stages_gradients(part);
-      const std::int64_t step = staged ? kTransferElements : part.range.size();
+      const std::int64_t step = staged ? staged_elements : part.range.size();
       for (std::int64_t at = part.range.begin; at < part.range.end; at += step) {
         pieces_.push_back({block, i, {at, std::min(at + step, part.range.end)}, false});
       }
@@ -66,12 +67,12 @@ OptimizerStep::OptimizerStep(std::span<BlockState> states, const StatePlacement&
   const MemoryPool other = weights_on_host_ ? MemoryPool::device : MemoryPool::host;
   for (std::size_t i = 0; i < kNumStages; ++i) {
     if (any_weights) {
-      weight_staging_[i] = allocate_flat(kTransferElements, scalar_type(placement.precision),
-                                         placement.device, MemoryCategory::staging, other);
+      weight_staging_[i] = allocate_flat(staged_elements, scalar_type(placement.precision), placement.device,
+                                         MemoryCategory::staging, other);
     }
     if (any_gradients) {
       gradient_staging_[i] =
-          allocate_flat(kTransferElements, placement.strategy.bf16_gradients ? at::kBFloat16 : at::kFloat,
+          allocate_flat(staged_elements, placement.strategy.bf16_gradients ? at::kBFloat16 : at::kFloat,
                         placement.device, MemoryCategory::staging, MemoryPool::host);
     }
   }

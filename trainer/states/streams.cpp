@@ -3,9 +3,25 @@
 #include <utility>
 
 #include "base/error.h"
+#include "trainer/ops/target.h"
 #include "trainer/states/flat_weights.h"
 
 namespace autoglm {
+
+namespace {
+
+std::optional<std::int64_t> chosen_transfer_elements;
+
+}  // namespace
+
+std::int64_t transfer_elements(at::Device device) {
+  const int power = ops::target_of(device) == ops::Target::cuda ? 22 : 20;
+  return chosen_transfer_elements.value_or(std::int64_t{1} << power);
+}
+
+void set_transfer_elements(std::optional<std::int64_t> elements) {
+  chosen_transfer_elements = elements;
+}
 
 EngineStreams::EngineStreams(at::Device device) {
   if (device.is_meta()) {

@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <memory>
+#include <optional>
 
 #include "sharding/stream.h"
 #include "trainer/states/device_work.h"
@@ -41,6 +42,11 @@ class EngineStreams {
   std::unique_ptr<WaitClock> clock_;  // of the device, where compute runs on one
   std::chrono::steady_clock::duration exposed_{};
 };
+
+// Elements that staging buffers hold: copies between memories move at most that many at a time. On CUDA more, since
+// starting a copy there takes as long as moving a few hundred thousand bytes. Not to change while an engine is there.
+std::int64_t transfer_elements(at::Device device);
+void set_transfer_elements(std::optional<std::int64_t> elements);  // none: those that the device's kind has
 
 // Queues a copy of `count` elements between flat tensors of the same dtype. They must stay
 // valid until it is done.

@@ -9,6 +9,7 @@
 #include "tests/trainer/engine/engine_test_main.h"
 #include "tests/trainer/engine/rehearsal_checks.h"
 #include "trainer/optim/adamw.h"
+#include "trainer/states/streams.h"
 
 namespace autoglm {
 
@@ -184,7 +185,11 @@ Strategy plain_training() {
 
 class StrategiesTest : public ::testing::Test {
  protected:
-  StrategiesTest() : ranks_(make_mpi_communicator(*session)) {}
+  StrategiesTest() : ranks_(make_mpi_communicator(*session)) {
+    // So that the parts of these small blocks take several copies, the last a shorter one.
+    set_transfer_elements(1000);
+  }
+  ~StrategiesTest() override { set_transfer_elements({}); }
 
   enum class Choice { all, some, few };
 
