@@ -60,6 +60,8 @@ def peer(rank, folder, model_dir):
     if rank == 0:
         torch.save(result, os.path.join(folder, "peer.pt"))
     dist.destroy_process_group()
+    # Gloo's threads may outlive the interpreter, which aborts then, long after everything is written.
+    os._exit(0)
 
 
 def run_engine(mpirun, tool, model_dir, packed, folder, strategy):
