@@ -27,3 +27,13 @@ for route in mkl onednn widened; do
   AUTOGLM_ALL_TESTS_PRODUCTS=$route ctest --test-dir build --output-on-failure --no-tests=error -j "$(build_jobs)" \
     -R '^(parity\.|strategies_test|prediction_test|engine_test|ops_test)'
 done
+
+say "the README's first command on a bare Debian with a driver and no toolkit, pretended: nvcc from PyPI, a job on cards"
+if [ "$(id -u)" -eq 0 ] && command -v debootstrap >/dev/null && [ -e build/cuda_on_host/lib/libcudart.so.13 ]; then
+  machine=$(mktemp -d /var/tmp/driver_only.XXXXXX)
+  trap 'rm -rf --one-file-system "$machine"' EXIT
+  timeout 5400 tests/scripts/driver_only_machine.sh "$machine/root" build/cuda_on_host/lib \
+    --steps 2 --sequence-length 64 --validation 0
+else
+  say "left out: it needs root, debootstrap and pretend cards (a build with device code)"
+fi

@@ -62,6 +62,7 @@ import sys
 records = [json.loads(line) for line in open(sys.argv[1], encoding="utf-8")]
 for key, title in (("loss", "training loss"), ("validation_loss", "validation loss")):
     values = [record[key] for record in records if record.get(key) is not None]
-    print(f"{title}: first {values[0]:.4f}, last {values[-1]:.4f}")
+    if values:  # there are none with --validation 0
+        print(f"{title}: first {values[0]:.4f}, last {values[-1]:.4f}")
 PYTHON
 say "done; the trained model is in $folder/model"

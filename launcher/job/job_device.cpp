@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <string_view>
 #include <vector>
 
 #include "base/math.h"
@@ -106,6 +107,13 @@ void JobDevice::start_cuda(int index, const JobDeviceOptions& options, Communica
     try {
       return start_cuda_device(index);
     } catch (const Error& error) {
+      if (std::string_view(error.what()).find("cudaErrorDevicesUnavailable") != std::string_view::npos) {
+        fail(error.code(),
+             "CUDA device {} does not take this process ({}): its compute mode lets one process in, and "
+             "another has it, or none; nvidia-smi -q -d COMPUTE shows the mode, and nvidia-smi -c 0 opens it "
+             "to all",
+             index, error.what());
+      }
       if (error.code() != ExitCode::does_not_fit) throw;
       fail(error.code(), "CUDA device {} is full ({}): end the other programs on it, which nvidia-smi lists",
            index, error.what());

@@ -14,6 +14,7 @@ CUDA_ON_HOST_ before it:
   DRIVER=13000       the driver's version; of an older major version than the runtime's it shows no cards
   CONTEXT_BYTES, KERNEL_BYTES   what a process's context and a kernel's code take of a card
   LEDGER=NAME        who shares cards; by default the ranks of one mpirun
+  COMPUTE_MODE=default   "taken": another process has the cards, and their compute mode is exclusive
   SCHEDULE=threads   streams are threads; "immediate": work is done when it is queued
   DELAY_US=0         the longest of random delays before each piece of work
   BLOCKS=serial      one thread plays all of a block; "fibers": real blocks of threads

@@ -55,6 +55,12 @@ def a_card_takes_one_rank():
     require(job.code == 69 and "share one card" in job.text, f"ended with {job.code}:\n{job.text}")
 
 
+def a_taken_card_is_told_of():
+    job = Job(programs, folder, "taken", options=STEPS, environment={"COMPUTE_MODE": "taken"})
+    require(job.code == 69 and "compute mode" in job.text and "nvidia-smi -c 0" in job.text,
+            f"ended with {job.code} instead of 69:\n{job.text}")
+
+
 def an_old_driver_is_told_of():
     job = Job(programs, folder, "old", options=STEPS, environment={"DRIVER": 12040})
     require(job.code == 69 and "580" in job.text, f"ended with {job.code} instead of 69:\n{job.text}")
@@ -101,5 +107,5 @@ def the_death_of_a_rank_ends_the_job():
                 os.kill(process, signal.SIGKILL)
 
 
-run_tests([a_full_card_is_told_of, a_card_takes_one_rank, an_old_driver_is_told_of,
+run_tests([a_full_card_is_told_of, a_card_takes_one_rank, a_taken_card_is_told_of, an_old_driver_is_told_of,
            another_program_on_the_card_leaves_less, the_death_of_a_rank_ends_the_job])

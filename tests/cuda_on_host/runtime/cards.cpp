@@ -70,6 +70,7 @@ cudaError_t cudaGetDeviceCount(int* count) {
 
 cudaError_t cudaSetDevice(int card) {
   if (!exists(card)) return report(cudaErrorInvalidDevice);
+  if (settings().taken) return report(cudaErrorDevicesUnavailable);
   work_on_card(card);
   g_chosen = true;
   return ensure_context(card) ? cudaSuccess : report(cudaErrorMemoryAllocation);

@@ -93,6 +93,8 @@ const char* cudaGetErrorName(cudaError_t status) {
       return "cudaErrorInvalidConfiguration";
     case cudaErrorNoDevice:
       return "cudaErrorNoDevice";
+    case cudaErrorDevicesUnavailable:
+      return "cudaErrorDevicesUnavailable";
     case cudaErrorInsufficientDriver:
       return "cudaErrorInsufficientDriver";
     case cudaErrorInvalidDevice:
@@ -124,6 +126,8 @@ const char* cudaGetErrorString(cudaError_t status) {
       return "invalid configuration argument";
     case cudaErrorNoDevice:
       return "no CUDA-capable device is detected";
+    case cudaErrorDevicesUnavailable:
+      return "CUDA-capable device(s) is/are busy or unavailable";
     case cudaErrorInsufficientDriver:
       return "CUDA driver version is insufficient for CUDA runtime version";
     case cudaErrorInvalidDevice:

@@ -53,6 +53,7 @@ Settings read() {
   found.context_bytes = number("CONTEXT_BYTES", 412 * kMiB);
   found.kernel_bytes = number("KERNEL_BYTES", kMiB);
   found.ledger = text("LEDGER", default_ledger());
+  found.taken = choice("COMPUTE_MODE", {"default", "taken"}) == 1;
   found.immediate = choice("SCHEDULE", {"threads", "immediate"}) == 1;
   found.longest_delay_us = static_cast<int>(number("DELAY_US", 0));
   found.fibers = choice("BLOCKS", {"serial", "fibers"}) == 1;

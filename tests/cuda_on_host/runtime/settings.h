@@ -17,6 +17,7 @@ struct Settings {
   std::int64_t context_bytes = 0;  // taken on a card by the first call of a process
   std::int64_t kernel_bytes = 0;   // taken by a kernel's first launch, as code is loaded
   std::string ledger;              // who shares cards; nobody without a name
+  bool taken = false;              // another process has the cards, whose compute mode is exclusive
   bool immediate = false;          // work is done when it is queued, by the caller
   int longest_delay_us = 0;        // before each piece of work
   bool fibers = false;             // blocks of real threads, else one thread plays all of a block
