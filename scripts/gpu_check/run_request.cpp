@@ -64,6 +64,7 @@ RunRequest parse_run_request(const json& object) {
   request.seconds = object.value("seconds", request.seconds);
   request.plans = object.value("plans", false);
   request.hashes = object.value("hashes", false);
+  request.bytes_only = object.value("bytes_only", false);
   request.pins = parse_pins(object.value("pins", json::object()));
   return request;
 }
@@ -86,7 +87,8 @@ void load_random_weights(Engine& engine) {
   });
 }
 
-RandomRow random_row(std::int64_t index, std::int64_t length, std::int64_t vocabulary) {
+RandomRow random_row(std::int64_t index, std::int64_t length, std::int64_t vocabulary,
+                     std::int64_t document_length) {
   std::uint32_t state = mix_bits(static_cast<std::uint32_t>(index) + 0x9E3779B9u);
   const auto below = [&](std::int64_t limit) {
     state = mix_bits(state + 0x9E3779B9u);
@@ -97,7 +99,7 @@ RandomRow random_row(std::int64_t index, std::int64_t length, std::int64_t vocab
   for (std::int64_t i = 0; i < length; ++i) {
     if (left == 0) {
       row.starts.push_back(static_cast<std::int32_t>(i));
-      left = 1 + below(std::max<std::int64_t>(2, length));
+      left = document_length > 0 ? document_length : 1 + below(std::max<std::int64_t>(2, length));
     }
     --left;
     const std::int32_t start = row.starts.back();
@@ -116,11 +118,11 @@ RandomRow random_row(std::int64_t index, std::int64_t length, std::int64_t vocab
 }
 
 std::int64_t fill_micro_batch(MicroBatch& batch, std::int64_t number, int rank, int world_size,
-                              std::int64_t vocabulary) {
+                              std::int64_t vocabulary, std::int64_t document_length) {
   std::int64_t supervised = 0;
   for (std::int64_t slot = 0; slot < batch.rows.batch; ++slot) {
     const std::int64_t index = (number * world_size + rank) * batch.rows.batch + slot;
-    const RandomRow row = random_row(index, batch.rows.length, vocabulary);
+    const RandomRow row = random_row(index, batch.rows.length, vocabulary, document_length);
     batch.set_row(slot, row.ids, row.targets, row.positions, row.starts);
     supervised += row.supervised;
   }

@@ -26,6 +26,8 @@ struct RunRequest {
   double seconds = 60;  // after which no further step or strategy is begun
   bool plans = false;   // by the planner, otherwise the pins with plain defaults
   bool hashes = false;  // says a digest of the weights at the end
+  bool bytes_only =
+      false;  // nothing is computed: weights are not made up, and plans go by the device's profile
   StrategyPins pins;
   std::optional<std::int64_t> fewest_layers;  // so many at least stay where the host's memory is too small
 };
@@ -42,11 +44,13 @@ struct RandomRow {
   std::vector<std::int32_t> ids, targets, positions, starts;
   std::int64_t supervised = 0;
 };
-RandomRow random_row(std::int64_t index, std::int64_t length, std::int64_t vocabulary);
+// All documents have `document_length` tokens where that is not 0.
+RandomRow random_row(std::int64_t index, std::int64_t length, std::int64_t vocabulary,
+                     std::int64_t document_length = 0);
 
 // The rows of micro-batch `number` of `rank`; returns how many tokens are supervised in them.
 std::int64_t fill_micro_batch(MicroBatch& batch, std::int64_t number, int rank, int world_size,
-                              std::int64_t vocabulary);
+                              std::int64_t vocabulary, std::int64_t document_length = 0);
 
 // A digest of all trained weights as fp32 masters. Collective.
 std::uint64_t weights_digest(Engine& engine);

@@ -102,14 +102,21 @@ void check_memory(Engine& engine, std::int64_t failed_ranks) {
        engine.out_of_memory() ? fmt::format(": {}", engine.out_of_memory()->what()) : "");
 }
 
+// The workspace of attention's backward grows with the number of documents, for which space is declared up to one of 64
+// tokens on average, and falls where few leave multiprocessors idle. A plan foresees the larger of the two ends.
+std::int64_t telling_length(std::int64_t row_length, std::int64_t step) {
+  constexpr std::int64_t kMeanDocument = 64;
+  return step % 2 == 1 ? row_length : divide_up(row_length, 1 + row_length / kMeanDocument);
+}
+
 // One step; its parts in seconds. Ranks and device are brought together after each part.
 json run_step(Engine& engine, Communicator& communicator, MicroBatch& batch, std::int64_t num_batches,
-              std::int64_t supervised, std::int64_t step) {
+              std::int64_t supervised, std::int64_t step, std::int64_t document_length) {
   const Clock::time_point start = Clock::now();
   double loss_sum = 0;
   for (std::int64_t i = 0; i < num_batches; ++i) {
     fill_micro_batch(batch, i, communicator.rank(), communicator.size(),
-                     engine.model().config.vocabulary_size);
+                     engine.model().config.vocabulary_size, document_length);
     loss_sum += engine.train_micro_batch(batch, 1.0f / static_cast<float>(supervised));
   }
   check_memory(engine, engine.agree_on_memory());
@@ -131,6 +138,12 @@ json run_step(Engine& engine, Communicator& communicator, MicroBatch& batch, std
           {"last_gradients_and_norm", reduced - computed},
           {"optimizer", since(start) - reduced},
           {"exposed", sums.exposed_seconds}};
+}
+
+// Peaks of the rank that has the largest: a plan foresees those.
+void take_largest(ArenaStatistics& pool, Communicator& communicator) {
+  pool.peak.total = most(communicator, pool.peak.total);
+  pool.extent = most(communicator, pool.extent);
 }
 
 // In the first `rows` rows.
@@ -171,15 +184,16 @@ json run_training(const RunRequest& original, JobDevice& device) {
   const std::int64_t wanted_layers = question.model.num_layers;
   const Clock::time_point start = Clock::now();
   // The probe also loads libraries and kernels, so that what they take of the device is known beforehand.
-  const ProbeResult probe = probe_rates(
-      question, device.device(), device.guessed_rates(communicator.size(), request.precision), communicator);
+  const Rates guessed = device.guessed_rates(communicator.size(), request.precision);
+  ProbeResult probe = probe_rates(question, device.device(), guessed, communicator);
+  if (request.bytes_only) probe.rates = guessed;
   const std::int64_t fixed = device.fixed_bytes();
   const double probed = since(start);
   Foreseen foreseen;
   std::optional<Model> model;
   const auto engine = make_random_engine(request, question, probe.rates, device, model, foreseen);
   const double constructed = since(start);
-  load_random_weights(*engine);
+  if (!request.bytes_only) load_random_weights(*engine);
   const double loaded = since(start);
 
   const std::int64_t per_batch = foreseen.strategy.micro_batch * communicator.size();
@@ -190,9 +204,13 @@ json run_training(const RunRequest& original, JobDevice& device) {
   json steps = json::array();
   for (std::int64_t step = 1; step <= request.steps; ++step) {
     if (step > 1 && most(communicator, since(start)) > request.seconds) break;
-    steps.push_back(run_step(*engine, communicator, batch, num_batches, supervised, step));
+    steps.push_back(run_step(*engine, communicator, batch, num_batches, supervised, step,
+                             request.bytes_only ? telling_length(request.row_length, step) : 0));
   }
-  const MemoryStatistics measured = job_memory().statistics();
+  engine->evaluate_micro_batch(batch);  // as a plan foresees it, and in some models the most of all
+  MemoryStatistics measured = job_memory().statistics();
+  take_largest(measured.device, communicator);
+  take_largest(measured.host, communicator);
   const ModelWork work = work_of(question);
   const std::int64_t tokens = num_batches * per_batch * request.row_length;
   double best = steps.front().at("seconds");

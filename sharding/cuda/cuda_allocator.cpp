@@ -123,6 +123,14 @@ std::string libtorch_folder() {
   return std::filesystem::path(info.dli_fname).parent_path();
 }
 
+void require_setting(const char* name, const std::string& value) {
+  const char* const set = std::getenv(name);
+  if (set != nullptr && value != set) {
+    fail(ExitCode::usage, "{}={} is not what memory is planned with, {}: unset it", name, set, value);
+  }
+  setenv(name, value.c_str(), 1);
+}
+
 }  // namespace
 
 void install_cuda_allocator(std::unique_ptr<Arena> arena, int device) {
@@ -134,15 +142,11 @@ void install_cuda_allocator(std::unique_ptr<Arena> arena, int device) {
 }
 
 void set_cublas_workspace() {
-  constexpr const char* kName = "CUBLAS_WORKSPACE_CONFIG";
   constexpr std::int64_t kPieces = 8, kPieceKibibytes = 4096;
   static_assert(kPieces * kPieceKibibytes * 1024 == kCublasWorkspaceBytes);
-  const std::string value = fmt::format(":{}:{}", kPieceKibibytes, kPieces);
-  const char* const set = std::getenv(kName);
-  if (set != nullptr && value != set) {
-    fail(ExitCode::usage, "{}={} is not what memory is planned with, {}: unset it", kName, set, value);
-  }
-  setenv(kName, value.c_str(), 1);
+  require_setting("CUBLAS_WORKSPACE_CONFIG", fmt::format(":{}:{}", kPieceKibibytes, kPieces));
+  // cuBLASLt, which adds biases, works in it too, instead of in memory of its own.
+  require_setting("TORCH_CUBLASLT_UNIFIED_WORKSPACE", "1");
 }
 
 void install_cuda_arena(int device, std::int64_t limit) {

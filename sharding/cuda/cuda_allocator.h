@@ -19,7 +19,7 @@ void install_cuda_arena(int device, std::int64_t limit);
 void install_cuda_allocator(std::unique_ptr<Arena> arena, int device);
 
 // Makes LibTorch give every cuBLAS handle a workspace of kCublasWorkspaceBytes, one of the two settings with
-// which cuBLAS repeats its results. Before the first product on CUDA. Throws Error(usage) when the
+// which cuBLAS repeats its results, and has cuBLASLt work in it too. Before the first product on CUDA. Throws Error(usage) when the
 // environment holds another setting.
 void set_cublas_workspace();
 

@@ -11,6 +11,8 @@ CUDA_ON_HOST_ before it:
 
   CARDS=1            how many cards there are
   CARD_BYTES, CARD_NAME   what each holds and says it is (those of an A100 40GB)
+  CAPABILITY=80      the cards' compute capability, 8.0; 86, 89, 90 and 120 have their shared memory
+  GIVES=N            a process gets no more of a card, whatever seems to be free: as if others took the rest just then
   DRIVER=13000       the driver's version; of an older major version than the runtime's it shows no cards
   CONTEXT_BYTES, KERNEL_BYTES   what a process's context and a kernel's code take of a card
   LEDGER=NAME        who shares cards; by default the ranks of one mpirun
@@ -20,10 +22,11 @@ CUDA_ON_HOST_ before it:
   BLOCKS=serial      one thread plays all of a block; "fibers": real blocks of threads
   THREAD_ORDER=0     the order of a block's threads: 0 upwards, 1 downwards, others mixed
   BYTES_ONLY=no      "yes": everything is allocated, charged and waited for, nothing is computed or copied
+  HOST_BYTES=N       the memory that the host says it has, for BYTES_ONLY: page-locked memory takes none then
   FRESH_MEMORY=nan   what new memory of a card holds; or "zero"
   MISUSE=tell        what is done about calls that a device takes but no program should make; "stop", "ignore"
-  LEAVE_OUT_WAIT=none   streams do not wait for events at place N, or at "all"; a broken device, on purpose
-  LIST_WAITS=no      "yes": the places where streams wait, by number
+  LEAVE_OUT_WAIT=none   streams do not wait for events at one place, or at "all"; a broken device, on purpose
+  LIST_WAITS=no      "yes": the places where streams wait, as LEAVE_OUT_WAIT takes them
   TRACE=no           "yes": first launches of kernels, and all products
 TEXT
 }

@@ -46,14 +46,18 @@ TEST(CudaAllocator, IsOursForEveryWayThatLibTorchAsks) {
 }
 
 TEST(CublasWorkspace, IsSetOnceAndNoOtherIsTaken) {
-  constexpr const char* kName = "CUBLAS_WORKSPACE_CONFIG";
-  unsetenv(kName);
+  constexpr const char *kName = "CUBLAS_WORKSPACE_CONFIG", *kShared = "TORCH_CUBLASLT_UNIFIED_WORKSPACE";
+  for (const char* name : {kName, kShared}) unsetenv(name);
   set_cublas_workspace();
   EXPECT_EQ(std::string(std::getenv(kName)), ":4096:8");
+  EXPECT_EQ(std::string(std::getenv(kShared)), "1");
   set_cublas_workspace();
   setenv(kName, ":16:8", 1);
   EXPECT_THROW(set_cublas_workspace(), Error);
-  unsetenv(kName);
+  setenv(kName, ":4096:8", 1);
+  setenv(kShared, "0", 1);
+  EXPECT_THROW(set_cublas_workspace(), Error);
+  for (const char* name : {kName, kShared}) unsetenv(name);
 }
 
 }  // namespace

@@ -19,11 +19,21 @@ std::atomic<bool> g_chosen{false};
 std::mutex g_mutex;
 std::array<bool, kMostCards> g_contexts{};
 
+// Those of workstations: 8.6, 8.9 and 12.0.
+bool is_small() {
+  return settings().capability / 10 == 12 || (settings().capability / 10 == 8 && settings().capability > 80);
+}
+
 bool exists(int card) {
   return card >= 0 && card < settings().cards;
 }
 
 }  // namespace
+
+int most_shared_bytes() {
+  if (is_small()) return 101376;
+  return settings().capability >= 90 ? 232448 : 166912;
+}
 
 int current_card() {
   return t_card;
@@ -89,20 +99,20 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int card) {
   properties->pciBusID = card + 1;
   properties->totalGlobalMem = static_cast<std::size_t>(settings().card_bytes);
   properties->sharedMemPerBlock = kSharedBytes;
-  properties->sharedMemPerBlockOptin = kMostSharedBytes;
-  properties->sharedMemPerMultiprocessor = 167936;
+  properties->sharedMemPerBlockOptin = most_shared_bytes();
+  properties->sharedMemPerMultiprocessor = static_cast<std::size_t>(most_shared_bytes()) + 1024;
   properties->regsPerBlock = properties->regsPerMultiprocessor = 65536;
   properties->warpSize = 32;
   properties->maxThreadsPerBlock = kMostThreads;
-  properties->maxThreadsPerMultiProcessor = 2048;
+  properties->maxThreadsPerMultiProcessor = is_small() ? 1536 : 2048;
   properties->maxBlocksPerMultiProcessor = 32;
   properties->maxThreadsDim[0] = properties->maxThreadsDim[1] = kMostThreads;
   properties->maxThreadsDim[2] = 64;
   properties->maxGridSize[0] = 2147483647;
   properties->maxGridSize[1] = properties->maxGridSize[2] = 65535;
   properties->totalConstMem = 65536;
-  properties->major = 8;
-  properties->minor = 0;
+  properties->major = settings().capability / 10;
+  properties->minor = settings().capability % 10;
   properties->multiProcessorCount = 108;
   properties->l2CacheSize = 40 << 20;
   properties->memoryBusWidth = 5120;
@@ -131,7 +141,7 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int car
       *value = kSharedBytes;
       return cudaSuccess;
     case cudaDevAttrMaxSharedMemoryPerBlockOptin:
-      *value = kMostSharedBytes;
+      *value = most_shared_bytes();
       return cudaSuccess;
     case cudaDevAttrMaxThreadsPerBlock:
       *value = kMostThreads;

@@ -6,7 +6,8 @@
 namespace cuda_on_host {
 
 // What an A100 gives a block: without and with asking for more.
-constexpr int kSharedBytes = 49152, kMostSharedBytes = 166912;
+constexpr int kSharedBytes = 49152;
+int most_shared_bytes();  // of a block, by the card's compute capability
 constexpr int kMostThreads = 1024;
 
 int current_card();

@@ -32,6 +32,10 @@ void rebase(void* block, std::size_t bytes);
 void back_with_memory(Address seen, std::size_t bytes);
 void take_memory_away(Address seen, std::size_t bytes);
 
+// Pages of the host that hold nothing, all in the same little memory; and ordinary fresh ones in their place.
+void share_pages(void* pointer, std::size_t bytes);
+void own_pages(void* pointer, std::size_t bytes);
+
 // What is known of ranges. add() is false where one lies already.
 bool add_range(Address begin, const Range& range);
 std::optional<Range> remove_range(Address begin);

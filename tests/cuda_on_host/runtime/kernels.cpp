@@ -13,6 +13,7 @@
 
 #include "tests/cuda_on_host/runtime/cards.h"
 #include "tests/cuda_on_host/runtime/errors.h"
+#include "tests/cuda_on_host/runtime/fat_binary.h"
 #include "tests/cuda_on_host/runtime/ledger.h"
 #include "tests/cuda_on_host/runtime/settings.h"
 
@@ -21,6 +22,7 @@ namespace {
 
 struct Kernel {
   std::string mangled, demangled;
+  const void* image = nullptr;  // the fat binary that holds its code
   bool loaded = false;
   Binder binder;
   std::size_t most_shared = kSharedBytes;
@@ -82,6 +84,12 @@ void describe(const char* what, const Kernel& kernel, const Launch& launch) {
 cudaError_t load(Kernel& kernel, const Launch& launch) {
   if (kernel.loaded) return cudaSuccess;
   kernel.demangled = demangle(kernel.mangled);
+  if (!has_code_for(kernel.image, settings().capability)) {
+    std::fprintf(stderr, "cuda_on_host: no code for compute capability %d.%d among %s: %s\n",
+                 settings().capability / 10, settings().capability % 10, describe_code(kernel.image).c_str(),
+                 kernel.demangled.c_str());
+    return report(cudaErrorNoKernelImageForDevice);
+  }
   if (!charge(current_card(), settings().kernel_bytes)) return report(cudaErrorMemoryAllocation);
   kernel.binder = find_binder(kernel.demangled);
   if (!kernel.binder) describe("REFUSED, since nothing runs in its place:", kernel, launch);
@@ -155,10 +163,11 @@ void __cudaRegisterFatBinaryEnd(void**) {}
 void __cudaUnregisterFatBinary(void** handle) {
   delete handle;
 }
-void __cudaRegisterFunction(void**, const char* function, char*, const char* name, int, uint3*, uint3*, dim3*,
-                            dim3*, int*) {
+void __cudaRegisterFunction(void** binary, const char* function, char*, const char* name, int, uint3*, uint3*,
+                            dim3*, dim3*, int*) {
   const std::lock_guard lock(g_mutex);
   kernels()[function].mangled = name;
+  kernels()[function].image = *binary;
 }
 // Variables of device code are not emulated: whoever asks for one's address is refused.
 void __cudaRegisterVar(void**, char*, char*, const char*, int, std::size_t, int, int) {}
@@ -204,7 +213,7 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* fu
   *attributes = {};
   attributes->maxThreadsPerBlock = kMostThreads;
   attributes->numRegs = 32;
-  attributes->binaryVersion = attributes->ptxVersion = 80;
+  attributes->binaryVersion = attributes->ptxVersion = settings().capability;
   attributes->maxDynamicSharedSizeBytes = static_cast<int>(it->second.most_shared);
   return cudaSuccess;
 }
@@ -217,13 +226,15 @@ cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute attribu
   if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) {
     return static_cast<cudaError_t>(cuda_on_host_refuse("this attribute of a kernel"));
   }
-  if (value < 0 || value > kMostSharedBytes) return report(cudaErrorInvalidValue);
+  if (value < 0 || value > most_shared_bytes()) return report(cudaErrorInvalidValue);
   it->second.most_shared = static_cast<std::size_t>(value);
   return cudaSuccess;
 }
 cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int* blocks, const void*, int threads,
                                                                    std::size_t, unsigned) {
-  *blocks = threads > 0 ? 2048 / threads : 0;
+  cudaDeviceProp card;
+  cudaGetDeviceProperties(&card, current_card());
+  *blocks = threads > 0 ? card.maxThreadsPerMultiProcessor / threads : 0;
   return cudaSuccess;
 }
 cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const void* function, int threads,

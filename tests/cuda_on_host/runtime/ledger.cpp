@@ -75,6 +75,8 @@ class Ledger {
   bool charge(int card, std::int64_t bytes) {
     const Lock lock(*shared_);
     if (bytes > 0 && sum(card) + bytes > settings().card_bytes) return false;
+    const std::int64_t most = settings().gives;
+    if (bytes > 0 && most > 0 && mine_->used[card] + bytes > most) return false;
     mine_->used[card] += bytes;
     return true;
   }

@@ -6,6 +6,7 @@
 #include "tests/cuda_on_host/runtime/errors.h"
 #include "tests/cuda_on_host/runtime/ledger.h"
 #include "tests/cuda_on_host/runtime/queue.h"
+#include "tests/cuda_on_host/runtime/settings.h"
 
 using namespace cuda_on_host;
 
@@ -17,6 +18,12 @@ Address address(const void* pointer) {
 
 std::size_t rounded(std::size_t bytes, std::size_t unit) {
   return (bytes + unit - 1) / unit * unit;
+}
+
+// Where nothing is computed, what lies in large page-locked memory is never asked for.
+bool holds_nothing(std::size_t bytes) {
+  constexpr std::size_t kLarge = std::size_t{1} << 20;
+  return settings().bytes_only && bytes >= kLarge;
 }
 
 }  // namespace
@@ -80,6 +87,7 @@ cudaError_t cudaHostRegister(void* pointer, std::size_t bytes, unsigned) {
   if (!add_range(address(pointer), {bytes, Range::kHost, false})) {
     return report(cudaErrorHostMemoryAlreadyRegistered);
   }
+  if (holds_nothing(bytes)) share_pages(pointer, bytes);
   return cudaSuccess;
 }
 
@@ -89,6 +97,7 @@ cudaError_t cudaHostUnregister(void* pointer) {
   if (!found || found->card != Range::kHost || found->owned || !remove_range(address(pointer))) {
     return report(cudaErrorHostMemoryNotRegistered);
   }
+  if (holds_nothing(found->bytes)) own_pages(pointer, found->bytes);
   return entered;
 }
 

@@ -5,8 +5,8 @@
 
 #include <cstdint>
 #include <cstdio>
-#include <map>
 #include <mutex>
+#include <set>
 #include <vector>
 
 #include "tests/cuda_on_host/runtime/settings.h"
@@ -15,6 +15,7 @@ namespace cuda_on_host {
 namespace {
 
 constexpr int kFrames = 12;
+constexpr std::size_t kNearest = 3;  // that make a place
 
 std::vector<void*> callers_outside() {
   void* frames[kFrames];
@@ -35,9 +36,11 @@ std::string describe(const std::vector<void*>& frames) {
     dladdr(frame, &info);
     const std::string path = info.dli_fname != nullptr ? info.dli_fname : "?";
     char offset[32];
-    std::snprintf(offset, sizeof offset, "+0x%zx ",
+    std::snprintf(offset, sizeof offset, "+0x%zx",
                   reinterpret_cast<std::uintptr_t>(frame) - reinterpret_cast<std::uintptr_t>(info.dli_fbase));
-    text += path.substr(path.rfind('/') + 1) + offset;
+    if (!text.empty()) text += ' ';
+    text += path.substr(path.rfind('/') + 1);
+    text += offset;
   }
   return text.empty() ? "an unknown place" : text;
 }
@@ -50,18 +53,17 @@ std::string describe_callers() {
 
 bool wait_is_left_out() {
   if (settings().no_waits) return true;
-  if (settings().left_out_wait < 0 && !settings().list_waits) return false;
+  if (settings().left_out_wait.empty() && !settings().list_waits) return false;
   static std::mutex mutex;
-  static auto* places = new std::map<std::vector<void*>, int>;
-  const std::vector<void*> callers = callers_outside();
-  const std::vector<void*> nearest(callers.begin(),
-                                   callers.begin() + (callers.size() < 2 ? callers.size() : 2));
+  static auto* places = new std::set<std::string>;
+  std::vector<void*> callers = callers_outside();
+  if (callers.size() > kNearest) callers.resize(kNearest);
+  const std::string place = describe(callers);
   const std::lock_guard lock(mutex);
-  const auto [place, fresh] = places->try_emplace(nearest, static_cast<int>(places->size()));
-  if (fresh && settings().list_waits) {
-    std::fprintf(stderr, "cuda_on_host: wait %d at %s\n", place->second, describe(callers).c_str());
+  if (settings().list_waits && places->insert(place).second) {
+    std::fprintf(stderr, "cuda_on_host: wait at %s\n", place.c_str());
   }
-  return place->second == settings().left_out_wait;
+  return place == settings().left_out_wait;
 }
 
 }  // namespace cuda_on_host

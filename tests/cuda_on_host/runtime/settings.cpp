@@ -49,6 +49,9 @@ Settings read() {
   if (found.cards < 0 || found.cards > 16) refuse("CARDS", std::to_string(found.cards));
   found.card_bytes = number("CARD_BYTES", 42298834944);
   found.card_name = text("CARD_NAME", "NVIDIA A100-SXM4-40GB");
+  found.capability = static_cast<int>(number("CAPABILITY", 80));
+  if (found.capability < 50 || found.capability > 130) refuse("CAPABILITY", std::to_string(found.capability));
+  found.gives = number("GIVES", 0);
   found.driver = static_cast<int>(number("DRIVER", 13000));
   found.context_bytes = number("CONTEXT_BYTES", 412 * kMiB);
   found.kernel_bytes = number("KERNEL_BYTES", kMiB);
@@ -59,13 +62,12 @@ Settings read() {
   found.fibers = choice("BLOCKS", {"serial", "fibers"}) == 1;
   found.thread_order = static_cast<int>(number("THREAD_ORDER", 0));
   found.bytes_only = choice("BYTES_ONLY", {"no", "yes"}) == 1;
+  found.host_bytes = number("HOST_BYTES", 0);
   found.fresh_nan = choice("FRESH_MEMORY", {"nan", "zero"}) == 0;
   found.misuse = static_cast<Misuse>((choice("MISUSE", {"tell", "stop", "ignore"}) + 1) % 3);
   const std::string left_out = text("LEAVE_OUT_WAIT", "none");
   found.no_waits = left_out == "all";
-  if (left_out != "all" && left_out != "none") {
-    found.left_out_wait = static_cast<int>(number("LEAVE_OUT_WAIT", -1));
-  }
+  if (left_out != "all" && left_out != "none") found.left_out_wait = left_out;
   found.list_waits = choice("LIST_WAITS", {"no", "yes"}) == 1;
   found.trace = choice("TRACE", {"no", "yes"}) == 1;
   return found;

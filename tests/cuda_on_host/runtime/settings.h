@@ -13,6 +13,8 @@ struct Settings {
   int cards = 1;
   std::int64_t card_bytes = 0;
   std::string card_name;
+  int capability = 80;             // compute capability: 86 is 8.6
+  std::int64_t gives = 0;          // bytes of a card that a process gets, whatever seems to be free; 0: all
   int driver = 0;                  // its version; of an older major version it shows no cards
   std::int64_t context_bytes = 0;  // taken on a card by the first call of a process
   std::int64_t kernel_bytes = 0;   // taken by a kernel's first launch, as code is loaded
@@ -22,11 +24,12 @@ struct Settings {
   int longest_delay_us = 0;        // before each piece of work
   bool fibers = false;             // blocks of real threads, else one thread plays all of a block
   int thread_order = 0;
-  bool bytes_only = false;  // nothing is computed or copied
-  bool fresh_nan = true;    // new memory holds NaNs
+  bool bytes_only = false;      // nothing is computed or copied, and page-locked memory holds nothing
+  std::int64_t host_bytes = 0;  // what the host says it has; 0: the truth
+  bool fresh_nan = true;        // new memory holds NaNs
   Misuse misuse = Misuse::tell;
-  bool no_waits = false;   // streams do not wait for events
-  int left_out_wait = -1;  // nor do those of this place
+  bool no_waits = false;      // streams do not wait for events
+  std::string left_out_wait;  // nor do those of this place
   bool list_waits = false;
   bool trace = false;
 };
