@@ -22,6 +22,11 @@ say "a real model stops in transformers where it was trained to"
 "$python" tests/launcher/end_to_end/template_test.py build/bin/autoglm-train build/bin/autoglm-data \
   scripts/mpirun_test.sh --long StopTest.test_a_real_model
 
+if [ -d build/cuda_on_host ]; then
+  say "bytes on pretend cards, to the byte"
+  "$python" tests/cuda_on_host/jobs/memory_test.py build/cuda_on_host/bin --all --table build/cuda_on_host/memory.txt
+fi
+
 say "parity, strategies and predictions by every route of products that this processor has"
 for route in mkl onednn widened; do
   AUTOGLM_ALL_TESTS_PRODUCTS=$route ctest --test-dir build --output-on-failure --no-tests=error -j "$(build_jobs)" \

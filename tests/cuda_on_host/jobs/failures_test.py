@@ -79,6 +79,17 @@ def another_program_on_the_card_leaves_less():
     require(29 < more - less < 32, f"limits of {less} and {more} GiB")
 
 
+def every_kind_of_card_has_code():
+    """PTX of compute_90 is for cards that came later; an older one than any code is refused with a sentence."""
+    weights = {}
+    for capability in (80, 86, 89, 120):
+        job = Job(programs, folder, f"capability{capability}", options=STEPS, environment={"CAPABILITY": capability})
+        weights[capability] = job.succeed().weights
+    require(len(set(weights.values())) == 1, f"weights differ: {weights}")
+    job = Job(programs, folder, "ancient", options=STEPS, environment={"CAPABILITY": 75})
+    require(job.code == 69 and "could not be started" in job.text, f"ended with {job.code}:\n{job.text}")
+
+
 def ranks_of(output):
     """Processes of the program that writes to the folder."""
     for process in pathlib.Path("/proc").glob("[0-9]*"):
@@ -101,6 +112,7 @@ def the_death_of_a_rank_ends_the_job():
         os.kill(ranks[1], signal.SIGKILL)
         job.communicate(timeout=60)
         require(job.returncode != 0, "the job ended well without one of its ranks")
+        require(not list(ranks_of(folder / "dies")), "a rank outlived its job")
     finally:
         for process in (job.pid, *ranks):
             with contextlib.suppress(ProcessLookupError):
@@ -108,4 +120,4 @@ def the_death_of_a_rank_ends_the_job():
 
 
 run_tests([a_full_card_is_told_of, a_card_takes_one_rank, a_taken_card_is_told_of, an_old_driver_is_told_of,
-           another_program_on_the_card_leaves_less, the_death_of_a_rank_ends_the_job])
+           another_program_on_the_card_leaves_less, every_kind_of_card_has_code, the_death_of_a_rank_ends_the_job])

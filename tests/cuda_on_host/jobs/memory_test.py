@@ -15,7 +15,7 @@ import sys
 from memory_cases import GB, HOST, LONGEST_SECONDS, matrix, whole_models
 from running import REPOSITORY, Failure, complaints, prepare_folder, require, run_tests
 
-SAMPLE = ("TinyLlama-1.1B, zero3, offloads all, 16 GB",)
+SAMPLE = ("SmolLM2-135M, zero3, offloads nothing, 8 GB", "OPT-125M, zero1, offloads weights, 8 GB")
 DOES_NOT_FIT = 78
 
 parser = argparse.ArgumentParser()
