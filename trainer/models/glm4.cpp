@@ -2,8 +2,6 @@
 // one matrix.
 #include "trainer/models/architecture.h"
 #include "trainer/models/parts.h"
-#include "trainer/ops/linear.h"
-#include "trainer/ops/residual.h"
 
 namespace autoglm {
 namespace {
@@ -20,12 +18,11 @@ class Glm4Layer final : public LayerBlock {
         after_mlp_norm_(add_stream_norm(ops::NormKind::rms, "post_mlp_layernorm")) {}
 
   at::Tensor forward(const at::Tensor& x, const ForwardContext& context) override {
-    const auto [stream, attention_input] = ops::branch_off(x);
-    const auto [h, mlp_input] = ops::branch_off(
-        ops::join(stream, ops::normalize(ops::linear(attention_.attend(attention_input, input_norm_, context),
-                                                     attention_.output()),
-                                         after_attention_norm_)));
-    return ops::join(h, ops::normalize(mlp_.forward(mlp_input, mlp_norm_, context), after_mlp_norm_));
+    ops::Residual residual = attention_.forward({.stream = x}, input_norm_, context);
+    residual.after = after_attention_norm_;
+    residual = mlp_.forward(std::move(residual), mlp_norm_, context);
+    residual.after = after_mlp_norm_;
+    return ops::join(std::move(residual));
   }
 
  private:

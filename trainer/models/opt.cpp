@@ -4,7 +4,6 @@
 #include "trainer/models/parts.h"
 #include "trainer/ops/embedding.h"
 #include "trainer/ops/linear.h"
-#include "trainer/ops/residual.h"
 
 namespace autoglm {
 namespace {
@@ -40,7 +39,8 @@ class OptEmbedding final : public EmbeddingBlock {
     at::Tensor tokens = EmbeddingBlock::forward(anchor, context);
     if (project_in_.weight != nullptr) tokens = ops::linear(tokens, project_in_);
     const at::Tensor places = context.positions.to(at::kLong).view(context.ids.sizes());
-    return ops::join(tokens, ops::embedding(places, *positions_, anchor, kPositionOffset));
+    return ops::join(
+        {.stream = tokens, .branch = ops::embedding(places, *positions_, anchor, kPositionOffset)});
   }
 
  private:
@@ -86,20 +86,20 @@ class OptLayer final : public LayerBlock {
     const ops::Norm none;
     const ops::Norm& before_attention = norm_first_ ? attention_norm_ : none;
     const ops::Norm& before_mlp = norm_first_ ? mlp_norm_ : none;
-    const auto [stream, attention_input] = ops::branch_off(x);
-    at::Tensor sum = ops::join(
-        stream,
-        ops::linear(attention_.attend(attention_input, before_attention, context), attention_.output()));
-    if (!norm_first_) sum = ops::normalize(sum, attention_norm_);
-    const auto [h, mlp_input] = ops::branch_off(std::exchange(sum, at::Tensor()));
-    const at::Tensor y = ops::join(h, mlp(mlp_input, before_mlp, context));
+    ops::Residual residual = attention_.forward({.stream = x}, before_attention, context);
+    if (!norm_first_) {
+      const at::Tensor sum = ops::join(std::exchange(residual, {}));
+      residual.stream = ops::normalize(sum, attention_norm_);
+    }
+    const at::Tensor y = ops::join(mlp(std::move(residual), before_mlp, context));
     return norm_first_ ? y : ops::normalize(y, mlp_norm_);
   }
 
  private:
   // A function of its own, so that what is not kept for the backward is gone before the sum.
-  at::Tensor mlp(const at::Tensor& h, const ops::Norm& norm, const ForwardContext& context) {
-    return ops::relu_linear(ops::norm_linear(h, norm, {&up_, 1}, context.keep_inputs)[0], down_);
+  ops::Residual mlp(ops::Residual residual, const ops::Norm& norm, const ForwardContext& context) {
+    const auto [stream, up] = ops::norm_linear(std::move(residual), norm, {&up_, 1}, context.keep_inputs);
+    return {.stream = stream, .branch = ops::relu_linear(up[0], down_)};
   }
 
   bool norm_first_;

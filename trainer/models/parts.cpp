@@ -24,10 +24,10 @@ SelfAttention::SelfAttention(Block& block, const ModelConfig& config, const Opti
                                  options.output_bias);
 }
 
-at::Tensor SelfAttention::attend(const at::Tensor& x, const ops::Norm& norm,
-                                 const ForwardContext& context) const {
-  const std::vector<at::Tensor> qkv = ops::norm_linear(x, norm, qkv_, context.keep_inputs);
-  const std::int64_t batch = x.size(0), length = x.size(1);
+std::pair<at::Tensor, at::Tensor> SelfAttention::attend(ops::Residual residual, const ops::Norm& norm,
+                                                        const ForwardContext& context) const {
+  const auto [stream, qkv] = ops::norm_linear(std::move(residual), norm, qkv_, context.keep_inputs);
+  const std::int64_t batch = stream.size(0), length = stream.size(1);
   const float scale = 1.0f / std::sqrt(static_cast<float>(head_dim_));
   const auto heads = [&](const at::Tensor& one, std::int64_t count) {
     return one.view({batch, length, count, head_dim_});
@@ -41,7 +41,13 @@ at::Tensor SelfAttention::attend(const at::Tensor& x, const ops::Norm& norm,
   const at::Tensor out = context.cache == nullptr
                              ? ops::attention(q, k, v, context.rows, scale)
                              : ops::attention_with_cache(q, k, v, *context.cache, context.past, scale);
-  return out.view({batch, length, num_heads_ * head_dim_});
+  return {stream, out.view({batch, length, num_heads_ * head_dim_})};
+}
+
+ops::Residual SelfAttention::forward(ops::Residual residual, const ops::Norm& norm,
+                                     const ForwardContext& context) const {
+  const auto [stream, attended] = attend(std::move(residual), norm, context);
+  return {.stream = stream, .branch = ops::linear(attended, output_)};
 }
 
 GatedMlp::GatedMlp(Block& block, const ModelConfig& config, Layout layout) {
@@ -55,10 +61,10 @@ GatedMlp::GatedMlp(Block& block, const ModelConfig& config, Layout layout) {
   down_ = block.add_projection("mlp.down_proj", hidden, ffn, config.mlp_bias);
 }
 
-at::Tensor GatedMlp::forward(const at::Tensor& x, const ops::Norm& norm,
-                             const ForwardContext& context) const {
-  const std::vector<at::Tensor> gate_up = ops::norm_linear(x, norm, gate_up_, context.keep_inputs);
-  return ops::swiglu_linear(gate_up, down_, context.keep_inputs);
+ops::Residual GatedMlp::forward(ops::Residual residual, const ops::Norm& norm,
+                                const ForwardContext& context) const {
+  const auto [stream, gate_up] = ops::norm_linear(std::move(residual), norm, gate_up_, context.keep_inputs);
+  return {.stream = stream, .branch = ops::swiglu_linear(gate_up, down_, context.keep_inputs)};
 }
 
 }  // namespace autoglm

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "trainer/models/block.h"
+#include "trainer/ops/residual.h"
 
 namespace autoglm {
 
@@ -21,14 +23,15 @@ class SelfAttention {
   // so, and the one that follows, self_attn.OUTPUT_NAME.
   SelfAttention(Block& block, const ModelConfig& config, const Options& options);
 
-  // What the output projection reads, [B, T, heads * D]: attention over the norm of x [B, T, H]. That
-  // projection is left to the layer's own function, so that what is not kept for the backward is gone before
-  // it begins.
-  at::Tensor attend(const at::Tensor& x, const ops::Norm& norm, const ForwardContext& context) const;
-
-  const ops::Projection& output() const { return output_; }
+  // The stream after `residual` [B, T, H], and as its branch attention over its norm, projected.
+  ops::Residual forward(ops::Residual residual, const ops::Norm& norm, const ForwardContext& context) const;
 
  private:
+  // The stream, and what the output projection reads [B, T, heads * D]. A function of its own, so that what is not kept
+  // for the backward is gone before that projection.
+  std::pair<at::Tensor, at::Tensor> attend(ops::Residual residual, const ops::Norm& norm,
+                                           const ForwardContext& context) const;
+
   std::int64_t num_heads_, num_key_heads_, head_dim_;
   std::optional<std::size_t> rotary_;
   std::vector<ops::Projection> qkv_;
@@ -42,8 +45,8 @@ class GatedMlp {
   enum class Layout { apart, together };
   GatedMlp(Block& block, const ModelConfig& config, Layout layout);
 
-  // Of the norm of x [B, T, H]: [B, T, H].
-  at::Tensor forward(const at::Tensor& x, const ops::Norm& norm, const ForwardContext& context) const;
+  // The stream after `residual` [B, T, H], and as its branch the layer's of its norm.
+  ops::Residual forward(ops::Residual residual, const ops::Norm& norm, const ForwardContext& context) const;
 
  private:
   std::vector<ops::Projection> gate_up_;

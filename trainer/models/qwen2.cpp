@@ -4,8 +4,6 @@
 #include "base/error.h"
 #include "trainer/models/architecture.h"
 #include "trainer/models/parts.h"
-#include "trainer/ops/linear.h"
-#include "trainer/ops/residual.h"
 
 namespace autoglm {
 namespace {
@@ -20,10 +18,8 @@ class Qwen2Layer final : public LayerBlock {
         mlp_(*this, config, GatedMlp::Layout::apart) {}
 
   at::Tensor forward(const at::Tensor& x, const ForwardContext& context) override {
-    const auto [stream, attention_input] = ops::branch_off(x);
-    const auto [h, mlp_input] = ops::branch_off(ops::join(
-        stream, ops::linear(attention_.attend(attention_input, input_norm_, context), attention_.output())));
-    return ops::join(h, mlp_.forward(mlp_input, mlp_norm_, context));
+    return ops::join(
+        mlp_.forward(attention_.forward({.stream = x}, input_norm_, context), mlp_norm_, context));
   }
 
  private:

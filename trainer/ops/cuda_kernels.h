@@ -6,6 +6,7 @@
 #include "trainer/ops/cuda_column_sums_kernels.h"
 #include "trainer/ops/cuda_elementwise_kernels.h"
 #include "trainer/ops/cuda_group.h"
+#include "trainer/ops/cuda_join_kernels.h"
 #include "trainer/ops/cuda_layer_norm_kernels.h"
 #include "trainer/ops/cuda_norm_kernels.h"
 #include "trainer/ops/cuda_rotary_kernels.h"
@@ -19,15 +20,13 @@ namespace autoglm::ops::cuda {
   AUTOGLM_EACH_CUDA_KERNEL_OF(X, float)     \
   AUTOGLM_EACH_CUDA_KERNEL_OF(X, bf16_bits) \
   X(AddSlabs) X(LinkEqualIds) X(AttentionSoftmax) X(AttentionSoftmaxBackward)
-#define AUTOGLM_EACH_CUDA_KERNEL_OF(X, T)                                                           \
-  X(RmsNormForward<T>)                                                                              \
-  X(RmsNormAgain<T>)                                                                                \
-  X(RmsNormBackward<T>)                                                                             \
-  X(SlabSums<T>)                                                                                    \
-  X(SwigluForward<T>)                                                                               \
-  X(SwigluBackward<T>)                                                                              \
-  X(Rotate<T>) X(ScatterRows<T>) X(EmbeddingBackward<T>) X(CrossEntropy<T>) X(LayerNormForward<T>)  \
-      X(LayerNormAgain<T>) X(LayerNormBackward<T>) X(Relu<T>) X(ReluBackward<T>) X(PlaceColumns<T>) \
-          X(GatherRows<T, std::int32_t>) X(GatherRows<T, std::int64_t>)
+#define AUTOGLM_EACH_CUDA_KERNEL_OF(X, T)                                                                   \
+  X(RmsNormForward<T>)                                                                                      \
+  X(RmsNormAgain<T>)                                                                                        \
+  X(RmsNormBackward<T>)                                                                                     \
+  X(JoinRmsNorm<T>) X(JoinLayerNorm<T>) X(JoinRmsNormBackward<T>) X(SlabSums<T>) X(SwigluForward<T>)        \
+      X(SwigluBackward<T>) X(Rotate<T>) X(ScatterRows<T>) X(EmbeddingBackward<T>) X(CrossEntropy<T>)        \
+          X(LayerNormForward<T>) X(LayerNormAgain<T>) X(LayerNormBackward<T>) X(Relu<T>) X(ReluBackward<T>) \
+              X(PlaceColumns<T>) X(GatherRows<T, std::int32_t>) X(GatherRows<T, std::int64_t>)
 
 }  // namespace autoglm::ops::cuda

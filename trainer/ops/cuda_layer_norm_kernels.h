@@ -20,7 +20,37 @@ AUTOGLM_HOST_DEVICE inline void write_layer_normed(const Group& group, const T* 
   });
 }
 
-// Block: a row of x [rows, width]; its mean and 1 / deviation.
+// y [width] of a row of x, its mean and 1 / deviation.
+template <typename T, typename Group>
+AUTOGLM_HOST_DEVICE inline void layer_norm_row(const Group& group, const T* x, const T* weight, const T* bias,
+                                               T* y, float* mean, float* rstd, std::int64_t width,
+                                               float epsilon) {
+  const bool vectors = rows_hold_vectors(width, x);
+  double values = 0, squares = 0;
+  each_vector<T>(group, 0, width, vectors, [&](std::int64_t i, auto count) {
+    constexpr int kCount = decltype(count)::value;
+    const Vector<T, kCount> v = load_vector<kCount>(x, i);
+    for (int j = 0; j < kCount; ++j) values += static_cast<double>(v.get(j));
+  });
+  const float center = static_cast<float>(group.sum(values)) / static_cast<float>(width);
+  each_vector<T>(group, 0, width, vectors, [&](std::int64_t i, auto count) {
+    constexpr int kCount = decltype(count)::value;
+    const Vector<T, kCount> v = load_vector<kCount>(x, i);
+    for (int j = 0; j < kCount; ++j) {
+      const float distance = v.get(j) - center;
+      squares += static_cast<double>(distance * distance);
+    }
+  });
+  const float variance = static_cast<float>(group.sum(squares)) / static_cast<float>(width);
+  const float scale = 1.0f / std::sqrt(variance + epsilon);
+  if (group.rank() == 0) {
+    *mean = center;
+    *rstd = scale;
+  }
+  write_layer_normed(group, x, weight, bias, y, width, center, scale);
+}
+
+// Block: a row of x [rows, width].
 template <typename T>
 struct LayerNormForward {
   const T* x;
@@ -34,30 +64,8 @@ struct LayerNormForward {
 
   template <typename Group>
   AUTOGLM_HOST_DEVICE void operator()(const Group& group, std::int64_t row) const {
-    const T* from = x + row * width;
-    const bool vectors = rows_hold_vectors(width, from);
-    double values = 0, squares = 0;
-    each_vector<T>(group, 0, width, vectors, [&](std::int64_t i, auto count) {
-      constexpr int kCount = decltype(count)::value;
-      const Vector<T, kCount> v = load_vector<kCount>(from, i);
-      for (int j = 0; j < kCount; ++j) values += static_cast<double>(v.get(j));
-    });
-    const float center = static_cast<float>(group.sum(values)) / static_cast<float>(width);
-    each_vector<T>(group, 0, width, vectors, [&](std::int64_t i, auto count) {
-      constexpr int kCount = decltype(count)::value;
-      const Vector<T, kCount> v = load_vector<kCount>(from, i);
-      for (int j = 0; j < kCount; ++j) {
-        const float distance = v.get(j) - center;
-        squares += static_cast<double>(distance * distance);
-      }
-    });
-    const float variance = static_cast<float>(group.sum(squares)) / static_cast<float>(width);
-    const float scale = 1.0f / std::sqrt(variance + epsilon);
-    if (group.rank() == 0) {
-      mean[row] = center;
-      rstd[row] = scale;
-    }
-    write_layer_normed(group, from, weight, bias, y + row * width, width, center, scale);
+    layer_norm_row(group, x + row * width, weight, bias, y + row * width, mean + row, rstd + row, width,
+                   epsilon);
   }
 };
 
@@ -79,7 +87,8 @@ struct LayerNormAgain {
 };
 
 // Block: block_rows rows of dx [rows, width], and their part of the gradients of weight and bias in its row of
-// weight_partial and bias_partial [blocks, width], which may be null. dx may be dy.
+// weight_partial and bias_partial [blocks, width], which may be null. With
+// `more` [rows, width], which may be null, dx is rounded and added to it. dx may be dy.
 template <typename T>
 struct LayerNormBackward {
   static constexpr int kSharedFloats = kSharedSums;
@@ -89,6 +98,7 @@ struct LayerNormBackward {
   const T* weight;
   const float* mean;
   const float* rstd;
+  const T* more;
   T* dx;
   float* weight_partial;
   float* bias_partial;
@@ -98,7 +108,7 @@ struct LayerNormBackward {
 
   template <typename Group>
   AUTOGLM_HOST_DEVICE void operator()(const Group& group, std::int64_t block) const {
-    const bool vectors = rows_hold_vectors(width, dy, x, weight, dx);
+    const bool vectors = rows_hold_vectors(width, dy, x, weight, more, dx);
     const RowSums<T> weight_sums(group, 0, 2, weight_partial, block, width, vectors);
     const RowSums<T> bias_sums(group, 1, 2, bias_partial, block, width, vectors);
     const std::int64_t first = block * block_rows;
@@ -131,6 +141,7 @@ struct LayerNormBackward {
           bias_sums.add(i, j, g.get(j), row == first);
           g.set(j, scale * (g.get(j) * w.get(j) - shift - normed * shrink));
         }
+        if (more != nullptr) add_to(g, load_vector<kCount>(more + row * width, i));
         store_vector(to, i, g);
       });
     }

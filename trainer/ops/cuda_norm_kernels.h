@@ -18,6 +18,20 @@ AUTOGLM_HOST_DEVICE inline void write_rms_normed(const Group& group, const T* x,
   });
 }
 
+// 1 / deviation of a row of x.
+template <typename T, typename Group>
+AUTOGLM_HOST_DEVICE inline float rms_scale(const Group& group, const T* x, std::int64_t width,
+                                           float epsilon) {
+  double squares = 0;
+  each_vector<T>(group, 0, width, rows_hold_vectors(width, x), [&](std::int64_t i, auto count) {
+    constexpr int kCount = decltype(count)::value;
+    const Vector<T, kCount> values = load_vector<kCount>(x, i);
+    for (int j = 0; j < kCount; ++j) squares += static_cast<double>(values.get(j) * values.get(j));
+  });
+  const auto sum = static_cast<float>(group.sum(squares));
+  return 1.0f / std::sqrt(sum / static_cast<float>(width) + epsilon);
+}
+
 // Block: a row of x [rows, width].
 template <typename T>
 struct RmsNormForward {
@@ -31,14 +45,7 @@ struct RmsNormForward {
   template <typename Group>
   AUTOGLM_HOST_DEVICE void operator()(const Group& group, std::int64_t row) const {
     const T* from = x + row * width;
-    double squares = 0;
-    each_vector<T>(group, 0, width, rows_hold_vectors(width, from), [&](std::int64_t i, auto count) {
-      constexpr int kCount = decltype(count)::value;
-      const Vector<T, kCount> values = load_vector<kCount>(from, i);
-      for (int j = 0; j < kCount; ++j) squares += static_cast<double>(values.get(j) * values.get(j));
-    });
-    const auto sum = static_cast<float>(group.sum(squares));
-    const float scale = 1.0f / std::sqrt(sum / static_cast<float>(width) + epsilon);
+    const float scale = rms_scale(group, from, width, epsilon);
     if (group.rank() == 0) rstd[row] = scale;
     write_rms_normed(group, from, weight, y + row * width, width, scale);
   }
@@ -59,8 +66,36 @@ struct RmsNormAgain {
   }
 };
 
+// dx of a row, and its part of the weight's gradient. With `more`, which may be null, dx is rounded and added to it. dx
+// may be dy.
+template <typename T, typename Group>
+AUTOGLM_HOST_DEVICE inline void rms_backward_row(const Group& group, const T* dy, const T* x, const T* weight,
+                                                 float rstd, const T* more, T* dx, std::int64_t width,
+                                                 bool vectors, const RowSums<T>& sums, bool first) {
+  double products = 0;
+  each_vector<T>(group, 0, width, vectors, [&](std::int64_t i, auto count) {
+    constexpr int kCount = decltype(count)::value;
+    const auto g = load_vector<kCount>(dy, i), w = load_vector<kCount>(weight, i),
+               v = load_vector<kCount>(x, i);
+    for (int j = 0; j < kCount; ++j) products += static_cast<double>(g.get(j) * w.get(j) * v.get(j));
+  });
+  const float shrink = static_cast<float>(group.sum(products)) * rstd * rstd / static_cast<float>(width);
+  each_vector<T>(group, 0, width, vectors, [&](std::int64_t i, auto count) {
+    constexpr int kCount = decltype(count)::value;
+    const auto w = load_vector<kCount>(weight, i), v = load_vector<kCount>(x, i);
+    auto g = load_vector<kCount>(dy, i);
+    for (int j = 0; j < kCount; ++j) {
+      sums.add(i, j, g.get(j) * (v.get(j) * rstd), first);
+      g.set(j, rstd * (g.get(j) * w.get(j) - v.get(j) * shrink));
+    }
+    if (more != nullptr) add_to(g, load_vector<kCount>(more, i));
+    store_vector(dx, i, g);
+  });
+}
+
 // Block: block_rows rows of dx [rows, width], and their part of the weight's gradient in its row of partial
-// [blocks, width], which may be null. dx may be dy.
+// [blocks, width], which may be null. With `more` [rows, width], which may be null, dx is rounded and added to it. dx
+// may be dy.
 template <typename T>
 struct RmsNormBackward {
   static constexpr int kSharedFloats = kSharedSums;
@@ -69,6 +104,7 @@ struct RmsNormBackward {
   const T* x;
   const T* weight;
   const float* rstd;
+  const T* more;
   T* dx;
   float* partial;
   std::int64_t rows;
@@ -77,34 +113,14 @@ struct RmsNormBackward {
 
   template <typename Group>
   AUTOGLM_HOST_DEVICE void operator()(const Group& group, std::int64_t block) const {
-    const bool vectors = rows_hold_vectors(width, dy, x, weight, dx);
+    const bool vectors = rows_hold_vectors(width, dy, x, weight, more, dx);
     const RowSums<T> sums(group, 0, 1, partial, block, width, vectors);
     const std::int64_t first = block * block_rows;
     const std::int64_t last = first + block_rows < rows ? first + block_rows : rows;
     for (std::int64_t row = first; row < last; ++row) {
-      const T* from = x + row * width;
-      const T* gradient = dy + row * width;
-      T* to = dx + row * width;
-      const float scale = rstd[row];
-      double products = 0;
-      each_vector<T>(group, 0, width, vectors, [&](std::int64_t i, auto count) {
-        constexpr int kCount = decltype(count)::value;
-        const auto g = load_vector<kCount>(gradient, i), w = load_vector<kCount>(weight, i),
-                   v = load_vector<kCount>(from, i);
-        for (int j = 0; j < kCount; ++j) products += static_cast<double>(g.get(j) * w.get(j) * v.get(j));
-      });
-      const float shrink =
-          static_cast<float>(group.sum(products)) * scale * scale / static_cast<float>(width);
-      each_vector<T>(group, 0, width, vectors, [&](std::int64_t i, auto count) {
-        constexpr int kCount = decltype(count)::value;
-        const auto w = load_vector<kCount>(weight, i), v = load_vector<kCount>(from, i);
-        auto g = load_vector<kCount>(gradient, i);
-        for (int j = 0; j < kCount; ++j) {
-          sums.add(i, j, g.get(j) * (v.get(j) * scale), row == first);
-          g.set(j, scale * (g.get(j) * w.get(j) - v.get(j) * shrink));
-        }
-        store_vector(to, i, g);
-      });
+      const std::int64_t at = row * width;
+      rms_backward_row(group, dy + at, x + at, weight, rstd[row], more == nullptr ? nullptr : more + at,
+                       dx + at, width, vectors, sums, row == first);
     }
     sums.finish(group);
   }

@@ -17,6 +17,12 @@ AUTOGLM_HOST_DEVICE inline bool rows_hold_vectors(std::int64_t width, const T* f
   return width % kVectorElements<T> == 0 && hold_vectors(first, more...);
 }
 
+// values = values + more, rounded.
+template <typename T, int kCount>
+AUTOGLM_HOST_DEVICE inline void add_to(Vector<T, kCount>& values, const Vector<T, kCount>& more) {
+  for (int j = 0; j < kCount; ++j) values.set(j, values.get(j) + more.get(j));
+}
+
 // The sums of a block's rows by column, number `index` of `num` that the block takes. They are gathered in shared
 // memory where it suffices, else in their place in `partial` [blocks, width]; a null partial wants none. A column
 // belongs to the thread that each_vector<T>(group, 0, width, vectors, ...) gives it to.

@@ -39,4 +39,9 @@ inline void attach(at::Tensor& output, const std::shared_ptr<Node>& node) {
   torch::autograd::set_history(output, node);
 }
 
+// [..., N] as contiguous rows [M, N], outside of the graph.
+inline at::Tensor rows_of(const at::Tensor& x) {
+  return x.detach().reshape({-1, x.size(-1)}).contiguous();
+}
+
 }  // namespace autoglm::ops

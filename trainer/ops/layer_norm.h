@@ -19,12 +19,12 @@ void layer_norm_again_cpu(const at::Tensor& x, const at::Tensor& weight, const a
 void layer_norm_again_cuda(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                            const at::Tensor& statistics, at::Tensor& y);
 // Writes dweight and dbias or adds to them where they are defined. On meta tensors they allocate their scratch space
-// and compute nothing.
+// and compute nothing. With `more` [M, H] the route of CUDA rounds dx and adds it to that; there dx may be dy.
 void layer_norm_backward_cpu(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& weight,
                              const at::Tensor& statistics, at::Tensor& dx, const GradientBuffer& dweight,
                              const GradientBuffer& dbias);
 void layer_norm_backward_cuda(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& weight,
                               const at::Tensor& statistics, at::Tensor& dx, const GradientBuffer& dweight,
-                              const GradientBuffer& dbias);
+                              const GradientBuffer& dbias, const at::Tensor& more = {});
 
 }  // namespace autoglm::ops

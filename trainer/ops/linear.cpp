@@ -9,10 +9,6 @@
 namespace autoglm::ops {
 namespace {
 
-at::Tensor rows_of(const at::Tensor& x) {
-  return x.detach().reshape({-1, x.size(-1)}).contiguous();
-}
-
 std::vector<std::int64_t> with_last(at::IntArrayRef shape, std::int64_t last) {
   std::vector<std::int64_t> result = shape.vec();
   result.back() = last;
@@ -47,25 +43,31 @@ struct LinearNode final : Node {
 };
 
 struct NormLinearNode final : Node {
-  at::Tensor x;
-  at::Tensor statistics;
-  at::Tensor normed;  // undefined: rebuilt
-  Norm norm;
+  Joined joined;      // with normed.y undefined: it is rebuilt
+  at::Tensor branch;  // where it has a norm
+  bool joins = false;
+  Norm after, norm;
   std::vector<Projection> projections;
   std::vector<std::int64_t> shape;
 
+  // Gradients of the stream, which may be unused, and of the outputs.
   variable_list apply(variable_list&& gradients) override {
-    const std::vector<at::Tensor> dy = gradient_rows(gradients);
-    at::Tensor input = normed.defined() ? normed : norm_again(x, statistics, norm);
-    normed.reset();
-    const at::Tensor dinput = project_backward(dy, input, projections, true);
+    at::Tensor dstream = std::exchange(gradients.front(), at::Tensor());
+    if (dstream.defined()) dstream = dstream.reshape({-1, shape.back()}).contiguous();
+    gradients.erase(gradients.begin());
+    std::vector<at::Tensor> dy = gradient_rows(gradients);
+    at::Tensor input = std::exchange(joined.normed.y, at::Tensor());
+    if (!input.defined()) input = norm_again(joined.sum, joined.normed.statistics, norm);
+    at::Tensor dinput = project_backward(dy, input, projections, true);
     input.reset();
-    return {norm_backward(dinput, x, statistics, norm).view(shape)};
+    dy.clear();
+    const JoinGradients result = join_backward(std::move(dinput), dstream, joined, branch, after, norm);
+    if (!joins) return {result.sum.view(shape)};
+    return {result.sum.view(shape), result.branch.view(shape)};
   }
   void release_variables() override {
-    x.reset();
-    statistics.reset();
-    normed.reset();
+    joined = {};
+    branch.reset();
   }
 };
 
@@ -124,25 +126,39 @@ at::Tensor linear(const at::Tensor& x, const Projection& projection) {
   return y;
 }
 
-std::vector<at::Tensor> norm_linear(const at::Tensor& x, const Norm& norm,
-                                    std::span<const Projection> projections, bool keep_input) {
-  const bool record = recording({x});
+NormLinear norm_linear(Residual residual, const Norm& norm, std::span<const Projection> projections,
+                       bool keep_input) {
+  const bool record = recording({residual.stream, residual.branch}), joins = residual.branch.defined();
   const at::NoGradGuard no_grad;
-  const at::Tensor flat = rows_of(x);
-  NormResult normed = norm_forward(flat, norm);
-  std::vector<at::Tensor> outputs = project(normed.y, projections);
-  for (at::Tensor& output : outputs) output = output.view(with_last(x.sizes(), output.size(1)));
+  const std::vector<std::int64_t> shape = residual.stream.sizes().vec();
+  std::shared_ptr<NormLinearNode> node;
   if (record) {
-    auto node = make_node<NormLinearNode>({x});
-    node->x = flat;
-    node->statistics = normed.statistics;
-    if (keep_input) node->normed = normed.y;
+    node = joins ? make_node<NormLinearNode>({residual.stream, residual.branch})
+                 : make_node<NormLinearNode>({residual.stream});
+    node->joins = joins;
+    node->after = residual.after;
+    if (joins && residual.after.kind != NormKind::none) node->branch = rows_of(residual.branch);
+  }
+  Joined joined;
+  if (joins) {
+    joined = join_forward(rows_of(residual.stream), rows_of(residual.branch), residual.after, norm);
+  } else {
+    joined.sum = rows_of(residual.stream);
+    joined.normed = norm_forward(joined.sum, norm);
+  }
+  residual = {};  // what nothing keeps is gone before the products
+  NormLinear result{joined.sum.view(shape), project(joined.normed.y, projections)};
+  for (at::Tensor& output : result.outputs) output = output.view(with_last(shape, output.size(1)));
+  if (record) {
+    if (!keep_input) joined.normed.y.reset();
+    node->joined = std::move(joined);
     node->norm = norm;
     node->projections.assign(projections.begin(), projections.end());
-    node->shape = x.sizes().vec();
-    for (at::Tensor& output : outputs) attach(output, node);
+    node->shape = shape;
+    attach(result.stream, node);
+    for (at::Tensor& output : result.outputs) attach(output, node);
   }
-  return outputs;
+  return result;
 }
 
 at::Tensor swiglu_linear(const std::vector<at::Tensor>& gate_up, const Projection& projection,

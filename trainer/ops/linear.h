@@ -12,15 +12,22 @@
 
 #include "trainer/ops/norm.h"
 #include "trainer/ops/projection.h"
+#include "trainer/ops/residual.h"
 
 namespace autoglm::ops {
 
 // x [..., K] @ weight^T + bias: [..., N].
 at::Tensor linear(const at::Tensor& x, const Projection& projection);
 
-// Every projection of normalize(x, norm): x [..., K], outputs [..., N_i].
-std::vector<at::Tensor> norm_linear(const at::Tensor& x, const Norm& norm,
-                                    std::span<const Projection> projections, bool keep_input);
+// Where a branch begins: the stream [..., K] with what joined it, and every projection [..., N_i] of its norm.
+struct NormLinear {
+  at::Tensor stream;
+  std::vector<at::Tensor> outputs;
+};
+// In the backward the stream's own gradient and that of the branch meet in the norm; a stream that nobody goes on with
+// has none. Hand over what `residual` holds: it is let go before the products.
+NormLinear norm_linear(Residual residual, const Norm& norm, std::span<const Projection> projections,
+                       bool keep_input);
 
 // The projection of silu(gate) * up. `gate_up` is one tensor [..., 2 F] (gate in the first half of each row)
 // or two of [..., F], gate first.

@@ -63,10 +63,18 @@ at::Tensor norm_backward(const at::Tensor& dy, const at::Tensor& x, const at::Te
   const at::Tensor& weight = norm.weight->weight();
   const GradientBuffer dweight = norm.weight->take_gradient_if_trainable();
   if (norm.kind == NormKind::rms) {
-    route(x, rms_norm_backward_cpu, rms_norm_backward_cuda)(dy, x, weight, statistics, dx, dweight);
+    if (target_of(x) == Target::cuda) {
+      rms_norm_backward_cuda(dy, x, weight, statistics, dx, dweight);
+    } else {
+      rms_norm_backward_cpu(dy, x, weight, statistics, dx, dweight);
+    }
   } else {
-    route(x, layer_norm_backward_cpu, layer_norm_backward_cuda)(dy, x, weight, statistics, dx, dweight,
-                                                                norm.bias->take_gradient_if_trainable());
+    const GradientBuffer dbias = norm.bias->take_gradient_if_trainable();
+    if (target_of(x) == Target::cuda) {
+      layer_norm_backward_cuda(dy, x, weight, statistics, dx, dweight, dbias);
+    } else {
+      layer_norm_backward_cpu(dy, x, weight, statistics, dx, dweight, dbias);
+    }
   }
   return dx;
 }

@@ -1,3 +1,5 @@
+#include "trainer/ops/norm_cuda.h"
+
 #include "sharding/memory/category.h"
 #include "trainer/ops/column_sums_cuda.h"
 #include "trainer/ops/cuda_launch.h"
@@ -9,29 +11,21 @@ namespace autoglm::ops {
 
 using cuda::run;
 
-namespace {
+NormBlocks::NormBlocks(const at::Tensor& x, bool sums)
+    : block_rows(sums ? cuda::kNormBlockRows : 1), count(cuda::blocks_for(x.size(0), block_rows)) {}
 
-// How a norm's backward goes over its rows. Without gradients of parameters a block needs no other rows' sums.
-struct NormBlocks {
-  NormBlocks(const at::Tensor& x, bool sums)
-      : block_rows(sums ? cuda::kNormBlockRows : 1), count(cuda::blocks_for(x.size(0), block_rows)) {}
-
-  std::int64_t block_rows;
-  std::int64_t count;
-};
-
-// Scratch space [blocks, H] for what each block adds to a parameter's gradient; undefined when none is wanted.
-at::Tensor block_sums(const at::Tensor& x, const NormBlocks& blocks, const GradientBuffer& gradient) {
+BlockSums::BlockSums(const at::Tensor& x, const NormBlocks& blocks, const GradientBuffer& gradient) {
   const CategoryScope scope(MemoryCategory::workspace);
-  if (!gradient.defined()) return {};
-  return at::empty({blocks.count, x.size(1)}, x.options().dtype(at::kFloat));
+  if (gradient.defined()) values = at::empty({blocks.count, x.size(1)}, x.options().dtype(at::kFloat));
 }
 
-float* pointer_if_defined(const at::Tensor& sums) {
-  return sums.defined() ? write_pointer<float>(sums) : nullptr;
+float* BlockSums::pointer() const {
+  return values.defined() ? write_pointer<float>(values) : nullptr;
 }
 
-}  // namespace
+void BlockSums::add_to(const GradientBuffer& gradient) const {
+  if (values.defined()) add_partial_sums_cuda(WorkKind::norms, values, gradient);
+}
 
 void rms_norm_forward_cuda(const at::Tensor& x, const at::Tensor& weight, double epsilon, at::Tensor& y,
                            at::Tensor& rstd) {
@@ -56,21 +50,23 @@ void rms_norm_again_cuda(const at::Tensor& x, const at::Tensor& weight, const at
 }
 
 void rms_norm_backward_cuda(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& weight,
-                            const at::Tensor& rstd, at::Tensor& dx, const GradientBuffer& dweight) {
+                            const at::Tensor& rstd, at::Tensor& dx, const GradientBuffer& dweight,
+                            const at::Tensor& more) {
   const NormBlocks blocks(x, dweight.defined());
-  const at::Tensor sums = block_sums(x, blocks, dweight);
+  const BlockSums sums(x, blocks, dweight);
   if (computes(x)) {
     with_activation_type(x, [&](auto type) {
       using T = decltype(type);
       run(cuda::RmsNormBackward<T>{read_pointer<T>(dy), read_pointer<T>(x), read_pointer<T>(weight),
-                                   read_pointer<float>(rstd), write_pointer<T>(dx), pointer_if_defined(sums),
-                                   x.size(0), blocks.block_rows, x.size(1)},
+                                   read_pointer<float>(rstd),
+                                   more.defined() ? read_pointer<T>(more) : nullptr, write_pointer<T>(dx),
+                                   sums.pointer(), x.size(0), blocks.block_rows, x.size(1)},
           blocks.count, x);
     });
   } else {
-    count_kernel(WorkKind::norms, {dy, x, rstd}, {dx, sums});
+    count_kernel(WorkKind::norms, {dy, x, rstd, more}, {dx, sums.values});
   }
-  if (dweight.defined()) add_partial_sums_cuda(WorkKind::norms, sums, dweight);
+  sums.add_to(dweight);
 }
 
 void layer_norm_forward_cuda(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
@@ -102,24 +98,25 @@ void layer_norm_again_cuda(const at::Tensor& x, const at::Tensor& weight, const 
 
 void layer_norm_backward_cuda(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& weight,
                               const at::Tensor& statistics, at::Tensor& dx, const GradientBuffer& dweight,
-                              const GradientBuffer& dbias) {
+                              const GradientBuffer& dbias, const at::Tensor& more) {
   const NormBlocks blocks(x, dweight.defined() || dbias.defined());
-  const at::Tensor weight_sums = block_sums(x, blocks, dweight), bias_sums = block_sums(x, blocks, dbias);
+  const BlockSums weight_sums(x, blocks, dweight), bias_sums(x, blocks, dbias);
   if (computes(x)) {
     const std::int64_t rows = x.size(0);
     const auto* means = read_pointer<float>(statistics);
     with_activation_type(x, [&](auto type) {
       using T = decltype(type);
       run(cuda::LayerNormBackward<T>{read_pointer<T>(dy), read_pointer<T>(x), read_pointer<T>(weight), means,
-                                     means + rows, write_pointer<T>(dx), pointer_if_defined(weight_sums),
-                                     pointer_if_defined(bias_sums), rows, blocks.block_rows, x.size(1)},
+                                     means + rows, more.defined() ? read_pointer<T>(more) : nullptr,
+                                     write_pointer<T>(dx), weight_sums.pointer(), bias_sums.pointer(), rows,
+                                     blocks.block_rows, x.size(1)},
           blocks.count, x);
     });
   } else {
-    count_kernel(WorkKind::norms, {dy, x, statistics}, {dx, weight_sums, bias_sums});
+    count_kernel(WorkKind::norms, {dy, x, statistics, more}, {dx, weight_sums.values, bias_sums.values});
   }
-  if (dweight.defined()) add_partial_sums_cuda(WorkKind::norms, weight_sums, dweight);
-  if (dbias.defined()) add_partial_sums_cuda(WorkKind::norms, bias_sums, dbias);
+  weight_sums.add_to(dweight);
+  bias_sums.add_to(dbias);
 }
 
 }  // namespace autoglm::ops

@@ -18,10 +18,11 @@ void rms_norm_again_cpu(const at::Tensor& x, const at::Tensor& weight, const at:
 void rms_norm_again_cuda(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& rstd,
                          at::Tensor& y);
 // Writes dweight or adds to it when it is defined. On meta tensors they allocate their scratch space and compute
-// nothing.
+// nothing. With `more` [M, H] the route of CUDA rounds dx and adds it to that; there dx may be dy.
 void rms_norm_backward_cpu(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& weight,
                            const at::Tensor& rstd, at::Tensor& dx, const GradientBuffer& dweight);
 void rms_norm_backward_cuda(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& weight,
-                            const at::Tensor& rstd, at::Tensor& dx, const GradientBuffer& dweight);
+                            const at::Tensor& rstd, at::Tensor& dx, const GradientBuffer& dweight,
+                            const at::Tensor& more = {});
 
 }  // namespace autoglm::ops

@@ -29,19 +29,12 @@ class MixedLayer final : public LayerBlock {
     mlp_.emplace(*this, mine, GatedMlp::Layout::apart);
   }
   at::Tensor forward(const at::Tensor& x, const ForwardContext& context) override {
-    if (!attention_) return x_and_mlp(x, context);
-    const auto [stream, input] = ops::branch_off(x);
-    return x_and_mlp(
-        at::add(stream, ops::linear(attention_->attend(input, norm_, context), attention_->output())),
-        context);
+    ops::Residual residual = attention_ ? attention_->forward({.stream = x}, norm_, context)
+                                        : ops::Residual{.stream = ops::normalize(x, norm_)};
+    return ops::join(mlp_->forward(std::move(residual), mlp_norm_, context));
   }
 
  private:
-  at::Tensor x_and_mlp(const at::Tensor& x, const ForwardContext& context) {
-    const auto [stream, input] = ops::branch_off(attention_ ? x : ops::normalize(x, norm_));
-    return at::add(stream, mlp_->forward(input, mlp_norm_, context));
-  }
-
   ops::Norm norm_, mlp_norm_;
   std::optional<SelfAttention> attention_;
   std::optional<GatedMlp> mlp_;

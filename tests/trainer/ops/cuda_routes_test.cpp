@@ -14,6 +14,7 @@
 #include "trainer/ops/norm.h"
 #include "trainer/ops/projection_cuda.h"
 #include "trainer/ops/relu.h"
+#include "trainer/ops/residual.h"
 #include "trainer/ops/rms_norm.h"
 #include "trainer/ops/rotary.h"
 #include "trainer/ops/swiglu.h"
@@ -81,6 +82,69 @@ TEST_P(CudaRoutes, LayerNormAsOnTheCpu) {
     expect_near(dweight, weight.handle.gradient(), 1e-5, "dweight");
     expect_near(dbias, bias.handle.gradient(), 1e-5, "dbias");
     EXPECT_TRUE(same_bits(dx, frozen_dx));
+  }
+}
+
+// A sum with the norms around it in one kernel gives the bits of one kernel after the other.
+TEST_P(CudaRoutes, JoinsAtOnceToTheBit) {
+  using ops::NormKind;
+  struct Case {
+    NormKind after, norm;
+  };
+  for (const std::int64_t width : {3, 704}) {
+    for (const auto& [after_kind, kind] :
+         {Case{NormKind::none, NormKind::rms}, Case{NormKind::rms, NormKind::rms},
+          Case{NormKind::none, NormKind::layer}, Case{NormKind::rms, NormKind::none}}) {
+      TestParameter a("after", {width}, type(), 1), n("norm", {width}, type(), 1), b("bias", {width}, type());
+      const auto norm_of = [&](NormKind which, TestParameter& scale) {
+        return which == NormKind::none ? ops::Norm{} : ops::Norm{which, &scale.handle, 1e-5, &b.handle};
+      };
+      const ops::Norm after = norm_of(after_kind, a), norm = norm_of(kind, n);
+      const at::Tensor stream = random_tensor({150, width}, type()),
+                       branch = random_tensor({150, width}, type()) * 3;
+      const ops::Joined joined = ops::join_forward_cuda(stream, branch, after, norm);
+      at::Tensor own = branch, after_rstd = at::empty({150}, at::kFloat);
+      if (after_kind == NormKind::rms) {
+        own = at::empty_like(branch);
+        ops::rms_norm_forward_cuda(branch, a.handle.weight(), 1e-5, own, after_rstd);
+        EXPECT_TRUE(same_bits(joined.after_statistics, after_rstd));
+      }
+      const at::Tensor sum = stream + own;
+      EXPECT_TRUE(same_bits(joined.sum, sum));
+      if (kind == NormKind::none) continue;
+      at::Tensor y = at::empty_like(sum), statistics = at::empty_like(joined.normed.statistics);
+      const at::Tensor w = n.handle.weight();
+      if (kind == NormKind::rms) {
+        ops::rms_norm_forward_cuda(sum, w, 1e-5, y, statistics);
+      } else {
+        ops::layer_norm_forward_cuda(sum, w, b.handle.weight(), 1e-5, y, statistics);
+      }
+      EXPECT_TRUE(same_bits(joined.normed.y, y));
+      EXPECT_TRUE(same_bits(joined.normed.statistics, statistics));
+
+      const at::Tensor dy = random_tensor({150, width}, type()),
+                       dstream = random_tensor({150, width}, type());
+      at::Tensor dx = at::empty_like(dy), dbranch = dx;
+      at::Tensor dweight = n.gradient_before.clone(), dbias = b.gradient_before.clone(),
+                 dafter = a.gradient_before.clone();
+      if (kind == NormKind::rms) {
+        ops::rms_norm_backward_cuda(dy, sum, w, statistics, dx, dweight);
+      } else {
+        ops::layer_norm_backward_cuda(dy, sum, w, statistics, dx, dweight, dbias);
+      }
+      dx.add_(dstream);
+      if (after_kind == NormKind::rms) {
+        dbranch = at::empty_like(dx);
+        ops::rms_norm_backward_cuda(dx, branch, a.handle.weight(), after_rstd, dbranch, dafter);
+      }
+      const ops::JoinGradients gradients =
+          ops::join_backward_cuda(dy.clone(), dstream, joined, branch, after, norm);
+      EXPECT_TRUE(same_bits(gradients.sum, dx));
+      EXPECT_TRUE(same_bits(gradients.branch, dbranch));
+      EXPECT_TRUE(same_bits(n.handle.gradient(), dweight));
+      EXPECT_TRUE(same_bits(b.handle.gradient(), dbias));
+      EXPECT_TRUE(same_bits(a.handle.gradient(), dafter));
+    }
   }
 }
 
@@ -339,6 +403,11 @@ std::int64_t largest_use(at::Device device) {
   ops::rms_norm_backward_cuda(x, x, norm_weight.weight(), rstd, dx, norm_weight.gradient());
   ops::layer_norm_backward_cuda(x, x, norm_weight.weight(), empty({2, 300}), dx, norm_weight.gradient(),
                                 norm_weight.gradient());
+  Parameter after_weight(ParameterSpec{"after", {64}});
+  bind(after_weight);
+  const ops::Norm norm{ops::NormKind::rms, &norm_weight}, after{ops::NormKind::rms, &after_weight};
+  const ops::Joined joined = ops::join_forward_cuda(x, x, after, norm);
+  ops::join_backward_cuda(dx, x, joined, x, after, norm);
   ops::project_backward_cuda(std::vector{empty({300, 48}), empty({300, 32})}, x, projections, dx);
   ops::embedding_backward_cuda(x, at::zeros({300}, options.dtype(at::kLong)), empty({9, 64}));
   const ops::PackedRows rows{2, 150, {0, 40, 150}};

@@ -72,7 +72,9 @@ TEST_P(OpsTest, NoNormHandsEverythingOn) {
     at::manual_seed(3);
     compare(
         {random_tensor({2, 7, 20}, type())}, {},
-        [&](const Tensors& in) { return at::cat(ops::norm_linear(in[0], {}, projections, keep), -1); },
+        [&](const Tensors& in) {
+          return at::cat(ops::norm_linear({in[0]}, {}, projections, keep).outputs, -1);
+        },
         [&](const Tensors& in, const Tensors&) {
           return at::matmul(in[0], at::cat({a.handle.weight(), b.handle.weight()}).to(at::kDouble).t());
         });
@@ -124,7 +126,9 @@ TEST_P(OpsTest, NormLinear) {
           {&a.handle, nullptr}, {&b.handle, &bias.handle}, {&c.handle, nullptr}};
       Tensors results = compare(
           {random_tensor({2, 7, width}, type())}, {&norm_weight, &a, &b, &c, &bias},
-          [&](const Tensors& in) { return at::cat(ops::norm_linear(in[0], norm, projections, keep), -1); },
+          [&](const Tensors& in) {
+            return at::cat(ops::norm_linear({in[0]}, norm, projections, keep).outputs, -1);
+          },
           [](const Tensors& in, const Tensors& w) {
             const at::Tensor y = reference::rms_norm(in[0], w[0], 1e-6);
             return at::cat({at::matmul(y, w[1].t()), at::matmul(y, w[2].t()) + w[4], at::matmul(y, w[3].t())},
@@ -151,7 +155,7 @@ TEST_P(OpsTest, LayerNormLinear) {
       Tensors results = compare(
           {random_tensor({2, 7, width}, type())}, {&norm_weight, &norm_bias, &a, &bias},
           [&](const Tensors& in) {
-            return ops::norm_linear(in[0], norm, {&projection, 1}, keep)[0];
+            return ops::norm_linear({in[0]}, norm, {&projection, 1}, keep).outputs[0];
           },
           [](const Tensors& in, const Tensors& w) {
             return at::matmul(reference::layer_norm(in[0], w[0], w[1], 1e-5), w[2].t()) + w[3];
@@ -223,7 +227,7 @@ TEST_P(OpsTest, FrozenWeightsGetNothingAndTheInputStillItsGradient) {
                    weight64 = weight.handle.weight().to(at::kDouble);
   compare(
       {random_tensor({4, 20}, type())}, {},
-      [&](const Tensors& in) { return ops::norm_linear(in[0], norm, projections, true)[0]; },
+      [&](const Tensors& in) { return ops::norm_linear({in[0]}, norm, projections, true).outputs[0]; },
       [&](const Tensors& in, const Tensors&) {
         return at::matmul(reference::rms_norm(in[0], norm64, 1e-6), weight64.t());
       });
@@ -291,18 +295,58 @@ TEST_P(OpsTest, Embedding) {
   EXPECT_THROW(ops::embedding(at::full({1, 1}, -1, at::kLong), table.handle, anchor), Error);
 }
 
-TEST_P(OpsTest, BranchOffAddsTheGradientsOfBothWays) {
-  TestParameter weight("weight", {10, 10}, type());
-  const ops::Projection projection{&weight.handle, nullptr};
-  compare(
-      {random_tensor({4, 10}, type())}, {&weight},
-      [&](const Tensors& in) {
-        const auto [stream, branch] = ops::branch_off(in[0]);
-        EXPECT_EQ(stream.const_data_ptr(), in[0].const_data_ptr());
-        EXPECT_EQ(branch.const_data_ptr(), in[0].const_data_ptr());
-        return at::add(stream, ops::linear(branch, projection));
-      },
-      [](const Tensors& in, const Tensors& w) { return in[0] + at::matmul(in[0], w[0].t()); });
+// A branch joins, with or without a norm of its own; another begins at the norm of the sum, or at the sum, and joins too.
+TEST_P(OpsTest, BranchesJoinAndBeginAtNorms) {
+  using ops::NormKind;
+  for (const NormKind after_kind : {NormKind::none, NormKind::rms, NormKind::layer}) {
+    for (const NormKind kind : {NormKind::none, NormKind::rms, NormKind::layer}) {
+      Tensors kept;
+      for (const bool keep : {true, false}) {
+        at::manual_seed(11);
+        TestParameter a("after", {37}, type(), 1), c("after bias", {37}, type()), n("norm", {37}, type(), 1),
+            b("norm bias", {37}, type()), weight("weight", {37, 37}, type());
+        const auto norm_of = [](NormKind which, TestParameter& scale, TestParameter& bias) {
+          if (which == NormKind::none) return ops::Norm{};
+          return ops::Norm{which, &scale.handle, 1e-5, which == NormKind::layer ? &bias.handle : nullptr};
+        };
+        const ops::Norm after = norm_of(after_kind, a, c), norm = norm_of(kind, n, b);
+        const ops::Projection projection{&weight.handle, nullptr};
+        const auto normed = [](NormKind which, const at::Tensor& x, const at::Tensor& w,
+                               const at::Tensor& v) {
+          if (which == NormKind::none) return x;
+          return which == NormKind::rms ? reference::rms_norm(x, w, 1e-5)
+                                        : reference::layer_norm(x, w, v, 1e-5);
+        };
+        std::vector<TestParameter*> parameters{&weight};
+        const auto add = [&](NormKind which, TestParameter& scale, TestParameter& bias) {
+          const std::size_t first = parameters.size();
+          if (which != NormKind::none) parameters.push_back(&scale);
+          if (which == NormKind::layer) parameters.push_back(&bias);
+          return first;
+        };
+        const std::size_t of_after = add(after_kind, a, c), of_norm = add(kind, n, b);
+        Tensors results = compare(
+            {random_tensor({2, 5, 37}, type()), random_tensor({2, 5, 37}, type())}, parameters,
+            [&](const Tensors& in) {
+              auto [stream, outputs] = ops::norm_linear({in[0], in[1], after}, norm, {&projection, 1}, keep);
+              return ops::join({stream, outputs[0], after});
+            },
+            [&](const Tensors& in, const Tensors& w) {
+              const auto at_place = [&](std::size_t i) { return i < w.size() ? w[i] : at::Tensor(); };
+              const auto joins = [&](const at::Tensor& stream, const at::Tensor& branch) {
+                return stream + normed(after_kind, branch, at_place(of_after), at_place(of_after + 1));
+              };
+              const at::Tensor sum = joins(in[0], in[1]);
+              return joins(sum,
+                           at::matmul(normed(kind, sum, at_place(of_norm), at_place(of_norm + 1)), w[0].t()));
+            });
+        for (const TestParameter* p : parameters) results.push_back(p->handle.gradient());
+        if (keep) kept = results;
+        for (std::size_t i = 0; i < results.size(); ++i)
+          EXPECT_TRUE(reference::same_bits(results[i], kept[i])) << i;
+      }
+    }
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, OpsTest, ::testing::Values(at::kFloat, at::kBFloat16),
