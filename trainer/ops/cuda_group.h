@@ -39,14 +39,6 @@ AUTOGLM_HOST_DEVICE inline void store(bf16_bits* x, std::int64_t i, float value)
   x[i] = round_bf16(value);
 }
 
-// Stores where elements of another type lie, which compilers would take for different memory.
-template <typename T>
-AUTOGLM_HOST_DEVICE inline void store_over(void* x, std::int64_t i, float value) {
-  T stored;
-  store(&stored, 0, value);
-  memcpy(static_cast<char*>(x) + i * static_cast<std::int64_t>(sizeof(T)), &stored, sizeof(T));
-}
-
 // Bytes that a thread reads or writes at once where they allow it.
 inline constexpr int kVectorBytes = 16;
 template <typename T>
@@ -70,13 +62,32 @@ template <int kCount, typename T>
 AUTOGLM_HOST_DEVICE inline void store_vector(T* x, std::int64_t i, const Vector<T, kCount>& values) {
 #ifdef __CUDA_ARCH__
   // An assignment may be compiled as stores of single elements.
+  const std::size_t at = __cvta_generic_to_global(x + i);
   if constexpr (sizeof values == sizeof(uint4)) {
     uint4 all;
     memcpy(&all, &values, sizeof all);
-    return __stwb(reinterpret_cast<uint4*>(x + i), all);
+    asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(at), "r"(all.x), "r"(all.y), "r"(all.z),
+                 "r"(all.w)
+                 : "memory");
+    return;
+  } else if constexpr (sizeof values == sizeof(uint2)) {
+    uint2 all;
+    memcpy(&all, &values, sizeof all);
+    asm volatile("st.global.v2.u32 [%0], {%1, %2};" ::"l"(at), "r"(all.x), "r"(all.y) : "memory");
+    return;
   }
 #endif
   *reinterpret_cast<Vector<T, kCount>*>(x + i) = values;
+}
+
+// Stores where elements of another type lie, which compilers of the host would take for different memory.
+template <int kCount, typename T>
+AUTOGLM_HOST_DEVICE inline void store_vector_over(void* x, std::int64_t i, const Vector<T, kCount>& values) {
+#ifdef __CUDA_ARCH__
+  store_vector(static_cast<T*>(x), i, values);
+#else
+  memcpy(static_cast<T*>(x) + i, &values, sizeof values);
+#endif
 }
 
 // Whether vectors can begin at all of these; null is left out.

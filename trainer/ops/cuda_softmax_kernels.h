@@ -21,42 +21,74 @@ struct CrossEntropy {
   AUTOGLM_HOST_DEVICE void operator()(const Group& group, std::int64_t row) const {
     float* line = logits + row * vocabulary;
     const std::int64_t target = targets[row];
+    const bool vectors = vocabulary % kEach == 0 && hold_vectors(line);
     if (target < 0) {
       if (group.rank() == 0) losses[row] = 0;
-      if (training) each(group, 0, vocabulary, [&](std::int64_t i) { store_over<T>(line, i, 0.0f); });
+      if (training) clear(group, line, vectors);
       return;
     }
     require(target < vocabulary);
+    // Sums are of exponentials beside the largest so far: one pass over what fits no cache.
     float mine = -INFINITY;
-    each(group, 0, vocabulary, [&](std::int64_t i) { mine = line[i] > mine ? line[i] : mine; });
-    const float largest = group.maximum(mine);
     double exponentials = 0;
-    each(group, 0, vocabulary,
-         [&](std::int64_t i) { exponentials += static_cast<double>(std::exp(line[i] - largest)); });
+    each_vector<float>(group, 0, vocabulary, vectors, [&](std::int64_t i, auto constant) {
+      constexpr int kCount = decltype(constant)::value;
+      const auto values = load_vector<kCount>(line, i);
+      float most = mine;
+      for (int k = 0; k < kCount; ++k) most = values.get(k) > most ? values.get(k) : most;
+      if (most > mine) {
+        exponentials *= static_cast<double>(std::exp(mine - most));
+        mine = most;
+      }
+      const float shift = mine == -INFINITY ? 0.0f : mine;
+      for (int k = 0; k < kCount; ++k) exponentials += static_cast<double>(std::exp(values.get(k) - shift));
+    });
+    const float largest = group.maximum(mine);
     const double target_logit = line[target];
-    const double sum = group.sum(exponentials);
+    const double sum = group.sum(exponentials * static_cast<double>(std::exp(mine - largest)));
     if (group.rank() == 0) losses[row] = static_cast<double>(largest) + std::log(sum) - target_logit;
-    if (training) replace_by_gradient(group, line, target, largest, scale / static_cast<float>(sum));
+    if (!training) return;
+    const float factor = scale / static_cast<float>(sum);
+    if (vectors) {
+      replace_by_gradient<kEach>(group, line, target, largest, factor);
+    } else {
+      replace_by_gradient<1>(group, line, target, largest, factor);
+    }
   }
 
  private:
+  // Elements that a thread replaces between two barriers.
+  static constexpr int kEach = kVectorElements<float>;
+
+  template <typename Group>
+  AUTOGLM_HOST_DEVICE void clear(const Group& group, float* line, bool vectors) const {
+    each_vector<float>(group, 0, vocabulary, vectors, [&](std::int64_t i, auto constant) {
+      constexpr int kCount = decltype(constant)::value;
+      store_vector_over(line, i, Vector<T, kCount>{});
+    });
+  }
+
   // A tile is read by all threads before any of it is overwritten; what a narrower T overwrites lies in tiles
   // that were read before.
-  template <typename Group>
+  template <int kCount, typename Group>
   AUTOGLM_HOST_DEVICE void replace_by_gradient(const Group& group, float* line, std::int64_t target,
                                                float largest, float factor) const {
-    constexpr int kEach = 4;
+    constexpr int kVectors = kEach / kCount;
     const std::int64_t tile = std::int64_t{kEach} * group.size();
     for (std::int64_t begin = 0; begin < vocabulary; begin += tile) {
-      float values[kEach] = {};
-      for (int j = 0; j < kEach; ++j) {
-        const std::int64_t i = begin + std::int64_t{j} * group.size() + group.rank();
-        if (i < vocabulary) values[j] = std::exp(line[i] - largest) * factor - (i == target ? scale : 0.0f);
+      const std::int64_t first = begin + std::int64_t{group.rank()} * kCount;
+      Vector<T, kCount> gradients[kVectors] = {};
+      for (int j = 0; j < kVectors; ++j) {
+        const std::int64_t i = first + std::int64_t{j} * group.size() * kCount;
+        if (i >= vocabulary) continue;
+        const auto values = load_vector<kCount>(line, i);
+        for (int k = 0; k < kCount; ++k)
+          gradients[j].set(k, std::exp(values.get(k) - largest) * factor - (i + k == target ? scale : 0.0f));
       }
       group.sync();
-      for (int j = 0; j < kEach; ++j) {
-        const std::int64_t i = begin + std::int64_t{j} * group.size() + group.rank();
-        if (i < vocabulary) store_over<T>(line, i, values[j]);
+      for (int j = 0; j < kVectors; ++j) {
+        const std::int64_t i = first + std::int64_t{j} * group.size() * kCount;
+        if (i < vocabulary) store_vector_over(line, i, gradients[j]);
       }
     }
   }

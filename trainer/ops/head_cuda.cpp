@@ -93,14 +93,14 @@ void scatter_chunk(const at::Tensor& dchunk, std::int64_t first, const Buffers& 
   });
 }
 
-// Losses of the chunk, and over its logits their gradient. A row of logits fits no cache: it is read for the
-// maximum, for the sum and for the gradient.
+// Losses of the chunk, and over its logits their gradient. A row of logits fits no cache: it is read for maximum and
+// sum, and for the gradient.
 void cross_entropy(const at::Tensor& x, std::int64_t first, float gradient_scale, bool training,
                    Buffers& buffers) {
   if (!computes(x)) {
     const std::int64_t all = bytes_of(buffers.logits);
     return count_work(WorkKind::head,
-                      {(training ? 3 : 2) * all, training ? bytes_of(buffers.dlogits()) : 0, 1, 0});
+                      {(training ? 2 : 1) * all, training ? bytes_of(buffers.dlogits()) : 0, 1, 0});
   }
   with_activation_type(x, [&](auto type) {
     run(cuda::CrossEntropy<decltype(type)>{write_pointer<float>(buffers.logits),
