@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "trainer/ops/linear.h"
+#include "trainer/ops/rotary_heads.h"
 
 namespace autoglm {
 
@@ -26,18 +27,12 @@ SelfAttention::SelfAttention(Block& block, const ModelConfig& config, const Opti
 
 std::pair<at::Tensor, at::Tensor> SelfAttention::attend(ops::Residual residual, const ops::Norm& norm,
                                                         const ForwardContext& context) const {
-  const auto [stream, qkv] = ops::norm_linear(std::move(residual), norm, qkv_, context.keep_inputs);
+  auto [stream, qkv] = ops::norm_linear(std::move(residual), norm, qkv_, context.keep_inputs);
   const std::int64_t batch = stream.size(0), length = stream.size(1);
   const float scale = 1.0f / std::sqrt(static_cast<float>(head_dim_));
-  const auto heads = [&](const at::Tensor& one, std::int64_t count) {
-    return one.view({batch, length, count, head_dim_});
-  };
-  const auto rotated = [&](const at::Tensor& one) {
-    return rotary_ ? ops::rotary(one, context.positions, context.rotary_tables[*rotary_]) : one;
-  };
-  const at::Tensor q = rotated(heads(qkv[0], num_heads_));
-  const at::Tensor k = rotated(heads(qkv[1], num_key_heads_));
-  const at::Tensor v = heads(qkv[2], num_key_heads_);
+  for (at::Tensor& one : qkv) one = one.view({batch, length, -1, head_dim_});
+  if (rotary_) qkv = ops::rotary_heads(qkv, context.positions, context.rotary_tables[*rotary_]);
+  const at::Tensor &q = qkv[0], &k = qkv[1], &v = qkv[2];
   const at::Tensor out = context.cache == nullptr
                              ? ops::attention(q, k, v, context.rows, scale)
                              : ops::attention_with_cache(q, k, v, *context.cache, context.past, scale);

@@ -1,4 +1,4 @@
-#include "trainer/ops/rotary.h"
+#include "trainer/ops/rotary_heads.h"
 
 #include <cmath>
 
@@ -49,6 +49,33 @@ struct RotaryNode final : Node {
   void release_variables() override { positions.reset(); }
 };
 
+// Of queries, keys and values, on CUDA.
+struct RotaryHeadsNode final : Node {
+  at::Tensor positions;
+  RotaryTable table;
+
+  variable_list apply(variable_list&& gradients) override {
+    std::int64_t width = 0;
+    for (at::Tensor& gradient : gradients) {
+      AUTOGLM_CHECK(gradient.defined(), "heads were not used");
+      gradient = gradient.contiguous();
+      width += gradient.size(2) * gradient.size(3);
+    }
+    const at::Tensor& dq = gradients[0];
+    const at::Tensor all = at::empty({dq.size(0) * dq.size(1), width}, dq.options());
+    variable_list result;
+    std::int64_t column = 0;
+    for (const at::Tensor& gradient : gradients) {
+      const std::int64_t columns = gradient.size(2) * gradient.size(3);
+      result.push_back(all.narrow(1, column, columns).view(gradient.sizes()));
+      column += columns;
+    }
+    rotary_heads_cuda(gradients, positions, table, -1, result);
+    return result;
+  }
+  void release_variables() override { positions.reset(); }
+};
+
 }  // namespace
 
 RotaryTable make_rotary_table(const RotarySpec& spec, std::int64_t num_positions, at::Device device) {
@@ -88,6 +115,24 @@ at::Tensor rotary(const at::Tensor& x, const at::Tensor& positions, const Rotary
     attach(y, node);
   }
   return y;
+}
+
+std::vector<at::Tensor> rotary_heads(const std::vector<at::Tensor>& qkv, const at::Tensor& positions,
+                                     const RotaryTable& table) {
+  if (target_of(qkv[0]) != Target::cuda)
+    return {rotary(qkv[0], positions, table), rotary(qkv[1], positions, table), qkv[2]};
+  const bool record = recording({qkv[0], qkv[1], qkv[2]});
+  const at::NoGradGuard no_grad;
+  std::vector<at::Tensor> turned;
+  for (const at::Tensor& heads : qkv) turned.push_back(heads.detach());
+  const std::span<const at::Tensor> q_and_k(turned.data(), 2);
+  rotary_heads_cuda(q_and_k, positions, table, 1, q_and_k);
+  if (!record) return turned;
+  auto node = make_node<RotaryHeadsNode>(qkv);
+  node->positions = positions;
+  node->table = table;
+  for (at::Tensor& heads : turned) attach(heads, node);
+  return turned;
 }
 
 }  // namespace autoglm::ops

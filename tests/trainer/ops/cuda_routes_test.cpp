@@ -16,7 +16,7 @@
 #include "trainer/ops/relu.h"
 #include "trainer/ops/residual.h"
 #include "trainer/ops/rms_norm.h"
-#include "trainer/ops/rotary.h"
+#include "trainer/ops/rotary_heads.h"
 #include "trainer/ops/swiglu.h"
 
 namespace autoglm {
@@ -213,6 +213,38 @@ TEST_P(CudaRoutes, RotaryGivesTheBitsOfTheCpu) {
                   2 * tolerance(), "turned back");
       EXPECT_THROW(ops::rotary_cuda(x, positions + 1, table, 1, y), std::logic_error);
     }
+  }
+}
+
+// Queries and keys where they lie, and gradients of all three to columns of one matrix.
+TEST_P(CudaRoutes, RotaryOfHeadsGivesTheBitsOfTheCpu) {
+  for (const auto& [pairs, rest] : {std::pair<std::int64_t, std::int64_t>{3, 6}, {16, 0}, {8, 32}}) {
+    const std::int64_t head_dim = 2 * pairs + rest;
+    const ops::RotaryTable table = ops::make_rotary_table(
+        {.inverse_frequencies = std::vector<float>(static_cast<std::size_t>(pairs), 0.3f),
+         .interleaved = true},
+        11, at::kCPU);
+    const at::Tensor positions = at::tensor({0, 1, 2, 10, 0, 7}, at::kInt);
+    const std::vector<at::Tensor> heads{random_tensor({2, 3, 6, head_dim}, type()),
+                                        random_tensor({2, 3, 2, head_dim}, type()),
+                                        random_tensor({2, 3, 2, head_dim}, type())};
+    const std::vector<at::Tensor> turned{heads[0].clone(), heads[1].clone()};
+    ops::rotary_heads_cuda(turned, positions, table, 1, turned);
+    for (std::size_t i = 0; i < 2; ++i)
+      EXPECT_TRUE(same_bits(turned[i], ops::rotary(heads[i], positions, table))) << pairs << " " << i;
+
+    const at::Tensor all = at::full({6, 10 * head_dim}, 77, type());
+    const std::vector<at::Tensor> columns{
+        all.narrow(1, 0, 6 * head_dim).view({2, 3, 6, head_dim}),
+        all.narrow(1, 6 * head_dim, 2 * head_dim).view({2, 3, 2, head_dim}),
+        all.narrow(1, 8 * head_dim, 2 * head_dim).view({2, 3, 2, head_dim})};
+    ops::rotary_heads_cuda(heads, positions, table, -1, columns);
+    for (std::size_t i = 0; i < 2; ++i) {
+      at::Tensor back = at::empty_like(heads[i]);
+      ops::rotary_cuda(heads[i], positions, table, -1, back);
+      EXPECT_TRUE(same_bits(columns[i].contiguous(), back)) << pairs << " " << i;
+    }
+    EXPECT_TRUE(same_bits(columns[2].contiguous(), heads[2]));
   }
 }
 
