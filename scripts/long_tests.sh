@@ -25,6 +25,9 @@ say "a real model stops in transformers where it was trained to"
 if [ -d build/cuda_on_host ]; then
   say "bytes on pretend cards, to the byte"
   "$python" tests/cuda_on_host/jobs/memory_test.py build/cuda_on_host/bin --all --table build/cuda_on_host/memory.txt
+
+  say "every strategy to the bit on two, four and eight pretend cards"
+  "$python" tests/cuda_on_host/jobs/strategies_test.py build/cuda_on_host/bin --all
 fi
 
 say "parity, strategies and predictions by every route of products that this processor has"
