@@ -5,7 +5,7 @@ waits.py PROGRAMS LIBRARIES [--sample N] [--table FILE] [--jobs one,two] [--seco
 LIBRARIES are those of the sanitizer. A place is where the program makes a stream wait for an event. Its waits are left
 out under threads and under random delays, where other bits of the trained model, or a job that fails, show it, and
 under ThreadSanitizer, which sees work that is not ordered any more. FILE keeps a line a place: what it holds is not run
-again. Exit code 1 where a place is noticed by nothing, unless ACCEPTED says why.
+again. Exit code 1 where a place is noticed by nothing.
 """
 
 import argparse
