@@ -208,21 +208,27 @@ strip_files() {
 positional=() extra=() archive='' onednn=yes
 while [ $# -gt 0 ]; do
   case $1 in
-    --with) extra+=("${2:?--with needs a file}"); shift 2 ;;
-    --archive) archive=${2:?--archive needs a file}; shift 2 ;;
+    --with | --archive)
+      [ -n "${2:-}" ] || refuse "$1 needs a file"
+      case $1 in
+        --with) extra+=("$2") ;;
+        --archive) archive=$2 ;;
+      esac
+      shift 2
+      ;;
     --without-onednn) onednn=; shift ;;
     -h | --help) usage; exit ;;
-    -*) usage >&2; stop "unknown option $1" ;;
+    -*) usage >&2; refuse "unknown option $1" ;;
     *) positional+=("$1"); shift ;;
   esac
 done
-[ "${#positional[@]}" -le 2 ] || { usage >&2; stop "unexpected argument ${positional[2]}"; }
+[ "${#positional[@]}" -le 2 ] || { usage >&2; refuse "unexpected argument ${positional[2]}"; }
 build=${positional[0]:-$repository/build}
 out=${positional[1]:-$build/bundle}
 case $archive in
   '' | *.tar.gz) ;;
   *.tar.zst) command -v zstd >/dev/null || stop "zstd is not installed: name a .tar.gz instead of $archive" ;;
-  *) stop "$archive should end in .tar.zst or .tar.gz" ;;
+  *) refuse "$archive should end in .tar.zst or .tar.gz" ;;
 esac
 
 programs=()

@@ -3,6 +3,7 @@
 Prints every include that a room may not make and a circle of folders, and ends with 1 if there is either.
 """
 
+import argparse
 import graphlib
 import pathlib
 import re
@@ -73,7 +74,13 @@ def problems_of(root):
 
 
 def main():
-    problems = list(problems_of(pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else ".")))
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("root", nargs="?", type=pathlib.Path, default=pathlib.Path(__file__).resolve().parents[1],
+                        help="the checkout (this one)")
+    root = parser.parse_args().root
+    if not (root / "base").is_dir():
+        parser.error(f"{root} is no checkout: it has no folder base")
+    problems = list(problems_of(root))
     print("\n".join(problems) or "all includes point one way")
     return 1 if problems else 0
 

@@ -17,6 +17,24 @@ stop() {
   exit 1
 }
 
+# refuse TEXT: of arguments that cannot be meant.
+refuse() {
+  printf '%s: %s\n' "$(basename "$0")" "$*" >&2
+  exit 64
+}
+
+# explain_if_asked ARGUMENT...: --help prints the script's first comment.
+explain_if_asked() {
+  case ${1:-} in
+    -h | --help) sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"; exit ;;
+  esac
+}
+
+# need_number NAME VALUE: refuses what is no whole number above 0.
+need_number() {
+  [[ $2 =~ ^[1-9][0-9]*$ ]] || refuse "$1 is a whole number above 0, not $2"
+}
+
 # run_logged LOG COMMAND...: runs quietly; if the command fails, the end of its output is shown.
 run_logged() {
   local log=$1 status=0

@@ -6,6 +6,7 @@ is put to the package, so the tables hold its answers and not those of a Unicode
 Run it with the project's Python after the package was updated: .venv/bin/python scripts/generate_unicode_tables.py
 """
 
+import argparse
 import pathlib
 import string
 
@@ -65,6 +66,7 @@ def literal(name, text):
 
 
 def main():
+    argparse.ArgumentParser(description=__doc__.split("\n")[0]).parse_args()
     text = "".join(map(chr, CODE_POINTS))
     category_of = {}
     for letter, category in zip(LETTERS, CATEGORIES):

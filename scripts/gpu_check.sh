@@ -31,7 +31,11 @@ arguments=()
 while [ $# -gt 0 ]; do
   case $1 in
     --cpu | --small) arguments+=("$1"); shift ;;
-    --output | --only) arguments+=("$1" "${2:?"$1" needs a value}"); shift 2 ;;
+    --output | --only)
+      [ -n "${2:-}" ] || { echo "gpu_check.sh: $1 needs a value" >&2; exit 64; }
+      arguments+=("$1" "$2")
+      shift 2
+      ;;
     -h | --help) usage; exit ;;
     *) usage >&2; echo "gpu_check.sh: unknown argument $1" >&2; exit 64 ;;
   esac

@@ -3,6 +3,8 @@
 set -euo pipefail
 # shellcheck source=scripts/common.sh
 . "$(dirname "$0")/common.sh"
+explain_if_asked "$@"
+[ $# -eq 0 ] || refuse "takes no arguments, not $1"
 cd "$repository"
 
 python=.venv/bin/python

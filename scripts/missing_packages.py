@@ -6,6 +6,7 @@
 Understands what the files here use: NAME==VERSION, a marker that compares python_version, and -r FILE.
 """
 
+import argparse
 import importlib.metadata
 import operator
 import re
@@ -44,7 +45,13 @@ def is_installed(name, version):
 
 
 def main():
-    wanted = dict.fromkeys(pin for path in sys.argv[1:] for pin in pins(Path(path)))
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a requirements file")
+    files = parser.parse_args().files
+    for path in files:
+        if not path.is_file():
+            parser.error(f"there is no file {path}")
+    wanted = dict.fromkeys(pin for path in files for pin in pins(path))
     for name, version in wanted:
         if not is_installed(name, version):
             print(f"{name}=={version}")

@@ -10,7 +10,8 @@ import subprocess
 import sys
 import tempfile
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+import plan_tables
+
 
 FOUNDRY = "llm-foundry, scripts/train/benchmarking/README.md at 061f2c7"
 TITAN = "torchtitan, docs/performance.md at 0413364"
@@ -166,13 +167,8 @@ def beyond(speeds):
 
 
 def main():
-    arguments = sys.argv[1:]
-    document = None
-    if "--check" in arguments:
-        at = arguments.index("--check")
-        document = pathlib.Path(arguments[at + 1]).read_text(encoding="utf-8")
-        del arguments[at:at + 2]
-    speeds = measure(arguments[0] if arguments else str(ROOT / "build/bin/autoglm-plan"))
+    program, document = plan_tables.parse_arguments("The planner's speeds beside those that others published.")
+    speeds = measure(program)
     text = table(speeds)
     if document is None:
         print(text)

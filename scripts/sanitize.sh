@@ -6,6 +6,7 @@
 set -euo pipefail
 # shellcheck source=scripts/common.sh
 . "$(dirname "$0")/common.sh"
+explain_if_asked "$@"
 cd "$repository"
 
 # GCC's ThreadSanitizer cannot place its shadow memory where the kernel spreads addresses widely.
@@ -19,7 +20,7 @@ streams=(stream_test ring_plan_test communicator_test agree_test mpi_communicato
 case $kind in
   tsan) preset=tsan ;;
   asan) preset=debug ;;
-  *) stop "say tsan or asan, and perhaps some test targets" ;;
+  *) refuse "say tsan or asan, and perhaps some test targets" ;;
 esac
 [[ ${#targets[@]} -gt 0 ]] || targets=("${streams[@]}")
 

@@ -31,7 +31,7 @@ for argument in "$@"; do
     --check) check=yes ;;
     --no-system-packages) system_packages=no ;;
     -h | --help) usage; exit ;;
-    *) usage >&2; stop "unknown option $argument" ;;
+    *) usage >&2; refuse "unknown option $argument" ;;
   esac
 done
 python=${PYTHON:-python3}

@@ -4,6 +4,7 @@
 set -euo pipefail
 # shellcheck source=scripts/common.sh
 . "$(dirname "$0")/common.sh"
+explain_if_asked "$@"
 cd "$repository"
 
 scripts/setup.sh --tests

@@ -3,11 +3,11 @@
 ends with 1 unless the file holds it."""
 
 import json
-import pathlib
 import subprocess
 import sys
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+import plan_tables
+
 MODELS = ("GLM-4-9B-0414", "LLaMA-7B", "OPT-13B")
 GIB = 2**30
 
@@ -49,13 +49,8 @@ def table(program):
 
 
 def main():
-    arguments = sys.argv[1:]
-    readme = None
-    if "--check" in arguments:
-        at = arguments.index("--check")
-        readme = pathlib.Path(arguments[at + 1]).read_text(encoding="utf-8")
-        del arguments[at:at + 2]
-    text = table(arguments[0] if arguments else str(ROOT / "build/bin/autoglm-plan"))
+    program, readme = plan_tables.parse_arguments("The README's table of what fits where.")
+    text = table(program)
     if readme is None:
         print(text)
     elif text not in readme:

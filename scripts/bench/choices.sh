@@ -4,6 +4,10 @@
 set -euo pipefail
 # shellcheck source=scripts/common.sh
 . "$(dirname "$0")/../common.sh"
+explain_if_asked "$@"
+[ $# -le 1 ] || refuse "unexpected argument $2"
+rounds=${1:-7}
+need_number ROUNDS "$rounds"
 cd "$repository"
 allow_mpirun_as_root
 
@@ -13,6 +17,6 @@ echo "| setting | chosen | ms | foreseen | best measured | ms | strategies | reg
 echo "|---|---|---|---|---|---|---|---|---|---|"
 status=0
 for ranks in 1 2; do
-  timeout 1800 mpirun -np "$ranks" --bind-to none --oversubscribe build-bench/bin/bench_choices "${1:-7}" || status=1
+  timeout 1800 mpirun -np "$ranks" --bind-to none --oversubscribe build-bench/bin/bench_choices "$rounds" || status=1
 done
 exit $status

@@ -4,6 +4,12 @@
 set -euo pipefail
 # shellcheck source=scripts/common.sh
 . "$(dirname "$0")/../common.sh"
+explain_if_asked "$@"
+[ $# -le 3 ] || refuse "unexpected argument $4"
+ranks=${1:-2} megabytes=${2:-64} rounds=${3:-15}
+need_number RANKS "$ranks"
+need_number MEGABYTES "$megabytes"
+need_number ROUNDS "$rounds"
 cd "$repository"
 allow_mpirun_as_root
 
@@ -11,4 +17,4 @@ build_benchmark bench_collectives
 
 read -r load _ </proc/loadavg
 say "measuring (load before: $load)"
-exec mpirun --oversubscribe --bind-to none -np "${1:-2}" build-bench/bin/bench_collectives "${2:-64}" "${3:-15}"
+exec mpirun --oversubscribe --bind-to none -np "$ranks" build-bench/bin/bench_collectives "$megabytes" "$rounds"

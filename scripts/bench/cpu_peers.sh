@@ -7,6 +7,6 @@ set -euo pipefail
 cd "$repository"
 allow_mpirun_as_root
 [ -x .venv/bin/python ] || stop ".venv is missing; run scripts/setup.sh"
-.venv/bin/python -c 'import torch.distributed.fsdp, transformers' 2>/dev/null ||
+.venv/bin/python -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("transformers") is None)' ||
   stop "the peers need the full torch and transformers; run scripts/setup.sh for the tests (scripts/test.sh)"
 exec .venv/bin/python scripts/bench/cpu_peers.py "$@"

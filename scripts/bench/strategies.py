@@ -105,20 +105,30 @@ def measure_memory(options):
         sys.exit("\n".join(failed))
 
 
+def at_least(least):
+    def whole_number(word):
+        if int(word) < least:
+            raise argparse.ArgumentTypeError(f"{word} is below {least}")
+        return int(word)
+    return whole_number
+
+
+def list_of_ranks(words):
+    return [at_least(1)(word) for word in words.split(",")]
+
+
 def main():
     parser = argparse.ArgumentParser(prog="strategies.sh", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     commands = parser.add_subparsers(required=True)
     time = commands.add_parser("time", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    time.add_argument("--rounds", type=int, default=7)
-    time.add_argument("--steps", type=int, default=3, help="steps of a run; the first does not count")
-    time.add_argument("--length", type=int, default=256, help="tokens of a row")
+    time.add_argument("--rounds", type=at_least(1), default=7)
+    time.add_argument("--steps", type=at_least(2), default=3, help="steps of a run; the first does not count")
+    time.add_argument("--length", type=at_least(2), default=256, help="tokens of a row")
     time.set_defaults(run=measure_time)
     memory = commands.add_parser("memory", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    memory.add_argument("--ranks", default="1,2,4")
+    memory.add_argument("--ranks", type=list_of_ranks, default="1,2,4")
     memory.set_defaults(run=measure_memory)
     options = parser.parse_args()
-    if "ranks" in options:
-        options.ranks = [int(word) for word in options.ranks.split(",")]
     options.run(options)
 
 

@@ -5,6 +5,11 @@
 set -euo pipefail
 # shellcheck source=scripts/common.sh
 . "$(dirname "$0")/../common.sh"
+explain_if_asked "$@"
+case ${1:-} in
+  time | memory) ;;
+  *) refuse "say time or memory" ;;
+esac
 cd "$repository"
 allow_mpirun_as_root
 [ -x .venv/bin/python ] || stop ".venv is missing; run scripts/setup.sh"

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Called by tokenizer.sh: times both implementations in turn and prints medians."""
 
+import argparse
 import itertools
 import os
 import pathlib
@@ -54,7 +55,11 @@ def measure(tool, name, tokenizer, pieces, size):
 
 
 def main():
-    tool, root = sys.argv[1], pathlib.Path(sys.argv[2])
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("tool", help="autoglm_tokenize_texts")
+    parser.add_argument("root", type=pathlib.Path, help="the checkout")
+    arguments = parser.parse_args()
+    tool, root = arguments.tool, arguments.root
     sys.path.insert(0, str(root / "tests/trainer/data/tokenizer"))
     import shapes
     import texts

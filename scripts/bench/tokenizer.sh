@@ -4,7 +4,12 @@
 #
 #   scripts/bench/tokenizer.sh [BUILD_DIR]      (default: build)
 set -euo pipefail
-root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
+# shellcheck source=scripts/common.sh
+. "$(dirname "$0")/../common.sh"
+explain_if_asked "$@"
+[ $# -le 1 ] || refuse "unexpected argument $2"
+[[ ${1:-} != -* ]] || refuse "unknown option $1"
+root=$repository
 build="${1:-$root/build}"
 tool="$build/bin/autoglm_tokenize_texts"
 if [[ ! -x "$tool" ]]; then

@@ -249,7 +249,7 @@ class SetupTest(Machine):
             self.assertEqual(sentence in self.output, told, self.output)
 
     def test_an_unknown_option(self):
-        self.assertEqual(self.run_setup("--test"), 1)
+        self.assertEqual(self.run_setup("--test"), 64)
         self.assertIn("unknown option --test", self.output)
 
 
