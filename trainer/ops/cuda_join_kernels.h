@@ -115,19 +115,16 @@ struct JoinRmsNormBackward {
         rows_hold_vectors(width, dy, sum, norm.weight, dstream, dsum, branch, after.weight, dbranch);
     const RowSums<T> norm_sums(group, 0, 2, norm.partial, block, width, vectors);
     const RowSums<T> after_sums(group, 1, 2, after.partial, block, width, vectors);
-    const std::int64_t first = block * block_rows;
-    const std::int64_t last = first + block_rows < rows ? first + block_rows : rows;
-    for (std::int64_t row = first; row < last; ++row) {
+    const auto row_work = [&](std::int64_t row, bool first) {
       const std::int64_t at = row * width;
       rms_backward_row(group, dy + at, sum + at, norm.weight, norm.rstd[row],
                        dstream == nullptr ? nullptr : dstream + at, dsum + at, width, vectors, norm_sums,
-                       row == first);
+                       first);
       const T* none = nullptr;
       rms_backward_row(group, dsum + at, branch + at, after.weight, after.rstd[row], none, dbranch + at,
-                       width, vectors, after_sums, row == first);
-    }
-    norm_sums.finish(group);
-    after_sums.finish(group);
+                       width, vectors, after_sums, first);
+    };
+    sum_rows_of_block(group, block, block_rows, rows, row_work, norm_sums, after_sums);
   }
 };
 

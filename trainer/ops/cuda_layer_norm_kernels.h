@@ -86,6 +86,42 @@ struct LayerNormAgain {
   }
 };
 
+// dx of a row, and its part of the gradients of weight and bias. With `more`, which may be null, dx is rounded and added
+// to it. dx may be dy.
+template <typename T, typename Group>
+AUTOGLM_HOST_DEVICE inline void layer_backward_row(const Group& group, const T* dy, const T* x,
+                                                   const T* weight, float mean, float rstd, const T* more,
+                                                   T* dx, std::int64_t width, bool vectors,
+                                                   const RowSums<T>& weight_sums, const RowSums<T>& bias_sums,
+                                                   bool first) {
+  double gradients = 0, products = 0;
+  each_vector<T>(group, 0, width, vectors, [&](std::int64_t i, auto count) {
+    constexpr int kCount = decltype(count)::value;
+    const auto g = load_vector<kCount>(dy, i), w = load_vector<kCount>(weight, i),
+               v = load_vector<kCount>(x, i);
+    for (int j = 0; j < kCount; ++j) {
+      const float weighted = g.get(j) * w.get(j);
+      gradients += static_cast<double>(weighted);
+      products += static_cast<double>(weighted * ((v.get(j) - mean) * rstd));
+    }
+  });
+  const float shift = static_cast<float>(group.sum(gradients)) / static_cast<float>(width);
+  const float shrink = static_cast<float>(group.sum(products)) / static_cast<float>(width);
+  each_vector<T>(group, 0, width, vectors, [&](std::int64_t i, auto count) {
+    constexpr int kCount = decltype(count)::value;
+    const auto w = load_vector<kCount>(weight, i), v = load_vector<kCount>(x, i);
+    auto g = load_vector<kCount>(dy, i);
+    for (int j = 0; j < kCount; ++j) {
+      const float normed = (v.get(j) - mean) * rstd;
+      weight_sums.add(i, j, g.get(j) * normed, first);
+      bias_sums.add(i, j, g.get(j), first);
+      g.set(j, rstd * (g.get(j) * w.get(j) - shift - normed * shrink));
+    }
+    if (more != nullptr) add_to(g, load_vector<kCount>(more, i));
+    store_vector(dx, i, g);
+  });
+}
+
 // Block: block_rows rows of dx [rows, width], and their part of the gradients of weight and bias in its row of
 // weight_partial and bias_partial [blocks, width], which may be null. With
 // `more` [rows, width], which may be null, dx is rounded and added to it. dx may be dy.
@@ -111,42 +147,13 @@ struct LayerNormBackward {
     const bool vectors = rows_hold_vectors(width, dy, x, weight, more, dx);
     const RowSums<T> weight_sums(group, 0, 2, weight_partial, block, width, vectors);
     const RowSums<T> bias_sums(group, 1, 2, bias_partial, block, width, vectors);
-    const std::int64_t first = block * block_rows;
-    const std::int64_t last = first + block_rows < rows ? first + block_rows : rows;
-    for (std::int64_t row = first; row < last; ++row) {
-      const T* from = x + row * width;
-      const T* gradient = dy + row * width;
-      T* to = dx + row * width;
-      const float center = mean[row], scale = rstd[row];
-      double gradients = 0, products = 0;
-      each_vector<T>(group, 0, width, vectors, [&](std::int64_t i, auto count) {
-        constexpr int kCount = decltype(count)::value;
-        const auto g = load_vector<kCount>(gradient, i), w = load_vector<kCount>(weight, i),
-                   v = load_vector<kCount>(from, i);
-        for (int j = 0; j < kCount; ++j) {
-          const float weighted = g.get(j) * w.get(j);
-          gradients += static_cast<double>(weighted);
-          products += static_cast<double>(weighted * ((v.get(j) - center) * scale));
-        }
-      });
-      const float shift = static_cast<float>(group.sum(gradients)) / static_cast<float>(width);
-      const float shrink = static_cast<float>(group.sum(products)) / static_cast<float>(width);
-      each_vector<T>(group, 0, width, vectors, [&](std::int64_t i, auto count) {
-        constexpr int kCount = decltype(count)::value;
-        const auto w = load_vector<kCount>(weight, i), v = load_vector<kCount>(from, i);
-        auto g = load_vector<kCount>(gradient, i);
-        for (int j = 0; j < kCount; ++j) {
-          const float normed = (v.get(j) - center) * scale;
-          weight_sums.add(i, j, g.get(j) * normed, row == first);
-          bias_sums.add(i, j, g.get(j), row == first);
-          g.set(j, scale * (g.get(j) * w.get(j) - shift - normed * shrink));
-        }
-        if (more != nullptr) add_to(g, load_vector<kCount>(more + row * width, i));
-        store_vector(to, i, g);
-      });
-    }
-    weight_sums.finish(group);
-    bias_sums.finish(group);
+    const auto row_work = [&](std::int64_t row, bool first) {
+      const std::int64_t at = row * width;
+      layer_backward_row(group, dy + at, x + at, weight, mean[row], rstd[row],
+                         more == nullptr ? nullptr : more + at, dx + at, width, vectors, weight_sums,
+                         bias_sums, first);
+    };
+    sum_rows_of_block(group, block, block_rows, rows, row_work, weight_sums, bias_sums);
   }
 };
 

@@ -115,14 +115,12 @@ struct RmsNormBackward {
   AUTOGLM_HOST_DEVICE void operator()(const Group& group, std::int64_t block) const {
     const bool vectors = rows_hold_vectors(width, dy, x, weight, more, dx);
     const RowSums<T> sums(group, 0, 1, partial, block, width, vectors);
-    const std::int64_t first = block * block_rows;
-    const std::int64_t last = first + block_rows < rows ? first + block_rows : rows;
-    for (std::int64_t row = first; row < last; ++row) {
+    const auto row_work = [&](std::int64_t row, bool first) {
       const std::int64_t at = row * width;
       rms_backward_row(group, dy + at, x + at, weight, rstd[row], more == nullptr ? nullptr : more + at,
-                       dx + at, width, vectors, sums, row == first);
-    }
-    sums.finish(group);
+                       dx + at, width, vectors, sums, first);
+    };
+    sum_rows_of_block(group, block, block_rows, rows, row_work, sums);
   }
 };
 

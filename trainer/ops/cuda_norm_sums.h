@@ -71,4 +71,16 @@ class RowSums {
   bool vectors_;
 };
 
+// Calls f(row, whether it is the first) for the rows of a block that takes `block_rows` of `rows`, in order, and then
+// finishes the sums that f has added to.
+template <typename Group, typename F, typename... Sums>
+AUTOGLM_HOST_DEVICE inline void sum_rows_of_block(const Group& group, std::int64_t block,
+                                                  std::int64_t block_rows, std::int64_t rows, F f,
+                                                  const Sums&... sums) {
+  const std::int64_t first = block * block_rows;
+  const std::int64_t last = first + block_rows < rows ? first + block_rows : rows;
+  for (std::int64_t row = first; row < last; ++row) f(row, row == first);
+  (sums.finish(group), ...);
+}
+
 }  // namespace autoglm::ops::cuda

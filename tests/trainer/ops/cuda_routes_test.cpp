@@ -1,21 +1,12 @@
-// The CUDA routes on host tensors against the CPU routes, and their rehearsal on meta tensors.
-#include <ATen/ATen.h>
-#include <gtest/gtest.h>
-
-#include "sharding/memory/job_memory.h"
-#include "sharding/memory/rehearsal_arena.h"
-#include "tests/trainer/ops/reference.h"
+// The CUDA routes on host tensors against the CPU routes.
+#include "tests/trainer/ops/cuda_routes.h"
 #include "trainer/ops/attention_routes.h"
 #include "trainer/ops/cuda_launch.h"
 #include "trainer/ops/embedding.h"
 #include "trainer/ops/head_cuda.h"
-#include "trainer/ops/layer_norm.h"
-#include "trainer/ops/linear.h"
 #include "trainer/ops/norm.h"
 #include "trainer/ops/projection_cuda.h"
 #include "trainer/ops/relu.h"
-#include "trainer/ops/residual.h"
-#include "trainer/ops/rms_norm.h"
 #include "trainer/ops/rotary_heads.h"
 #include "trainer/ops/swiglu.h"
 
@@ -26,127 +17,6 @@ using reference::expect_near;
 using reference::random_tensor;
 using reference::same_bits;
 using reference::TestParameter;
-
-class CudaRoutes : public ::testing::TestWithParam<at::ScalarType> {
- protected:
-  CudaRoutes() { at::manual_seed(17); }
-  at::ScalarType type() const { return GetParam(); }
-  // Two routes that round their results to bf16 may differ by one place.
-  double tolerance() const { return type() == at::kFloat ? 2e-6 : 8e-3; }
-};
-
-TEST_P(CudaRoutes, RmsNormAsOnTheCpu) {
-  for (const std::int64_t width : {3, 129, 704}) {
-    TestParameter weight("w", {width}, type(), 1), copy("w", {width}, type(), 1);
-    copy.handle.bind_weight(weight.handle.weight());
-    copy.handle.bind_gradient(weight.gradient_before.clone());
-    const at::Tensor x = random_tensor({150, width}, type()) * 3, dy = random_tensor({150, width}, type());
-    const ops::Norm norm{ops::NormKind::rms, &weight.handle, 1e-5};
-    const ops::NormResult expected = ops::norm_forward(x, norm);
-    at::Tensor y = at::empty_like(x), again = at::empty_like(x), rstd = at::empty_like(expected.statistics);
-    ops::rms_norm_forward_cuda(x, weight.handle.weight(), 1e-5, y, rstd);
-    ops::rms_norm_again_cuda(x, weight.handle.weight(), rstd, again);
-    expect_near(y, expected.y, tolerance(), "y");
-    expect_near(rstd, expected.statistics, 1e-6, "rstd");
-    EXPECT_TRUE(same_bits(y, again));
-    at::Tensor dx = at::empty_like(x), frozen_dx = at::empty_like(x);
-    ops::rms_norm_backward_cuda(dy, x, weight.handle.weight(), rstd, dx, copy.handle.gradient());
-    ops::rms_norm_backward_cuda(dy, x, weight.handle.weight(), rstd, frozen_dx, {});
-    expect_near(dx, ops::norm_backward(dy, x, expected.statistics, norm), tolerance(), "dx");
-    expect_near(copy.handle.gradient(), weight.handle.gradient(), 1e-5, "dweight");
-    EXPECT_TRUE(same_bits(dx, frozen_dx));
-  }
-}
-
-TEST_P(CudaRoutes, LayerNormAsOnTheCpu) {
-  for (const std::int64_t width : {3, 129, 704}) {
-    TestParameter weight("w", {width}, type(), 1), bias("b", {width}, type());
-    const ops::Norm norm{ops::NormKind::layer, &weight.handle, 1e-5, &bias.handle};
-    const at::Tensor x = random_tensor({150, width}, type()) * 3 + 2,
-                     dy = random_tensor({150, width}, type());
-    const at::Tensor w = weight.handle.weight(), b = bias.handle.weight();
-    const ops::NormResult expected = ops::norm_forward(x, norm);
-    at::Tensor y = at::empty_like(x), again = at::empty_like(x);
-    at::Tensor statistics = at::empty_like(expected.statistics);
-    ops::layer_norm_forward_cuda(x, w, b, 1e-5, y, statistics);
-    ops::layer_norm_again_cuda(x, w, b, statistics, again);
-    expect_near(y, expected.y, tolerance(), "y");
-    expect_near(statistics, expected.statistics, 1e-6, "statistics");
-    EXPECT_TRUE(same_bits(y, again));
-    EXPECT_TRUE(same_bits(expected.y, ops::norm_again(x, expected.statistics, norm)));
-    at::Tensor dx = at::empty_like(x), frozen_dx = at::empty_like(x);
-    at::Tensor dweight = weight.gradient_before.clone(), dbias = bias.gradient_before.clone();
-    ops::layer_norm_backward_cuda(dy, x, w, statistics, dx, dweight, dbias);
-    ops::layer_norm_backward_cuda(dy, x, w, statistics, frozen_dx, {}, {});
-    expect_near(dx, ops::norm_backward(dy, x, expected.statistics, norm), tolerance(), "dx");
-    expect_near(dweight, weight.handle.gradient(), 1e-5, "dweight");
-    expect_near(dbias, bias.handle.gradient(), 1e-5, "dbias");
-    EXPECT_TRUE(same_bits(dx, frozen_dx));
-  }
-}
-
-// A sum with the norms around it in one kernel gives the bits of one kernel after the other.
-TEST_P(CudaRoutes, JoinsAtOnceToTheBit) {
-  using ops::NormKind;
-  struct Case {
-    NormKind after, norm;
-  };
-  for (const std::int64_t width : {3, 704}) {
-    for (const auto& [after_kind, kind] :
-         {Case{NormKind::none, NormKind::rms}, Case{NormKind::rms, NormKind::rms},
-          Case{NormKind::none, NormKind::layer}, Case{NormKind::rms, NormKind::none}}) {
-      TestParameter a("after", {width}, type(), 1), n("norm", {width}, type(), 1), b("bias", {width}, type());
-      const auto norm_of = [&](NormKind which, TestParameter& scale) {
-        return which == NormKind::none ? ops::Norm{} : ops::Norm{which, &scale.handle, 1e-5, &b.handle};
-      };
-      const ops::Norm after = norm_of(after_kind, a), norm = norm_of(kind, n);
-      const at::Tensor stream = random_tensor({150, width}, type()),
-                       branch = random_tensor({150, width}, type()) * 3;
-      const ops::Joined joined = ops::join_forward_cuda(stream, branch, after, norm);
-      at::Tensor own = branch, after_rstd = at::empty({150}, at::kFloat);
-      if (after_kind == NormKind::rms) {
-        own = at::empty_like(branch);
-        ops::rms_norm_forward_cuda(branch, a.handle.weight(), 1e-5, own, after_rstd);
-        EXPECT_TRUE(same_bits(joined.after_statistics, after_rstd));
-      }
-      const at::Tensor sum = stream + own;
-      EXPECT_TRUE(same_bits(joined.sum, sum));
-      if (kind == NormKind::none) continue;
-      at::Tensor y = at::empty_like(sum), statistics = at::empty_like(joined.normed.statistics);
-      const at::Tensor w = n.handle.weight();
-      if (kind == NormKind::rms) {
-        ops::rms_norm_forward_cuda(sum, w, 1e-5, y, statistics);
-      } else {
-        ops::layer_norm_forward_cuda(sum, w, b.handle.weight(), 1e-5, y, statistics);
-      }
-      EXPECT_TRUE(same_bits(joined.normed.y, y));
-      EXPECT_TRUE(same_bits(joined.normed.statistics, statistics));
-
-      const at::Tensor dy = random_tensor({150, width}, type()),
-                       dstream = random_tensor({150, width}, type());
-      at::Tensor dx = at::empty_like(dy), dbranch = dx;
-      at::Tensor dweight = n.gradient_before.clone(), dbias = b.gradient_before.clone(),
-                 dafter = a.gradient_before.clone();
-      if (kind == NormKind::rms) {
-        ops::rms_norm_backward_cuda(dy, sum, w, statistics, dx, dweight);
-      } else {
-        ops::layer_norm_backward_cuda(dy, sum, w, statistics, dx, dweight, dbias);
-      }
-      dx.add_(dstream);
-      if (after_kind == NormKind::rms) {
-        dbranch = at::empty_like(dx);
-        ops::rms_norm_backward_cuda(dx, branch, a.handle.weight(), after_rstd, dbranch, dafter);
-      }
-      const ops::JoinGradients gradients =
-          ops::join_backward_cuda(dy.clone(), dstream, joined, branch, after, norm);
-      EXPECT_TRUE(same_bits(gradients.sum, dx));
-      EXPECT_TRUE(same_bits(gradients.branch, dbranch));
-      EXPECT_TRUE(same_bits(n.handle.gradient(), dweight));
-      EXPECT_TRUE(same_bits(b.handle.gradient(), dbias));
-      EXPECT_TRUE(same_bits(a.handle.gradient(), dafter));
-    }
-  }
-}
 
 TEST_P(CudaRoutes, ReluToTheBit) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
@@ -414,57 +284,7 @@ TEST_P(CudaRoutes, ProjectingHeadAsOnTheCpu) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Types, CudaRoutes, ::testing::Values(at::kFloat, at::kBFloat16),
-                         [](const auto& info) { return info.param == at::kFloat ? "fp32" : "bf16"; });
-
-// What the routes allocate, on host tensors and in a rehearsal of CUDA.
-std::int64_t largest_use(at::Device device) {
-  const auto options = at::TensorOptions().dtype(at::kFloat).device(device);
-  const auto empty = [&](std::vector<std::int64_t> shape) { return at::zeros(shape, options); };
-  const auto bind = [&](Parameter& parameter) {
-    parameter.bind_weight(empty(parameter.spec().shape));
-    parameter.bind_gradient(empty(parameter.spec().shape));
-  };
-  Parameter norm_weight(ParameterSpec{"norm", {64}}), a(ParameterSpec{"a", {48, 64}}),
-      b(ParameterSpec{"b", {32, 64}}), bias(ParameterSpec{"bias", {32}}),
-      head(ParameterSpec{"head", {500, 64}});
-  for (Parameter* parameter : {&norm_weight, &a, &b, &bias, &head}) bind(*parameter);
-  const std::vector<ops::Projection> projections{{&a, nullptr}, {&b, &bias}};
-  const at::Tensor x = empty({300, 64}), rstd = empty({300});
-  at::Tensor dx = empty({300, 64});
-  ops::rms_norm_backward_cuda(x, x, norm_weight.weight(), rstd, dx, norm_weight.gradient());
-  ops::layer_norm_backward_cuda(x, x, norm_weight.weight(), empty({2, 300}), dx, norm_weight.gradient(),
-                                norm_weight.gradient());
-  Parameter after_weight(ParameterSpec{"after", {64}});
-  bind(after_weight);
-  const ops::Norm norm{ops::NormKind::rms, &norm_weight}, after{ops::NormKind::rms, &after_weight};
-  const ops::Joined joined = ops::join_forward_cuda(x, x, after, norm);
-  ops::join_backward_cuda(dx, x, joined, x, after, norm);
-  ops::project_backward_cuda(std::vector{empty({300, 48}), empty({300, 32})}, x, projections, dx);
-  ops::embedding_backward_cuda(x, at::zeros({300}, options.dtype(at::kLong)), empty({9, 64}));
-  const ops::PackedRows rows{2, 150, {0, 40, 150}};
-  const at::Tensor q = empty({2, 150, 4, 16}), k = empty({2, 150, 2, 16});
-  const ops::AttentionForward forward = ops::attention_forward_cuda(q, k, k, rows, 0.25f);
-  const ops::AttentionGradients gradients = ops::attention_backward_cuda(q, q, k, k, forward, rows, 0.25f);
-  const at::Tensor targets = at::zeros({300}, at::TensorOptions().dtype(at::kInt).device(device));
-  const ops::HeadResult loss =
-      ops::head_loss_cuda(x, targets, {{ops::NormKind::rms, &norm_weight, 1e-5}, &head}, 100, 1, true);
-  return device.is_meta() ? 0 : job_memory().device().statistics().peak.total;
-}
-
-TEST(CudaRoutesRehearsal, AllocatesWhatTheRoutesAllocate) {
-  const at::NoGradGuard no_grad;
-  install_job_memory();
-  largest_use(at::kCPU);
-  const std::int64_t before = job_memory().device().statistics().use.total;
-  job_memory().reset_peak();
-  const std::int64_t real = largest_use(at::kCPU) - before;
-  const RehearsalArena arena;
-  ops::set_rehearsal_target(ops::Target::cuda);
-  largest_use(at::kMeta);
-  ops::set_rehearsal_target(ops::Target::cpu);
-  EXPECT_EQ(arena.statistics().device.peak.total, real);
-}
+INSTANTIATE_TEST_SUITE_P(Types, CudaRoutes, ::testing::Values(at::kFloat, at::kBFloat16), type_name);
 
 }  // namespace
 }  // namespace autoglm
