@@ -106,13 +106,13 @@ AUTOGLM_HOST_DEVICE inline void require(bool condition) {
 #endif
 }
 
-// Calls f(i) for every i of [begin, end) that falls to this thread; neighbours take neighbours.
-template <typename Group, typename F>
-AUTOGLM_HOST_DEVICE inline void each(const Group& group, std::int64_t begin, std::int64_t end, F f) {
+// Calls f(i) for every i of [begin, end) that falls to this thread; neighbours take neighbours. i has the type of `end`.
+template <typename Group, typename Begin, typename Index, typename F>
+AUTOGLM_HOST_DEVICE inline void each(const Group& group, Begin begin, Index end, F f) {
 #ifdef __CUDA_ARCH__
 #pragma unroll 4
 #endif
-  for (std::int64_t i = begin + group.rank(); i < end; i += group.size()) f(i);
+  for (Index i = begin + group.rank(); i < end; i += group.size()) f(i);
 }
 
 // Calls f(i, n) for neighbouring elements [i, i + n) of [begin, end) that fall to this thread; n is a constant,
@@ -132,6 +132,25 @@ AUTOGLM_HOST_DEVICE inline void each_vector(const Group& group, std::int64_t beg
       f(i, std::integral_constant<int, kCount>());
   }
   each(group, rest, end, [&](std::int64_t i) { f(i, std::integral_constant<int, 1>()); });
+}
+
+// The same for the elements of a row of `width`, all as vectors or all as single ones. i is an int, which takes fewer
+// registers; a thread begins kAtOnce vectors at once.
+template <typename T, int kAtOnce = 2, typename Group, typename F>
+AUTOGLM_HOST_DEVICE inline void each_of_row(const Group& group, int width, bool vectors, F f) {
+  if (vectors) {
+    constexpr int kCount = kVectorElements<T>;
+#ifdef __CUDA_ARCH__
+#pragma unroll(kAtOnce)
+#endif
+    for (int i = group.rank() * kCount; i < width; i += group.size() * kCount)
+      f(i, std::integral_constant<int, kCount>());
+  } else {
+#ifdef __CUDA_ARCH__
+#pragma unroll(kAtOnce)
+#endif
+    for (int i = group.rank(); i < width; i += group.size()) f(i, std::integral_constant<int, 1>());
+  }
 }
 
 // Elementwise kernels: block b takes elements [b * kBlockElements, ...) of `count`.

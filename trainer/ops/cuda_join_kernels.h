@@ -17,15 +17,14 @@ struct RmsNormOf {
 // sum [width] of a row: stream + branch, or stream + the norm of branch, rounded before the sum.
 template <typename T, typename Group>
 AUTOGLM_HOST_DEVICE inline void join_row(const Group& group, const T* stream, const T* branch,
-                                         const RmsNormOf<T>& after, T* sum, std::int64_t row,
-                                         std::int64_t width) {
+                                         const RmsNormOf<T>& after, T* sum, std::int64_t row, int width) {
   float scale = 1;
   if (after.weight != nullptr) {
     scale = rms_scale(group, branch, width, after.epsilon);
     if (group.rank() == 0) after.rstd[row] = scale;
   }
   const bool vectors = rows_hold_vectors(width, stream, branch, after.weight, sum);
-  each_vector<T>(group, 0, width, vectors, [&](std::int64_t i, auto count) {
+  each_of_row<T>(group, width, vectors, [&](int i, auto count) {
     constexpr int kCount = decltype(count)::value;
     Vector<T, kCount> values = load_vector<kCount>(branch, i);
     if (after.weight != nullptr) {

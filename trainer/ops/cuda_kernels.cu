@@ -54,9 +54,9 @@ constexpr int kSharedFloatsOf = 0;
 template <typename Kernel>
 constexpr int kSharedFloatsOf<Kernel, std::void_t<decltype(Kernel::kSharedFloats)>> = Kernel::kSharedFloats;
 
-// Where shared memory bounds how many blocks a multiprocessor takes, the compiler need not save registers for more.
+// Where shared memory bounds how many blocks a multiprocessor takes, registers are not to bound them further.
 template <typename Kernel>
-__global__ void __launch_bounds__(kThreads, kSharedFloatsOf<Kernel> > 0 ? 3 : 1) run_block(Kernel kernel) {
+__global__ void __launch_bounds__(kThreads, kSharedFloatsOf<Kernel> > 0 ? 4 : 1) run_block(Kernel kernel) {
   constexpr int kNumFloats = kSharedFloatsOf<Kernel>;
   __shared__ double shared[kThreads / kWarp];
   __shared__ float floats[kNumFloats > 0 ? kNumFloats : 1];

@@ -8,10 +8,9 @@ namespace autoglm::ops::cuda {
 // To y [width] from a row of x whose statistics are known.
 template <typename T, typename Group>
 AUTOGLM_HOST_DEVICE inline void write_layer_normed(const Group& group, const T* x, const T* weight,
-                                                   const T* bias, T* y, std::int64_t width, float mean,
-                                                   float rstd) {
+                                                   const T* bias, T* y, int width, float mean, float rstd) {
   const bool vectors = rows_hold_vectors(width, x, weight, bias, y);
-  each_vector<T>(group, 0, width, vectors, [&](std::int64_t i, auto count) {
+  each_of_row<T>(group, width, vectors, [&](int i, auto count) {
     constexpr int kCount = decltype(count)::value;
     Vector<T, kCount> values = load_vector<kCount>(x, i);
     const auto w = load_vector<kCount>(weight, i), b = load_vector<kCount>(bias, i);
@@ -23,17 +22,16 @@ AUTOGLM_HOST_DEVICE inline void write_layer_normed(const Group& group, const T* 
 // y [width] of a row of x, its mean and 1 / deviation.
 template <typename T, typename Group>
 AUTOGLM_HOST_DEVICE inline void layer_norm_row(const Group& group, const T* x, const T* weight, const T* bias,
-                                               T* y, float* mean, float* rstd, std::int64_t width,
-                                               float epsilon) {
+                                               T* y, float* mean, float* rstd, int width, float epsilon) {
   const bool vectors = rows_hold_vectors(width, x);
   double values = 0, squares = 0;
-  each_vector<T>(group, 0, width, vectors, [&](std::int64_t i, auto count) {
+  each_of_row<T>(group, width, vectors, [&](int i, auto count) {
     constexpr int kCount = decltype(count)::value;
     const Vector<T, kCount> v = load_vector<kCount>(x, i);
     for (int j = 0; j < kCount; ++j) values += static_cast<double>(v.get(j));
   });
   const float center = static_cast<float>(group.sum(values)) / static_cast<float>(width);
-  each_vector<T>(group, 0, width, vectors, [&](std::int64_t i, auto count) {
+  each_of_row<T>(group, width, vectors, [&](int i, auto count) {
     constexpr int kCount = decltype(count)::value;
     const Vector<T, kCount> v = load_vector<kCount>(x, i);
     for (int j = 0; j < kCount; ++j) {
@@ -91,11 +89,11 @@ struct LayerNormAgain {
 template <typename T, typename Group>
 AUTOGLM_HOST_DEVICE inline void layer_backward_row(const Group& group, const T* dy, const T* x,
                                                    const T* weight, float mean, float rstd, const T* more,
-                                                   T* dx, std::int64_t width, bool vectors,
+                                                   T* dx, int width, bool vectors,
                                                    const RowSums<T>& weight_sums, const RowSums<T>& bias_sums,
                                                    bool first) {
   double gradients = 0, products = 0;
-  each_vector<T>(group, 0, width, vectors, [&](std::int64_t i, auto count) {
+  each_of_row<T>(group, width, vectors, [&](int i, auto count) {
     constexpr int kCount = decltype(count)::value;
     const auto g = load_vector<kCount>(dy, i), w = load_vector<kCount>(weight, i),
                v = load_vector<kCount>(x, i);
@@ -107,7 +105,7 @@ AUTOGLM_HOST_DEVICE inline void layer_backward_row(const Group& group, const T* 
   });
   const float shift = static_cast<float>(group.sum(gradients)) / static_cast<float>(width);
   const float shrink = static_cast<float>(group.sum(products)) / static_cast<float>(width);
-  each_vector<T>(group, 0, width, vectors, [&](std::int64_t i, auto count) {
+  each_of_row<T, 1>(group, width, vectors, [&](int i, auto count) {
     constexpr int kCount = decltype(count)::value;
     const auto w = load_vector<kCount>(weight, i), v = load_vector<kCount>(x, i);
     auto g = load_vector<kCount>(dy, i);

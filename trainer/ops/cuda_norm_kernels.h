@@ -8,8 +8,8 @@ namespace autoglm::ops::cuda {
 // To y [width] from a row of x whose 1 / deviation is known.
 template <typename T, typename Group>
 AUTOGLM_HOST_DEVICE inline void write_rms_normed(const Group& group, const T* x, const T* weight, T* y,
-                                                 std::int64_t width, float rstd) {
-  each_vector<T>(group, 0, width, rows_hold_vectors(width, x, weight, y), [&](std::int64_t i, auto count) {
+                                                 int width, float rstd) {
+  each_of_row<T>(group, width, rows_hold_vectors(width, x, weight, y), [&](int i, auto count) {
     constexpr int kCount = decltype(count)::value;
     Vector<T, kCount> values = load_vector<kCount>(x, i);
     const Vector<T, kCount> scales = load_vector<kCount>(weight, i);
@@ -20,10 +20,9 @@ AUTOGLM_HOST_DEVICE inline void write_rms_normed(const Group& group, const T* x,
 
 // 1 / deviation of a row of x.
 template <typename T, typename Group>
-AUTOGLM_HOST_DEVICE inline float rms_scale(const Group& group, const T* x, std::int64_t width,
-                                           float epsilon) {
+AUTOGLM_HOST_DEVICE inline float rms_scale(const Group& group, const T* x, int width, float epsilon) {
   double squares = 0;
-  each_vector<T>(group, 0, width, rows_hold_vectors(width, x), [&](std::int64_t i, auto count) {
+  each_of_row<T>(group, width, rows_hold_vectors(width, x), [&](int i, auto count) {
     constexpr int kCount = decltype(count)::value;
     const Vector<T, kCount> values = load_vector<kCount>(x, i);
     for (int j = 0; j < kCount; ++j) squares += static_cast<double>(values.get(j) * values.get(j));
@@ -70,17 +69,17 @@ struct RmsNormAgain {
 // may be dy.
 template <typename T, typename Group>
 AUTOGLM_HOST_DEVICE inline void rms_backward_row(const Group& group, const T* dy, const T* x, const T* weight,
-                                                 float rstd, const T* more, T* dx, std::int64_t width,
-                                                 bool vectors, const RowSums<T>& sums, bool first) {
+                                                 float rstd, const T* more, T* dx, int width, bool vectors,
+                                                 const RowSums<T>& sums, bool first) {
   double products = 0;
-  each_vector<T>(group, 0, width, vectors, [&](std::int64_t i, auto count) {
+  each_of_row<T>(group, width, vectors, [&](int i, auto count) {
     constexpr int kCount = decltype(count)::value;
     const auto g = load_vector<kCount>(dy, i), w = load_vector<kCount>(weight, i),
                v = load_vector<kCount>(x, i);
     for (int j = 0; j < kCount; ++j) products += static_cast<double>(g.get(j) * w.get(j) * v.get(j));
   });
   const float shrink = static_cast<float>(group.sum(products)) * rstd * rstd / static_cast<float>(width);
-  each_vector<T>(group, 0, width, vectors, [&](std::int64_t i, auto count) {
+  each_of_row<T, 1>(group, width, vectors, [&](int i, auto count) {
     constexpr int kCount = decltype(count)::value;
     const auto w = load_vector<kCount>(weight, i), v = load_vector<kCount>(x, i);
     auto g = load_vector<kCount>(dy, i);

@@ -25,26 +25,23 @@ AUTOGLM_HOST_DEVICE inline void add_to(Vector<T, kCount>& values, const Vector<T
 
 // The sums of a block's rows by column, number `index` of `num` that the block takes. They are gathered in shared
 // memory where it suffices, else in their place in `partial` [blocks, width]; a null partial wants none. A column
-// belongs to the thread that each_vector<T>(group, 0, width, vectors, ...) gives it to.
+// belongs to the thread that each_of_row<T>(group, width, vectors, ...) gives it to.
 template <typename T>
 class RowSums {
  public:
   template <typename Group>
   AUTOGLM_HOST_DEVICE RowSums(const Group& group, int index, int num, float* partial, std::int64_t block,
                               std::int64_t width, bool vectors)
-      : partial_(partial == nullptr ? nullptr : partial + block * width),
-        sums_(partial_),
-        width_(static_cast<int>(width)),
-        vectors_(vectors) {
+      : partial_(partial), block_(block), width_(static_cast<int>(width)), vectors_(vectors) {
+    if (partial == nullptr) return;
     float* shared = group.shared_floats(num * width);
-    if (partial == nullptr || shared == nullptr) return;
-    sums_ = shared + index * width;
+    sums_ = shared != nullptr ? shared + index * width : row_of_partial();
     // Element j of all threads' vectors lie together, so that neighbours meet in no bank.
-    if (vectors) element_stride_ = width_ / kVectorElements<T>;
+    if (shared != nullptr && vectors) element_stride_ = width_ / kVectorElements<T>;
   }
 
   // Adds to element j of the vector that begins at column i; `fresh`: the first row, added to zero.
-  AUTOGLM_HOST_DEVICE void add(std::int64_t i, int j, float value, bool fresh) const {
+  AUTOGLM_HOST_DEVICE void add(int i, int j, float value, bool fresh) const {
     if (sums_ == nullptr) return;
     float& sum = sums_[place(i, j)];
     sum = (fresh ? 0.0f : sum) + value;
@@ -52,20 +49,24 @@ class RowSums {
 
   template <typename Group>
   AUTOGLM_HOST_DEVICE void finish(const Group& group) const {
-    if (sums_ == partial_) return;
-    each_vector<T>(group, 0, width_, vectors_, [&](std::int64_t i, auto count) {
-      for (int j = 0; j < decltype(count)::value; ++j) partial_[i + j] = sums_[place(i, j)];
+    if (sums_ == nullptr || sums_ == row_of_partial()) return;
+    float* to = row_of_partial();
+    each_of_row<T>(group, width_, vectors_, [&](int i, auto count) {
+      for (int j = 0; j < decltype(count)::value; ++j) to[i + j] = sums_[place(i, j)];
     });
   }
 
  private:
-  AUTOGLM_HOST_DEVICE int place(std::int64_t i, int j) const {
-    const int column = static_cast<int>(i);
-    return element_stride_ == 1 ? column + j : column / kVectorElements<T> + j * element_stride_;
+  // Not kept, since registers are few: what it is made of are the kernel's arguments.
+  AUTOGLM_HOST_DEVICE float* row_of_partial() const { return partial_ + block_ * width_; }
+
+  AUTOGLM_HOST_DEVICE int place(int i, int j) const {
+    return element_stride_ == 1 ? i + j : i / kVectorElements<T> + j * element_stride_;
   }
 
   float* partial_;
-  float* sums_;
+  std::int64_t block_;
+  float* sums_ = nullptr;
   int width_;
   int element_stride_ = 1;
   bool vectors_;
