@@ -16,8 +16,9 @@ void add_column_sums_cuda(WorkKind kind, const at::Tensor& y, const GradientBuff
   if (computes(y)) {
     with_activation_type(y, [&](auto type) {
       using T = decltype(type);
-      run(cuda::SlabSums<T>{read_pointer<T>(y), write_pointer<float>(partial), rows, width, y.stride(0)},
-          cuda::SlabSums<T>::blocks(rows, width), y);
+      const cuda::SlabSums<T> kernel(read_pointer<T>(y), write_pointer<float>(partial), rows, width,
+                                     y.stride(0));
+      run(kernel, kernel.blocks(), y);
     });
   } else {
     count_kernel(kind, {y}, {partial});

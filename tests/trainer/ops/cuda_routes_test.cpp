@@ -1,6 +1,7 @@
 // The CUDA routes on host tensors against the CPU routes.
 #include "tests/trainer/ops/cuda_routes.h"
 #include "trainer/ops/attention_routes.h"
+#include "trainer/ops/column_sums_cuda.h"
 #include "trainer/ops/cuda_launch.h"
 #include "trainer/ops/embedding.h"
 #include "trainer/ops/head_cuda.h"
@@ -133,6 +134,33 @@ TEST_P(CudaRoutes, EmbeddingGivesTheBitsOfTheCpu) {
   EXPECT_TRUE(same_bits(gradient, table.handle.gradient()));
   EXPECT_THROW(ops::embedding_forward_cuda(at::full({2, 4}, 13, at::kLong), table.handle.weight(), y),
                std::logic_error);
+}
+
+// Sums of 64 rows in their order, then of those: single columns and vectors, of a matrix and of some columns of one.
+TEST_P(CudaRoutes, SumsColumnsInTheirOrder) {
+  for (const std::int64_t rows : {1, 64, 150}) {
+    for (const auto& [width, all_columns] :
+         {std::pair<std::int64_t, std::int64_t>{9, 9}, {8, 24}, {2056, 2056}}) {
+      const at::Tensor y = random_tensor({rows, all_columns}, type()).narrow(1, all_columns - width, width);
+      const at::Tensor gradient = at::randn({width}), added = gradient.clone(),
+                       fresh = at::full({width}, 77.0f);
+      const at::Tensor values = y.to(at::kFloat);
+      at::Tensor sum = at::zeros({width});
+      std::vector<at::Tensor> slabs;
+      for (std::int64_t row = 0; row < rows; ++row) {
+        if (row % 64 == 0) slabs.push_back(at::zeros({width}));
+        slabs.back().add_(values[row]);
+      }
+      ops::add_column_sums_cuda(WorkKind::gradients, y, {added, false});
+      ops::add_column_sums_cuda(WorkKind::gradients, y, {fresh, true});
+      for (const at::Tensor& slab : slabs) {
+        gradient.add_(slab);
+        sum.add_(slab);
+      }
+      EXPECT_TRUE(same_bits(added, gradient)) << rows << " " << width;
+      EXPECT_TRUE(same_bits(fresh, sum)) << rows << " " << width;
+    }
+  }
 }
 
 // Three projections of one input, one of them frozen, one with a bias; more rows than a tile of dx.
