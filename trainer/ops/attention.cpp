@@ -8,6 +8,14 @@
 namespace autoglm::ops {
 namespace {
 
+// As the route reads it: dense, but on CUDA tokens may lie apart.
+at::Tensor heads_of(const at::Tensor& x) {
+  const at::Tensor heads = x.detach();
+  const bool apart = target_of(x) == Target::cuda && x.stride(3) == 1 && x.stride(2) == x.size(3) &&
+                     x.stride(0) == x.size(1) * x.stride(1);
+  return apart ? heads : heads.contiguous();
+}
+
 struct AttentionNode final : Node {
   at::Tensor q, k, v;
   AttentionForward forward;  // `out` only for CUDA's backward
@@ -31,8 +39,7 @@ at::Tensor attention(const at::Tensor& query, const at::Tensor& key, const at::T
                      const PackedRows& rows, float scale) {
   const bool record = recording({query, key, value});
   const at::NoGradGuard no_grad;
-  const at::Tensor q = query.detach().contiguous(), k = key.detach().contiguous(),
-                   v = value.detach().contiguous();
+  const at::Tensor q = heads_of(query), k = heads_of(key), v = heads_of(value);
   AUTOGLM_CHECK(q.size(2) % k.size(2) == 0, "{} query heads, {} key heads", q.size(2), k.size(2));
   AttentionForward forward = route(q, attention_forward_cpu, attention_forward_cuda)(q, k, v, rows, scale);
   at::Tensor out = std::exchange(forward.out, at::Tensor());
@@ -55,7 +62,7 @@ at::Tensor attention_with_cache(const at::Tensor& query, const at::Tensor& key, 
   const std::int64_t tokens = query.size(1);
   cache.key.narrow(1, past, tokens).copy_(key);
   cache.value.narrow(1, past, tokens).copy_(value);
-  at::Tensor out = at::empty_like(query);
+  at::Tensor out = at::empty(query.sizes(), query.options());
   if (computes(query)) {
     route(query, attention_with_cache_cpu, attention_with_cache_cuda)(query, cache, past, scale, out);
   }

@@ -88,7 +88,7 @@ std::int64_t score_operations(const at::Tensor& q, bool causal) {
 
 // What _flash_attention_forward of LibTorch 2.11 allocates, in its order.
 AttentionForward rehearse_forward(const at::Tensor& q, const at::Tensor& k, bool causal) {
-  AttentionForward result{at::empty_like(q),
+  AttentionForward result{dense_like(q),
                           at::empty({q.size(2), q.size(0) * q.size(1)}, q.options().dtype(at::kFloat))};
   const at::Tensor random_state = at::empty({2}, q.options().dtype(at::kLong));
   const at::Tensor unused = at::empty({}, q.options().dtype(at::kLong));
@@ -119,7 +119,7 @@ AttentionGradients rehearse_backward(const at::Tensor& q, const at::Tensor& k, c
                                      bool causal) {
   const std::int64_t tokens = q.size(0) * q.size(1), heads = q.size(2), head_dim = q.size(3);
   const AttentionShape shape = shape_of(q, k);
-  AttentionGradients result{at::empty_like(q), at::empty_like(k), at::empty_like(v)};
+  AttentionGradients result{dense_like(q), dense_like(k), dense_like(v)};
   const at::TensorOptions fp32 = q.options().dtype(at::kFloat);
   const at::Tensor row_sums = at::empty({heads, tokens + 128 * shape.max_documents()}, fp32);
   const at::Tensor partial =
@@ -146,7 +146,7 @@ AttentionForward attention_forward_cuda(const at::Tensor& q, const at::Tensor& k
     AttentionForward whole = flash_forward(q, k, v, calls[0], upload(calls[0], offsets), rows.causal, scale);
     return {whole.out.view(q.sizes()), whole.statistics};
   }
-  AttentionForward result{at::empty_like(q),
+  AttentionForward result{dense_like(q),
                           at::empty({q.size(2), q.size(0) * q.size(1)}, q.options().dtype(at::kFloat))};
   for (AttentionCall& call : calls) {
     const AttentionForward part = flash_forward(q, k, v, call, upload(call, offsets), rows.causal, scale);
@@ -169,7 +169,7 @@ AttentionGradients attention_backward_cuda(const at::Tensor& dout, const at::Ten
                                               upload(calls[0], offsets), rows.causal, scale);
     return {whole.dq.view(q.sizes()), whole.dk.view(k.sizes()), whole.dv.view(v.sizes())};
   }
-  AttentionGradients result{at::empty_like(q), at::empty_like(k), at::empty_like(v)};
+  AttentionGradients result{dense_like(q), dense_like(k), dense_like(v)};
   for (AttentionCall& call : calls) {
     const at::Tensor log_sum = forward.statistics.narrow(1, call.begin, call.end - call.begin).contiguous();
     const AttentionGradients part =

@@ -1,15 +1,22 @@
 // The two routes of attention.h, with the same contracts.
 //
 // CUDA: bf16 with a head dimension that FlashAttention takes goes through LibTorch's FlashAttention-2 on packed
-// documents, with its deterministic backward; anything else, and host tensors, through attention_tiled_cuda.h.
+// documents, with its deterministic backward; anything else, and host tensors, through attention_tiled_cuda.h. Tokens of
+// q, k and v may lie apart; the heads of each are dense, and results all are.
 // On meta tensors the training functions allocate as on their device and compute nothing.
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
 
 #include "trainer/ops/attention.h"
 
 namespace autoglm::ops {
+
+// Allocated as a tensor of that shape whose tokens do not lie apart.
+inline at::Tensor dense_like(const at::Tensor& x) {
+  return at::empty(x.sizes(), x.options());
+}
 
 struct AttentionForward {
   at::Tensor out;         // like q

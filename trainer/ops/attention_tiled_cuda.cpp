@@ -195,7 +195,7 @@ void count_tiles(const at::Tensor& q, const at::Tensor& k, bool causal, std::int
 
 AttentionForward attention_forward_tiled(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                          const PackedRows& rows, float scale) {
-  AttentionForward result{at::empty_like(q),
+  AttentionForward result{dense_like(q),
                           at::empty({q.size(0), q.size(2), q.size(1)}, q.options().dtype(at::kFloat))};
   const Extents s(q, k, q.size(1));
   Scratch scratch(ForwardPieces::elements(s), q);
@@ -217,7 +217,7 @@ AttentionForward attention_forward_tiled(const at::Tensor& q, const at::Tensor& 
 AttentionGradients attention_backward_tiled(const at::Tensor& dout, const at::Tensor& q, const at::Tensor& k,
                                             const at::Tensor& v, const at::Tensor& log_sum,
                                             const PackedRows& rows, float scale) {
-  AttentionGradients result{at::empty_like(q), at::empty_like(k), at::empty_like(v)};
+  AttentionGradients result{dense_like(q), dense_like(k), dense_like(v)};
   const Extents s(q, k, q.size(1));
   Scratch scratch(BackwardPieces::elements(s), q);
   if (!computes(q)) {

@@ -15,17 +15,21 @@ std::vector<std::int64_t> with_last(at::IntArrayRef shape, std::int64_t last) {
   return result;
 }
 
-// Dense, or for the CUDA route neighbouring columns of one matrix.
-std::vector<at::Tensor> gradient_rows(variable_list& gradients) {
+// [..., N] each as rows: dense, or for the CUDA route neighbouring columns of one matrix.
+std::vector<at::Tensor> rows_of_all(const std::vector<at::Tensor>& tensors) {
   std::vector<at::Tensor> rows;
-  for (at::Tensor& gradient : gradients) {
-    AUTOGLM_CHECK(gradient.defined(), "an output of a linear layer was not used");
-    rows.push_back(gradient.reshape({-1, gradient.size(-1)}));
-    gradient.reset();
-  }
+  for (const at::Tensor& tensor : tensors) rows.push_back(tensor.detach().reshape({-1, tensor.size(-1)}));
   const bool on_cuda = target_of(rows.front()) == Target::cuda;
   if (on_cuda && rows.size() > 1 && joined_columns(rows).defined()) return rows;
   for (at::Tensor& one : rows) one = one.contiguous();
+  return rows;
+}
+
+std::vector<at::Tensor> gradient_rows(variable_list& gradients) {
+  for (const at::Tensor& gradient : gradients)
+    AUTOGLM_CHECK(gradient.defined(), "an output of a linear layer was not used");
+  std::vector<at::Tensor> rows = rows_of_all(gradients);
+  for (at::Tensor& gradient : gradients) gradient.reset();
   return rows;
 }
 
@@ -165,8 +169,7 @@ at::Tensor swiglu_linear(const std::vector<at::Tensor>& gate_up, const Projectio
                          bool keep_input) {
   const bool record = recording({gate_up.front(), gate_up.back()});
   const at::NoGradGuard no_grad;
-  std::vector<at::Tensor> flat;
-  for (const at::Tensor& tensor : gate_up) flat.push_back(rows_of(tensor));
+  std::vector<at::Tensor> flat = rows_of_all(gate_up);
   const at::Tensor product = swiglu(flat);
   at::Tensor y = project(product, {&projection, 1})[0];
   y = y.view(with_last(gate_up.front().sizes(), y.size(1)));

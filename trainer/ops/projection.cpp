@@ -198,18 +198,24 @@ void backward_bf16(std::span<const at::Tensor> dy, const at::Tensor& x,
   }
 }
 
-void project_cpu(const at::Tensor& x, std::span<const Projection> projections,
-                 std::vector<at::Tensor>& outputs) {
-  if (projects_by_onednn(x)) return project_onednn(x, projections, outputs);
+std::vector<at::Tensor> project_cpu(const at::Tensor& x, std::span<const Projection> projections) {
+  std::vector<at::Tensor> outputs;
+  for (const Projection& projection : projections)
+    outputs.push_back(at::empty({x.size(0), out_features(projection)}, x.options()));
+  if (projects_by_onednn(x)) {
+    project_onednn(x, projections, outputs);
+    return outputs;
+  }
   const std::int64_t m = x.size(0), k = x.size(1);
   const Tiles tiles(m, k, projections);
   Operands operands(x, tiles.rows * k, tiles.columns * k, tiles.rows * tiles.columns);
-  if (!computes(x)) return;
+  if (!computes(x)) return outputs;
   if (operands.widens()) {
     project_bf16(x, projections, outputs, tiles, operands);
   } else {
     for (std::size_t i = 0; i < projections.size(); ++i) project_fp32(x, projections[i], outputs[i]);
   }
+  return outputs;
 }
 
 void project_backward_widened(std::span<const at::Tensor> dy, const at::Tensor& x,
@@ -263,12 +269,7 @@ void gemm(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, st
 
 std::vector<at::Tensor> project(const at::Tensor& x_MK, std::span<const Projection> projections) {
   const at::Tensor x = x_MK.contiguous();
-  std::vector<at::Tensor> outputs;
-  for (const Projection& projection : projections) {
-    outputs.push_back(at::empty({x.size(0), out_features(projection)}, x.options()));
-  }
-  route(x, project_cpu, project_cuda)(x, projections, outputs);
-  return outputs;
+  return route(x, project_cpu, project_cuda)(x, projections);
 }
 
 at::Tensor project_backward(std::span<const at::Tensor> dy, const at::Tensor& x_MK,

@@ -17,7 +17,8 @@ struct Projection {
   Parameter* bias = nullptr;
 };
 
-// y_i [M, N_i] = x [M, K] @ weight_i^T + bias_i, in x's dtype. bf16: exact products, fp32 sums, one rounding.
+// y_i [M, N_i] = x [M, K] @ weight_i^T + bias_i, in x's dtype. bf16: exact products, fp32 sums, one rounding. On CUDA they
+// may be neighbouring columns of one matrix.
 std::vector<at::Tensor> project(const at::Tensor& x_MK, std::span<const Projection> projections);
 
 // Adds dy_i^T @ x to the gradient of each trainable weight and the column sums of dy_i to each trainable

@@ -1,5 +1,7 @@
 #include "trainer/ops/projection_cuda.h"
 
+#include <algorithm>
+
 #include "sharding/memory/category.h"
 #include "trainer/ops/adjoining.h"
 #include "trainer/ops/column_sums_cuda.h"
@@ -55,24 +57,33 @@ GradientBuffer joined(std::span<const GradientBuffer> parts) {
   return {joined_rows(values), parts.front().fresh};
 }
 
+// The weights of several projections, or their biases, as one; undefined where they lie apart, one has none, or some are
+// trained and others not: whether the trained and the frozen adjoin differs between strategies, whose bits must not.
+at::Tensor joined(std::span<const Projection> projections, Parameter* Projection::*part) {
+  std::vector<at::Tensor> values;
+  for (const Projection& projection : projections) {
+    const Parameter *const parameter = projection.*part, *const first = projections.front().*part;
+    if (parameter == nullptr || parameter->trainable() != first->trainable()) return {};
+    values.push_back(parameter->weight());
+  }
+  return joined_rows(values);
+}
+
 // The weights of several projections, and where their gradients go.
 struct Weights {
-  std::vector<at::Tensor> values;
   std::vector<GradientBuffer> gradients;
-  // As one matrix; undefined where they lie apart, or some are trained and others not: whether the trained and the
-  // frozen adjoin differs between strategies, whose bits must not.
+  // As one matrix, or undefined.
   at::Tensor all_values;
   GradientBuffer all_gradients;
 
   explicit Weights(std::span<const Projection> projections) {
     bool any_trained = false;
     for (const Projection& projection : projections) {
-      values.push_back(projection.weight->weight());
       gradients.push_back(projection.weight->take_gradient_if_trainable());
       any_trained |= gradients.back().defined();
     }
     all_gradients = joined(gradients);
-    if (all_gradients.defined() || !any_trained) all_values = joined_rows(values);
+    if (all_gradients.defined() || !any_trained) all_values = joined(projections, &Projection::weight);
   }
 };
 
@@ -118,18 +129,39 @@ void bias_gradients(std::span<const at::Tensor> dy, const at::Tensor& all,
   }
 }
 
+// x @ weight^T + bias, which may be undefined.
+at::Tensor product_with(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  const at::Tensor y = at::empty({x.size(0), weight.size(0)}, x.options());
+  if (bias.defined()) {
+    product_with_bias_cuda(x, weight.t(), bias, y);
+  } else {
+    product_cuda(x, weight.t(), y);
+  }
+  return y;
+}
+
 }  // namespace
 
-void project_cuda(const at::Tensor& x, std::span<const Projection> projections,
-                  std::vector<at::Tensor>& outputs) {
-  for (std::size_t i = 0; i < projections.size(); ++i) {
-    const at::Tensor weight = projections[i].weight->weight().t();
-    if (projections[i].bias != nullptr) {
-      product_with_bias_cuda(x, weight, projections[i].bias->weight(), outputs[i]);
-    } else {
-      product_cuda(x, weight, outputs[i]);
+std::vector<at::Tensor> project_cuda(const at::Tensor& x, std::span<const Projection> projections) {
+  const bool biased = std::ranges::any_of(projections, [](const Projection& p) { return p.bias != nullptr; });
+  const at::Tensor weights = joined(projections, &Projection::weight);
+  const at::Tensor biases = biased ? joined(projections, &Projection::bias) : at::Tensor();
+  std::vector<at::Tensor> outputs;
+  if (weights.defined() && biases.defined() == biased) {
+    const at::Tensor all = product_with(x, weights, biases);
+    std::int64_t column = 0;
+    for (const Projection& projection : projections) {
+      const std::int64_t columns = projection.weight->spec().shape[0];
+      outputs.push_back(all.narrow(1, column, columns));
+      column += columns;
     }
+    return outputs;
   }
+  for (const Projection& projection : projections) {
+    const at::Tensor bias = projection.bias == nullptr ? at::Tensor() : projection.bias->weight();
+    outputs.push_back(product_with(x, projection.weight->weight(), bias));
+  }
+  return outputs;
 }
 
 void project_backward_cuda(std::span<const at::Tensor> dy, const at::Tensor& x,

@@ -9,7 +9,7 @@
 namespace autoglm::ops {
 
 // `gate_up` is one tensor [M, 2 F] (gate in the first half of each row) or two of [M, F], gate first; the
-// product is [M, F].
+// product is [M, F]. On CUDA the rows of both may lie equally far apart.
 at::Tensor swiglu(const std::vector<at::Tensor>& gate_up);
 
 // Gradients of `gate_up`, shaped as it is; two may be neighbouring columns of one matrix.
@@ -27,8 +27,8 @@ struct GateUp {
   explicit GateUp(const std::vector<at::Tensor>& tensors)
       : gate(&tensors.front()), up(&tensors.back()), rows(tensors.front().size(0)) {
     const bool fused = tensors.size() == 1;
-    stride = tensors.front().size(1);
-    width = fused ? stride / 2 : stride;
+    stride = gate->stride(0);
+    width = fused ? gate->size(1) / 2 : gate->size(1);
     up_offset = fused ? width : 0;
   }
 };

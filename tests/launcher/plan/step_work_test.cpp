@@ -52,7 +52,11 @@ TEST(StepWork, OfAGlmLayer) {
   EXPECT_EQ(bytes_a_token(forward, "activations"), 3 * kGate);
   EXPECT_EQ(bytes_a_token(forward, "residuals"), 0);
   EXPECT_EQ(bytes_a_token(forward, "sums of products"), 0);
-  EXPECT_EQ(launches(forward), 12);
+  // Queries, keys and values are one product, which reads its input once; then the output, gate with up, and down.
+  constexpr std::int64_t kWeights = 2 * (4096 * (4096 + 2 * 256) + 4096 * 4096 + 3 * 4096 * 13696);
+  EXPECT_EQ(bytes(forward["products"]),
+            kWeights + 2048 * (2 * kRow + 2 * kKeys + 2 * kRow + kRow + 2 * kGate + kGate + kRow));
+  EXPECT_EQ(launches(forward), 10);
 
   // The sums of 16 rows for the weight's gradient are written and read.
   EXPECT_EQ(bytes_a_token(backward, "norms"),

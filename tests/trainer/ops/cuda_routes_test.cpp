@@ -1,5 +1,6 @@
 // The CUDA routes on host tensors against the CPU routes.
 #include "tests/trainer/ops/cuda_routes.h"
+#include "trainer/ops/adjoining.h"
 #include "trainer/ops/attention_routes.h"
 #include "trainer/ops/column_sums_cuda.h"
 #include "trainer/ops/cuda_launch.h"
@@ -58,6 +59,11 @@ TEST_P(CudaRoutes, SwigluAgainstItsFormula) {
     const at::Tensor g = gate.to(at::kDouble), u = up.to(at::kDouble), d = dout.to(at::kDouble),
                      s = at::sigmoid(g);
     expect_near(out, g * s * u, tolerance(), "out");
+    if (!fused) {  // columns of one matrix
+      at::Tensor again = at::empty_like(out);
+      ops::swiglu_forward_cuda({both.narrow(1, 0, width), both.narrow(1, width, width)}, again);
+      EXPECT_TRUE(same_bits(again, out));
+    }
     const at::Tensor all = at::cat(gradients, 1);
     expect_near(all.narrow(1, 0, width), d * u * s * (1 + g * (1 - s)), tolerance(), "dgate");
     expect_near(all.narrow(1, width, width), d * g * s, tolerance(), "dup");
@@ -174,12 +180,9 @@ TEST_P(CudaRoutes, ProjectionsAsOnTheCpu) {
         {&a.handle, nullptr}, {&b.handle, &bias.handle}, {&c.handle, nullptr}};
     const at::Tensor x = random_tensor({rows, 24}, type());
     const std::vector<at::Tensor> expected = ops::project(x, projections);
-    std::vector<at::Tensor> outputs, dy;
-    for (const at::Tensor& output : expected) {
-      outputs.push_back(at::empty_like(output));
-      dy.push_back(random_tensor(output.sizes(), type()));
-    }
-    ops::project_cuda(x, projections, outputs);
+    std::vector<at::Tensor> dy;
+    for (const at::Tensor& output : expected) dy.push_back(random_tensor(output.sizes(), type()));
+    const std::vector<at::Tensor> outputs = ops::project_cuda(x, projections);
     for (std::size_t i = 0; i < 3; ++i) expect_near(outputs[i], expected[i], tolerance(), "y");
     const at::Tensor expected_dx = ops::project_backward(dy, x, projections, true);
     std::vector<at::Tensor> gradients;
@@ -196,6 +199,36 @@ TEST_P(CudaRoutes, ProjectionsAsOnTheCpu) {
     ops::project_backward_cuda(dy, x, projections, unwanted);
     EXPECT_FALSE(unwanted.defined());
   }
+}
+
+// Weights side by side, and biases, are one product whose outputs are columns; where one of them is frozen, where it lies
+// must not matter.
+TEST_P(CudaRoutes, ProjectsByAdjoiningWeightsAtOnce) {
+  TestParameter a("a", {12, 24}, type()), b("b", {9, 24}, type());
+  TestParameter a_bias("a bias", {12}, type()), b_bias("b bias", {9}, type());
+  const std::vector<ops::Projection> biased{{&a.handle, &a_bias.handle}, {&b.handle, &b_bias.handle}},
+      plain{{&a.handle, nullptr}, {&b.handle, nullptr}};
+  const at::Tensor x = random_tensor({50, 24}, type());
+  const auto together = [&](const std::vector<ops::Projection>& projections) {
+    const std::vector<at::Tensor> outputs = ops::project_cuda(x, projections),
+                                  expected = ops::project(x, projections);
+    for (std::size_t i = 0; i < 2; ++i) expect_near(outputs[i], expected[i], tolerance(), "y");
+    return ops::joined_columns(outputs).defined();
+  };
+  EXPECT_FALSE(together(plain));
+  const at::Tensor weights = at::cat({a.handle.weight(), b.handle.weight()}),
+                   biases = at::cat({a_bias.handle.weight(), b_bias.handle.weight()});
+  a.handle.bind_weight(weights.narrow(0, 0, 12));
+  b.handle.bind_weight(weights.narrow(0, 12, 9));
+  EXPECT_TRUE(together(plain));
+  EXPECT_FALSE(together(biased));
+  a_bias.handle.bind_weight(biases.narrow(0, 0, 12));
+  b_bias.handle.bind_weight(biases.narrow(0, 12, 9));
+  EXPECT_TRUE(together(biased));
+  b.handle.set_trainable(false);
+  EXPECT_FALSE(together(plain));
+  a.handle.set_trainable(false);
+  EXPECT_TRUE(together(plain));
 }
 
 TEST_P(CudaRoutes, AttentionAsOnTheCpu) {
@@ -229,6 +262,18 @@ TEST_P(CudaRoutes, AttentionAsOnTheCpu) {
     expect_near(gradients.dq, in[0].grad(), 2 * tolerance(), "dq");
     expect_near(gradients.dk, in[1].grad(), 2 * tolerance(), "dk");
     expect_near(gradients.dv, in[2].grad(), 2 * tolerance(), "dv");
+
+    // The same bits from heads that are columns of one matrix.
+    const at::Tensor all = at::cat({q, k, v}, 2);
+    const at::Tensor queries = all.narrow(2, 0, s.heads), keys = all.narrow(2, s.heads, s.key_heads),
+                     values = all.narrow(2, s.heads + s.key_heads, s.key_heads);
+    const ops::AttentionForward again = ops::attention_forward_cuda(queries, keys, values, s.rows, scale);
+    EXPECT_TRUE(same_bits(again.out, forward.out));
+    const ops::AttentionGradients back =
+        ops::attention_backward_cuda(dout, queries, keys, values, again, s.rows, scale);
+    EXPECT_TRUE(same_bits(back.dq, gradients.dq));
+    EXPECT_TRUE(same_bits(back.dk, gradients.dk));
+    EXPECT_TRUE(same_bits(back.dv, gradients.dv));
   }
 }
 
