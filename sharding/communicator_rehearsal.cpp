@@ -16,15 +16,16 @@ class RehearsalCommunicator : public Communicator {
   int size() const override { return size_; }
 
   Event reduce_scatter(float*, float*, std::int64_t count, const Event&) override {
-    return answer(count, count * static_cast<std::int64_t>(sizeof(float)) * (size_ - 1));
+    return answer(WorkKind::reductions, count,
+                  count * static_cast<std::int64_t>(sizeof(float)) * (size_ - 1));
   }
   Event all_gather(const void*, void*, std::int64_t bytes, const Event&) override {
-    return answer(bytes, bytes * (size_ - 1));
+    return answer(WorkKind::gathers, bytes, bytes * (size_ - 1));
   }
   Event all_reduce(std::span<double>, const Event&) override { return Event(); }
   Event broadcast(void*, std::int64_t bytes, int root, const Event&) override {
     AUTOGLM_CHECK(0 <= root && root < size_, "root {} of {}", root, size_);
-    return answer(bytes, size_ > 1 ? bytes : 0);
+    return answer(WorkKind::gathers, bytes, size_ > 1 ? bytes : 0);
   }
   Event barrier() override { return Event(); }
 
@@ -37,9 +38,9 @@ class RehearsalCommunicator : public Communicator {
 
  private:
   // In a ring every rank sends as many bytes as it receives.
-  static Event answer(std::int64_t amount, std::int64_t sent) {
+  static Event answer(WorkKind kind, std::int64_t amount, std::int64_t sent) {
     AUTOGLM_CHECK(amount >= 0, "{}", amount);
-    if (sent > 0) count_work(WorkKind::collectives, {0, sent, 1, 0});
+    if (sent > 0) count_work(kind, {0, sent, 1, 0});
     return Event();
   }
 

@@ -14,6 +14,11 @@ constexpr std::int64_t reduce_staging_bytes(int size) {
   return size > 1 ? std::int64_t{64} << 20 : 0;
 }
 
+// NCCL's channels between two devices that these messages take, over NVLink: few, since each costs some 15 MB of
+// either device, and a multiprocessor while it moves something. Over PCIe NCCL opens two.
+inline constexpr int kMessageChannels = 8;
+inline constexpr int kPcieMessageChannels = 2;
+
 // A number for each host, by rank; ranks with equal names share a host.
 std::vector<int> number_hosts(const std::vector<std::string>& names);
 

@@ -21,17 +21,18 @@ enum class WorkKind : std::uint8_t {
   gradients,       // of weights: zeroed, written or added to by products, added up over micro-batches
   optimizer,       // norm of the gradients and AdamW on the device
   host_optimizer,  // the same in host memory
-  collectives,     // bytes that a rank sends to others
+  gathers,         // bytes that a rank sends to others, of weights
+  reductions,      // the same of gradients, which are added up
   uploads,         // from host to device
   downloads,       // from device to host
 };
-inline constexpr std::size_t kNumWorkKinds = 15;
+inline constexpr std::size_t kNumWorkKinds = 16;
 
 constexpr std::string_view work_name(WorkKind kind) {
   constexpr std::array<std::string_view, kNumWorkKinds> names = {
-      "products",  "sums of products", "norms",     "rotary",  "activations",
-      "attention", "residuals",        "embedding", "head",    "gradients",
-      "optimizer", "host optimizer",   "sent",      "uploads", "downloads"};
+      "products",  "sums of products", "norms",   "rotary",    "activations", "attention",
+      "residuals", "embedding",        "head",    "gradients", "optimizer",   "host optimizer",
+      "gathered",  "reduced",          "uploads", "downloads"};
   return names[static_cast<std::size_t>(kind)];
 }
 
@@ -55,6 +56,8 @@ class WorkCount {
     by_kind_[static_cast<std::size_t>(kind)].add(work, times);
   }
   void add(const WorkCount& other, std::int64_t times = 1);
+  // Without it from here on.
+  void leave_out(WorkKind kind) { by_kind_[static_cast<std::size_t>(kind)] = Work(); }
 
   bool operator==(const WorkCount&) const = default;
 

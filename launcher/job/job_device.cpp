@@ -204,7 +204,8 @@ Rates JobDevice::guessed_rates(int world_size, Precision precision) const {
   if (profile == nullptr) return unknown_cuda_rates();
   const std::vector<LinkProfile> links = load_links(folder / "links.json");
   const ClusterShape shape{world_size, divide_up(world_size, ranks_per_node_)};
-  return rates_of(*profile, shape, find_link(links, profile->node_link), precision);
+  return rates_of(*profile, shape, find_link(links, profile->link.name), find_link(links, profile->node_link),
+                  precision);
 }
 
 }  // namespace autoglm

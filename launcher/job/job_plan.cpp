@@ -196,7 +196,10 @@ nlohmann::ordered_json to_json(const JobPlan& job) {
   object["rates"] = {{"measured", job.probed && job.probe.complete},
                      {"matrix_flops", rates.matrix_flops},
                      {"memory_bandwidth", rates.memory_bandwidth},
-                     {"link_bandwidth", rates.link_bandwidth}};
+                     {"link_bandwidth", rates.link_bandwidth},
+                     {"message_bandwidth", rates.message_bandwidth},
+                     {"host_link_bandwidth", rates.host_link_bandwidth},
+                     {"host_memory_bandwidth", rates.host_memory_bandwidth}};
   const std::int64_t rows =
       job.plan.chosen.num_micro_batches * job.strategy().micro_batch * job.question.world_size;
   object["alternatives"] = nlohmann::ordered_json::array();

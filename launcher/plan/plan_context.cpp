@@ -76,8 +76,10 @@ MemoryQuestion PlanContext::question() const {
 }
 
 PlanWish PlanContext::wish() const {
-  PlanWish result{question(), rates_of(hardware, shape, node_link, options.precision), options.global_batch,
-                  [this](int ranks) { return budget(ranks); }};
+  PlanWish result{
+      question(),
+      rates_of(hardware, shape, find_link(links, hardware.link.name), node_link, options.precision),
+      options.global_batch, [this](int ranks) { return budget(ranks); }};
   if (options.memory_limit) {
     result.limited_by = "--memory-limit";
     result.unlimited = budget_of(hardware, shape, host_memory, options.pins.reduce_scatter);

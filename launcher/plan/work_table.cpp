@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/units.h"
+#include "launcher/planner/work_seconds.h"
 
 namespace autoglm {
 namespace {
@@ -62,7 +63,7 @@ std::string work_text(const StepWork& work, const Rates& rates) {
   for (std::size_t i = 0; i < kNumWorkKinds; ++i) {
     const auto kind = static_cast<WorkKind>(i);
     if (work.step[kind] == Work()) continue;
-    const double seconds = seconds_of(kind, work.step[kind], rates);
+    const double seconds = seconds_of(kind, work.step[kind], work.tokens, rates);
     if (on_device(kind)) device += seconds;
     text += row(work_name(kind), work.step[kind], seconds);
   }
@@ -78,7 +79,7 @@ ordered_json work_json(const StepWork& work, const Rates& rates) {
   for (std::size_t i = 0; i < kNumWorkKinds; ++i) {
     const auto kind = static_cast<WorkKind>(i);
     const std::string name(work_name(kind));
-    if (step.contains(name)) step[name]["seconds"] = seconds_of(kind, work.step[kind], rates);
+    if (step.contains(name)) step[name]["seconds"] = seconds_of(kind, work.step[kind], work.tokens, rates);
   }
   return {{"layer", work.layer},
           {"tokens_of_a_micro_batch", work.tokens},

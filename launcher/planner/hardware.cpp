@@ -124,6 +124,7 @@ std::vector<LinkProfile> load_links(const std::filesystem::path& file) {
     link.between = between == "nodes" ? LinkProfile::Between::nodes : LinkProfile::Between::devices;
     link.bandwidth = fields.positive_number("bandwidth");
     link.latency = fields.positive_number("latency");
+    if (between == "devices") link.channel_bandwidth = fields.positive_number("channel_bandwidth");
     fields.finish();
     result.push_back(std::move(link));
   }

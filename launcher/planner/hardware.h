@@ -25,6 +25,8 @@ struct LinkProfile {
   // which the devices of a node share.
   double bandwidth = 0;
   double latency = 0;  // seconds per message between neighbours of a ring
+  // Bytes per second that one of NCCL's channels between two devices moves; 0 between nodes.
+  double channel_bandwidth = 0;
 };
 
 // Bytes on the device that no allocator of ours sees: upper figures, until a probe has measured them.

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "sharding/cuda/cublas_workspace.h"
+#include "sharding/reduce_route.h"
 
 namespace autoglm {
 namespace {
@@ -12,16 +13,14 @@ constexpr std::int64_t kSystemBytes = 4 * kGibibyte;
 constexpr std::int64_t kProcessBytes = kGibibyte;
 // Drivers and settings of a card differ by this part of its memory.
 constexpr std::int64_t kDriverPart = 200;
-// What NCCL takes of both devices for a channel of messages between them (NVIDIA/nccl issue 1685), and how many there
-// are: kMessageChannels over NVLink, two over PCIe.
+// What NCCL takes of both devices for a channel of messages between them (NVIDIA/nccl issue 1685).
 constexpr std::int64_t kChannelBytes = 15'000'000;
-constexpr int kNvlinkChannels = 8, kPcieChannels = 2;
 
 // Ranks send gradients to all others of their node, and between nodes to one on either side.
 std::int64_t message_bytes(const HardwareProfile& profile, int ranks) {
   const std::int64_t in_node = std::min<std::int64_t>(ranks, profile.gpus_per_node);
   const std::int64_t peers = in_node - 1 + (ranks > in_node ? 2 : 0);
-  const int channels = profile.link.name.starts_with("nvlink") ? kNvlinkChannels : kPcieChannels;
+  const int channels = profile.link.name.starts_with("nvlink") ? kMessageChannels : kPcieMessageChannels;
   return peers * channels * kChannelBytes;
 }
 

@@ -64,12 +64,23 @@ Strategy of_activations(Strategy strategy, std::int64_t num_recomputing, bool of
   return strategy;
 }
 
-const PhaseMemory& find(const std::vector<PhaseMemory>& phases, EnginePhase phase, std::size_t block) {
-  const auto found = std::find_if(phases.begin(), phases.end(), [&](const PhaseMemory& one) {
-    return one.phase == phase && one.block == block;
-  });
+using Phases = std::vector<RehearsedPhase>;
+
+Phases::const_iterator find(const Phases& phases, EnginePhase phase, std::size_t block) {
+  return std::find_if(phases.begin(), phases.end(),
+                      [&](const RehearsedPhase& one) { return one.phase == phase && one.block == block; });
+}
+
+const RehearsedPhase& phase_in(const Phases& phases, EnginePhase phase, std::size_t block) {
+  const auto found = find(phases, phase, block);
   AUTOGLM_CHECK(found != phases.end(), "no phase {} of block {}", phase_name(phase), block);
   return *found;
+}
+
+// None where a phase never comes: nothing before the first trained layer has a backward pass.
+WorkCount work_in(const Phases& phases, EnginePhase phase, std::size_t block) {
+  const auto found = find(phases, phase, block);
+  return found == phases.end() ? WorkCount() : found->work;
 }
 
 }  // namespace
@@ -125,7 +136,7 @@ const MemoryModel::States& MemoryModel::states(const Strategy& strategy, double 
   const Strategy key = of_states(strategy, offload_optimizer);
   const auto seen = states_.find(key);
   if (seen != states_.end()) return seen->second;
-  const PhaseMemory built = rehearse_phases(request_for(key), true).front();
+  const RehearsedPhase built = rehearse_phases(request_for(key), true).front();
   return states_.emplace(key, States{built.device_peak, built.host_peak}).first->second;
 }
 
@@ -146,19 +157,24 @@ const ShallowModel& MemoryModel::shallow_model(std::int64_t num_recomputing) {
 
 MemoryModel::Activations MemoryModel::rehearse_activations(const RehearsalRequest& request,
                                                            const KeptLayers& layers) const {
-  const std::vector<PhaseMemory> phases = rehearse_phases(request);
-  const PhaseMemory& built = find(phases, EnginePhase::construction, 0);
-  const std::vector<std::size_t> places = make_model(request).places(BlockRole::layer);
+  const Phases phases = rehearse_phases(request);
+  const RehearsedPhase& built = phase_in(phases, EnginePhase::construction, 0);
+  const Model model = make_model(request);
+  const std::vector<std::size_t> places = model.places(BlockRole::layer);
   Activations result;
   result.host = built.host_peak;
+  result.outer = {work_in(phases, EnginePhase::head, model.place(BlockRole::head)),
+                  work_in(phases, EnginePhase::backward, model.place(BlockRole::embedding))};
   // The later layers of a group have others before them, beside which they can be seen.
   for (std::size_t i = 0; i < places.size(); ++i) {
     MemoryUse& saved = result.saved[layers.groups[i]];
+    result.passes[layers.groups[i]] = {work_in(phases, EnginePhase::forward, places[i]),
+                                       work_in(phases, EnginePhase::backward, places[i])};
     if (i == 0) continue;
-    saved = difference(find(phases, EnginePhase::forward, places[i]).device_after,
-                       find(phases, EnginePhase::forward, places[i - 1]).device_after);
+    saved = difference(phase_in(phases, EnginePhase::forward, places[i]).device_after,
+                       phase_in(phases, EnginePhase::forward, places[i - 1]).device_after);
   }
-  for (const PhaseMemory& one : phases) {
+  for (const RehearsedPhase& one : phases) {
     Phase phase{one.phase, difference(one.device_peak, built.device_peak), {}};
     const auto place = std::find(places.begin(), places.end(), one.block);
     const bool passes = one.phase == EnginePhase::forward || one.phase == EnginePhase::backward;
@@ -242,15 +258,30 @@ MemoryPrice MemoryModel::price(const Strategy& strategy) {
   return price;
 }
 
-std::int64_t MemoryModel::saved_bytes(std::int64_t layer, std::int64_t micro_batch, Recompute level) {
+const MemoryModel::Activations& MemoryModel::alone(std::int64_t layer, std::int64_t micro_batch,
+                                                   Recompute level, std::int64_t head_chunks) {
   Strategy strategy;
   strategy.micro_batch = micro_batch;
   strategy.recompute = level;
-  const std::size_t group =
-      ShallowModel::group(kinds_[static_cast<std::size_t>(layer)], level != Recompute::none);
-  return activations(strategy, {{layer, layer}, {group, group}}, false, !question_.frozen.empty())
-      .saved.at(group)
-      .total;
+  strategy.head_chunks = head_chunks;
+  const std::size_t group = group_of(layer, level);
+  return activations(strategy, {{layer, layer}, {group, group}}, false, !question_.frozen.empty());
+}
+
+std::size_t MemoryModel::group_of(std::int64_t layer, Recompute level) const {
+  return ShallowModel::group(kinds_[static_cast<std::size_t>(layer)], level != Recompute::none);
+}
+
+std::int64_t MemoryModel::saved_bytes(std::int64_t layer, std::int64_t micro_batch, Recompute level) {
+  return alone(layer, micro_batch, level).saved.at(group_of(layer, level)).total;
+}
+
+const PassWork& MemoryModel::layer_work(std::int64_t layer, std::int64_t micro_batch, Recompute level) {
+  return alone(layer, micro_batch, level).passes.at(group_of(layer, level));
+}
+
+const OuterWork& MemoryModel::outer_work(std::int64_t micro_batch, std::int64_t head_chunks) {
+  return alone(0, micro_batch, Recompute::none, head_chunks).outer;
 }
 
 }  // namespace autoglm

@@ -36,6 +36,15 @@ struct MemoryPrice {
   EnginePhase device_phase = EnginePhase::construction;
 };
 
+// What the passes of a micro-batch over a layer move and compute.
+struct PassWork {
+  WorkCount forward, backward;
+};
+// The same of the head, whose passes are one, and of the embedding's backward pass.
+struct OuterWork {
+  WorkCount head, embedding;
+};
+
 class MemoryModel {
  public:
   explicit MemoryModel(MemoryQuestion question);
@@ -44,9 +53,13 @@ class MemoryModel {
   // the strategy have been seen.
   MemoryPrice price(const Strategy& strategy);
 
-  // Bytes that a layer like this one keeps from forward to backward where all is trained, for elementwise work
-  // in the time model.
+  // Bytes that a layer like this one keeps from forward to backward where all is trained.
   std::int64_t saved_bytes(std::int64_t layer, std::int64_t micro_batch, Recompute level);
+
+  // What its passes do there, in the first micro-batch of a step on one rank; nothing where the target is the CPU,
+  // whose routes declare nothing.
+  const PassWork& layer_work(std::int64_t layer, std::int64_t micro_batch, Recompute level);
+  const OuterWork& outer_work(std::int64_t micro_batch, std::int64_t head_chunks);
 
   // Rehearses a step of `micro_batches` from end to end.
   MemoryStatistics rehearse(const Strategy& strategy, std::int64_t micro_batches = 2) const;
@@ -69,7 +82,9 @@ class MemoryModel {
   struct Activations {
     std::vector<Phase> phases;
     std::map<std::size_t, MemoryUse> saved;  // by group: by one layer
-    MemoryUse host;                          // by all recomputing layers together
+    std::map<std::size_t, PassWork> passes;  // by group: of one layer
+    OuterWork outer;
+    MemoryUse host;  // by all recomputing layers together
   };
   // What a step of a few layers is rehearsed with.
   struct Shallow {
@@ -86,6 +101,10 @@ class MemoryModel {
   // With `offloads` all recomputing layers' inputs are; with `all_trained` nothing is frozen.
   const Activations& activations(const Strategy& strategy, const KeptLayers& layers, bool offloads,
                                  bool all_trained = false);
+  // Of two layers like this one, trained wholly.
+  const Activations& alone(std::int64_t layer, std::int64_t micro_batch, Recompute level,
+                           std::int64_t head_chunks = kDefaultHeadChunks);
+  std::size_t group_of(std::int64_t layer, Recompute level) const;
   Activations rehearse_activations(const RehearsalRequest& request, const KeptLayers& layers) const;
   double offloaded_share(const KeptLayers& layers, std::int64_t num_offloaded) const;
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "sharding/reduce_route.h"
+
 namespace autoglm {
 namespace {
 
@@ -9,8 +11,8 @@ namespace {
 constexpr double kHalfTokens = 128;
 // Collectives take a few multiprocessors and some of the memory's bandwidth from compute.
 constexpr double kOverlap = 0.9;
-// About 25 kernels a pass, started in 4 microseconds each.
-constexpr double kBlockOverhead = 1e-4;
+// A kernel's beginning and end, in which a device is not full.
+constexpr double kLaunchOverhead = 4e-6;
 // Of the data sheet's memory bandwidth.
 constexpr double kStreamEfficiency = 0.85;
 
@@ -24,8 +26,8 @@ double bandwidth_between_nodes(const HardwareProfile& profile, const ClusterShap
 
 }  // namespace
 
-Rates rates_of(const HardwareProfile& profile, const ClusterShape& shape, const LinkProfile& between_nodes,
-               Precision precision) {
+Rates rates_of(const HardwareProfile& profile, const ClusterShape& shape, const LinkProfile& between_devices,
+               const LinkProfile& between_nodes, Precision precision) {
   Rates rates;
   const bool in_bf16 = precision == Precision::bf16;
   rates.peak_flops =
@@ -40,9 +42,11 @@ Rates rates_of(const HardwareProfile& profile, const ClusterShape& shape, const 
     rates.link_bandwidth =
         std::min(rates.link_bandwidth, bandwidth_between_nodes(profile, shape, between_nodes));
   }
+  rates.message_bandwidth =
+      std::min(rates.link_bandwidth, kMessageChannels * between_devices.channel_bandwidth);
   rates.link_latency = shape.nodes > 1 ? between_nodes.latency * (shape.ranks - 1) : 3e-6 * (shape.ranks - 1);
   rates.overlap = kOverlap;
-  rates.block_overhead = kBlockOverhead;
+  rates.launch_overhead = kLaunchOverhead;
   return rates;
 }
 
@@ -54,10 +58,11 @@ Rates guessed_cpu_rates() {
   rates.host_link_bandwidth = 5e9;
   rates.host_memory_bandwidth = 1e10;
   rates.link_bandwidth = 3e9;
+  rates.message_bandwidth = 3e9;
   rates.link_latency = 5e-5;
   // Communication runs on the cores that compute.
   rates.overlap = 0;
-  rates.block_overhead = 1e-4;
+  rates.launch_overhead = kLaunchOverhead;
   return rates;
 }
 
@@ -70,9 +75,10 @@ Rates unknown_cuda_rates() {
   rates.host_link_bandwidth = 1e10;
   rates.host_memory_bandwidth = 5e10;
   rates.link_bandwidth = 1e10;
+  rates.message_bandwidth = 1e10;
   rates.link_latency = 2e-5;
   rates.overlap = 0.9;
-  rates.block_overhead = 1e-4;
+  rates.launch_overhead = kLaunchOverhead;
   return rates;
 }
 

@@ -226,9 +226,20 @@ bool Search::hopeless() {
   });
 }
 
+std::optional<Plan> Search::with_fewer_chunks(Plan plan) {
+  if (memory_.question().target != ops::Target::cuda || space_.pins.head_chunks) return plan;
+  for (std::int64_t chunks = kDefaultHeadChunks / 2; chunks >= 1; chunks /= 2) {
+    std::optional<Plan> other = choose(chunks, Goal::fastest);
+    if (!other || other->chosen.time.total() * kTie > plan.chosen.time.total()) break;
+    plan = std::move(*other);
+  }
+  return plan;
+}
+
 std::optional<Plan> Search::run() {
   for (std::int64_t chunks = kDefaultHeadChunks; chunks <= kMostHeadChunks; chunks *= 2) {
-    if (std::optional<Plan> plan = choose(chunks, Goal::fastest)) return plan;
+    std::optional<Plan> plan = choose(chunks, Goal::fastest);
+    if (plan) return chunks == kDefaultHeadChunks ? with_fewer_chunks(std::move(*plan)) : plan;
     if (space_.pins.head_chunks) break;
     // Only the nearest is still to be found.
     if (chunks == kDefaultHeadChunks && hopeless()) chunks = kMostHeadChunks / 2;

@@ -1,7 +1,5 @@
 #include "launcher/planner/step_work.h"
 
-#include <algorithm>
-
 #include "trainer/models/model.h"
 
 namespace autoglm {
@@ -55,34 +53,6 @@ Work elementwise_work(const WorkCount& count) {
        {WorkKind::sums, WorkKind::norms, WorkKind::rotary, WorkKind::activations, WorkKind::residuals})
     work.add(count[kind]);
   return work;
-}
-
-bool on_device(WorkKind kind) {
-  switch (kind) {
-    case WorkKind::host_optimizer:
-    case WorkKind::collectives:
-    case WorkKind::uploads:
-    case WorkKind::downloads:
-      return false;
-    default:
-      return true;
-  }
-}
-
-double seconds_of(WorkKind kind, const Work& work, const Rates& rates) {
-  const auto bytes = static_cast<double>(work.bytes());
-  switch (kind) {
-    case WorkKind::host_optimizer:
-      return bytes / rates.host_memory_bandwidth;
-    case WorkKind::collectives:
-      return static_cast<double>(work.written) / rates.link_bandwidth;
-    case WorkKind::uploads:
-    case WorkKind::downloads:
-      return static_cast<double>(work.written) / rates.host_link_bandwidth;
-    default:
-      return std::max(bytes / rates.memory_bandwidth,
-                      static_cast<double>(work.operations) / rates.matrix_flops);
-  }
 }
 
 }  // namespace autoglm

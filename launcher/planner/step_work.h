@@ -1,4 +1,4 @@
-// What a step moves and computes on one rank, counted in its rehearsal, and how long that takes at given speeds.
+// What a step moves and computes on one rank, counted in its rehearsal.
 #pragma once
 
 #include <cstdint>
@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "launcher/planner/memory_model.h"
-#include "launcher/planner/rates.h"
 #include "sharding/work.h"
 
 namespace autoglm {
@@ -26,12 +25,5 @@ StepWork count_step(const MemoryModel& memory, const Strategy& strategy, std::in
 // Passes over activations that multiply no matrices: norms, rotary embedding, activation functions, residuals,
 // and fp32 sums of products.
 Work elementwise_work(const WorkCount& count);
-
-// Seconds of a kind of work with nothing beside it: the arithmetic or the bytes of the memory or link concerned,
-// whichever takes longer.
-double seconds_of(WorkKind kind, const Work& work, const Rates& rates);
-
-// Whether it is done by the device itself, not by the host or a link beside it.
-bool on_device(WorkKind kind);
 
 }  // namespace autoglm

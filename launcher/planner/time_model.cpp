@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "launcher/planner/work_seconds.h"
 #include "trainer/models/model.h"
 
 namespace autoglm {
@@ -11,6 +12,9 @@ namespace {
 // gradients in the backward pass.
 constexpr double kForwardPasses = 2;
 constexpr double kBackwardPasses = 3;
+// Written in fp32.
+constexpr double kGradientBytes = 4;
+constexpr double kKernelsOfAPass = 25;
 // Logits are written, read for the maximum and the sum, and replaced by their gradient, in fp32.
 constexpr double kHeadBytesPerLogit = 16;
 
@@ -70,51 +74,109 @@ double ModelWork::flops_per_token() const {
 TimeModel::TimeModel(MemoryModel& memory, const Rates& rates)
     : memory_(memory), rates_(rates), work_(work_of(memory.question())) {}
 
-TimeModel::Pass TimeModel::layer_pass(const LayerWork& layer, std::int64_t micro_batch) {
-  const auto tokens = static_cast<double>(micro_batch * memory_.question().row_length);
-  const double flops = tokens * (2 * layer.elements + layer.attention_flops_per_token);
-  const double speed = rates_.matrix_flops * tokens / (tokens + rates_.matrix_half_tokens);
-  const double products = flops / speed;
-  const auto saved = static_cast<double>(memory_.saved_bytes(layer.number, micro_batch, Recompute::none));
+const TimeModel::Pass& TimeModel::pass(const LayerWork& layer, std::int64_t micro_batch, Recompute level) {
+  const std::tuple key(layer.number, micro_batch, level);
+  const auto seen = passes_.find(key);
+  if (seen != passes_.end()) return seen->second;
+  const Pass made =
+      counts() ? counted_pass(layer, micro_batch, level) : estimated_pass(layer, micro_batch, level);
+  return passes_.emplace(key, made).first->second;
+}
+
+// A gradient is written once, by the first product that has it, wherever it is kept; the count is that of one rank,
+// which adds it up besides.
+TimeModel::Pass TimeModel::counted_pass(const LayerWork& layer, std::int64_t micro_batch, Recompute level) {
+  PassWork work = memory_.layer_work(layer.number, micro_batch, level);
+  const std::int64_t tokens = tokens_of(micro_batch);
+  work.backward.leave_out(WorkKind::gradients);
+  return {device_seconds(work.forward, tokens, rates_),
+          device_seconds(work.backward, tokens, rates_) +
+              kGradientBytes * layer.parameters / rates_.memory_bandwidth};
+}
+
+TimeModel::Pass TimeModel::estimated_pass(const LayerWork& layer, std::int64_t micro_batch, Recompute level) {
+  const std::int64_t tokens = tokens_of(micro_batch);
+  const double products = static_cast<double>(tokens) *
+                          (2 * layer.elements + layer.attention_flops_per_token) /
+                          rates_.product_speed(tokens);
+  const auto saved_at = [&](Recompute kept) {
+    return static_cast<double>(memory_.saved_bytes(layer.number, micro_batch, kept)) /
+           rates_.memory_bandwidth;
+  };
+  const double saved = saved_at(Recompute::none);
   const auto width = static_cast<double>(working_bytes(memory_.question().precision));
   const double weights = layer.parameters * width / rates_.memory_bandwidth;
-  const double gradients = layer.parameters * 8 / rates_.memory_bandwidth;
+  const double gradients = layer.parameters * 2 * kGradientBytes / rates_.memory_bandwidth;
+  const double overhead = kKernelsOfAPass * rates_.launch_overhead;
   Pass pass;
-  pass.forward =
-      products + kForwardPasses * saved / rates_.memory_bandwidth + weights + rates_.block_overhead;
-  pass.backward = 2 * products + kBackwardPasses * saved / rates_.memory_bandwidth + weights + gradients +
-                  rates_.block_overhead;
+  pass.forward = products + kForwardPasses * saved + weights + overhead;
+  pass.backward = 2 * products + kBackwardPasses * saved + weights + gradients + overhead;
+  if (level == Recompute::full) pass.backward += pass.forward;
+  // What is not kept is read for and written again, one elementwise pass.
+  if (level == Recompute::cheap) pass.backward += 3 * (saved - saved_at(Recompute::cheap));
   return pass;
 }
 
-double TimeModel::head_seconds(std::int64_t micro_batch) {
-  const auto tokens = static_cast<double>(micro_batch * memory_.question().row_length);
-  const double speed = rates_.matrix_flops * tokens / (tokens + rates_.matrix_half_tokens);
-  const double logits = tokens * static_cast<double>(memory_.question().model.vocabulary_size);
-  return 6 * tokens * work_.head_elements / speed +
+double TimeModel::head_seconds(std::int64_t micro_batch, std::int64_t head_chunks) {
+  const auto [seen, is_new] = heads_.try_emplace({micro_batch, head_chunks}, 0);
+  if (is_new) {
+    seen->second =
+        counts() ? counted_head_seconds(micro_batch, head_chunks) : estimated_head_seconds(micro_batch);
+  }
+  return seen->second;
+}
+
+// With the embedding's backward pass.
+double TimeModel::counted_head_seconds(std::int64_t micro_batch, std::int64_t head_chunks) {
+  OuterWork work = memory_.outer_work(micro_batch, head_chunks);
+  const std::int64_t tokens = tokens_of(micro_batch);
+  work.embedding.leave_out(WorkKind::gradients);
+  return device_seconds(work.head, tokens, rates_) + device_seconds(work.embedding, tokens, rates_) +
+         kGradientBytes * work_.embedding_elements / rates_.memory_bandwidth;
+}
+
+double TimeModel::estimated_head_seconds(std::int64_t micro_batch) {
+  const std::int64_t tokens = tokens_of(micro_batch);
+  const double logits =
+      static_cast<double>(tokens) * static_cast<double>(memory_.question().model.vocabulary_size);
+  return 6 * static_cast<double>(tokens) * work_.head_elements / rates_.product_speed(tokens) +
          (kHeadBytesPerLogit * logits + 10 * work_.head_elements) / rates_.memory_bandwidth;
 }
 
-double TimeModel::recompute_seconds(const Strategy& strategy, std::span<const Pass> passes) {
-  if (strategy.recompute == Recompute::none) return 0;
+std::vector<TimeModel::Passes> TimeModel::passes_of(const Strategy& strategy) {
   const auto all = static_cast<std::int64_t>(work_.kinds.size());
-  const std::int64_t first = strategy.recompute_layers < 0 ? all : std::min(strategy.recompute_layers, all);
-  double seconds = 0;
+  const std::int64_t first = strategy.recompute == Recompute::none ? 0
+                             : strategy.recompute_layers < 0       ? all
+                                                                   : std::min(strategy.recompute_layers, all);
+  std::vector<Passes> passes;
   for (std::size_t kind = 0; kind < work_.layers.size(); ++kind) {
-    const std::int64_t number = work_.layers[kind].number;
-    const auto layers =
-        static_cast<double>(std::count(work_.kinds.begin(), work_.kinds.begin() + first, kind));
-    if (strategy.recompute == Recompute::full) {
-      seconds += layers * passes[kind].forward;
-      continue;
-    }
-    // What is not kept is read for and written again, one elementwise pass.
-    const auto dropped =
-        static_cast<double>(memory_.saved_bytes(number, strategy.micro_batch, Recompute::none) -
-                            memory_.saved_bytes(number, strategy.micro_batch, Recompute::cheap));
-    seconds += layers * 3 * dropped / rates_.memory_bandwidth;
+    const LayerWork& layer = work_.layers[kind];
+    passes.push_back(
+        {pass(layer, strategy.micro_batch, Recompute::none),
+         pass(layer, strategy.micro_batch, strategy.recompute),
+         static_cast<double>(std::count(work_.kinds.begin(), work_.kinds.begin() + first, kind))});
   }
-  return seconds;
+  return passes;
+}
+
+double TimeModel::layer_seconds(const LayerWork& layer, std::int64_t micro_batch) {
+  const Pass& plain = pass(layer, micro_batch, Recompute::none);
+  return plain.forward + plain.backward;
+}
+
+// A device's part of the gradients is added to the sums of the micro-batches before; the first one's sums are written
+// where they stay, unless they are to be rounded, or there is no other rank to add with.
+double TimeModel::accumulation_seconds(const Strategy& strategy, double num_micro_batches) const {
+  const auto ranks = static_cast<double>(memory_.question().world_size);
+  const double mine = work_.num_parameters / ranks * (1 - strategy.offload_optimizer);
+  const double sum = strategy.bf16_gradients ? 2 : 4;
+  const bool in_place = ranks > 1 && !strategy.bf16_gradients && strategy.offload_optimizer == 0;
+  const double first = in_place ? 0 : kGradientBytes + sum;
+  // Its buffers hold the sums themselves, to which products add.
+  if (strategy.reduce == ReduceMode::step)
+    return (mine * first + (num_micro_batches - 1) * work_.num_parameters * kGradientBytes) /
+           rates_.memory_bandwidth;
+  return mine * (first + (num_micro_batches - 1) * (kGradientBytes + 2 * sum)) / rates_.memory_bandwidth;
 }
 
 double TimeModel::ring_seconds(double bytes) const {
@@ -126,7 +188,8 @@ double TimeModel::ring_seconds(double bytes) const {
 // Of a reduce-scatter: in order it goes by messages, which move as many bytes as a ring.
 double TimeModel::reduce_seconds(const Strategy& strategy, double bytes) const {
   const double seconds = ring_seconds(bytes);
-  return strategy.reduce_scatter == ReduceScatter::ordered ? seconds / rates_.message_share : seconds;
+  const double share = rates_.message_bandwidth / rates_.link_bandwidth;
+  return strategy.reduce_scatter == ReduceScatter::ordered ? seconds / share : seconds;
 }
 
 // What is left of a movement that goes on beside compute.
@@ -136,7 +199,7 @@ double TimeModel::hidden(double moved, double compute) const {
 
 // Block by block: what a layer moves hides behind the layer beside it. The first gather and the last
 // reduction have nothing to hide behind.
-double TimeModel::exposed_seconds(const Strategy& strategy, std::span<const Pass> passes, double head) {
+double TimeModel::exposed_seconds(const Strategy& strategy, std::span<const Passes> passes, double head) {
   const auto width = static_cast<double>(working_bytes(memory_.question().precision));
   const bool uploads = strategy.weights == WeightSourceKind::host;
   const double share = strategy.shards_weights() ? 1.0 / memory_.question().world_size : 1.0;
@@ -154,14 +217,14 @@ double TimeModel::exposed_seconds(const Strategy& strategy, std::span<const Pass
   double seconds = 0;
   for (std::size_t kind = 0; kind < work_.layers.size(); ++kind) {
     const LayerWork& layer = work_.layers[kind];
-    const Pass& pass = passes[kind];
+    const auto& [plain, recomputing, again] = passes[kind];
     const auto saved =
         static_cast<double>(memory_.saved_bytes(layer.number, strategy.micro_batch, Recompute::full));
     const double activations = saved * strategy.offload_activations / rates_.host_link_bandwidth;
-    const double again = strategy.recompute == Recompute::full ? pass.forward : 0;
-    seconds += layer.count * hidden(fetch(layer.parameters) + activations, pass.forward);
-    seconds += layer.count * hidden(fetch(layer.parameters) + reduce(layer.parameters) + activations,
-                                    pass.backward + again);
+    const double fetched = fetch(layer.parameters), answered = fetched + reduce(layer.parameters);
+    seconds += (layer.count - again) * (hidden(fetched, plain.forward) + hidden(answered, plain.backward));
+    seconds += again * (hidden(fetched + activations, recomputing.forward) +
+                        hidden(answered + activations, recomputing.backward));
   }
   const double head_moves = fetch(outer) * (work_.tied ? 2 : 1) + reduce(work_.head_elements);
   seconds += hidden(head_moves, head) + reduce(work_.embedding_elements);
@@ -174,8 +237,9 @@ double TimeModel::optimizer_seconds(const Strategy& strategy) const {
   const double on_host = mine * strategy.offload_optimizer;
   const auto width = static_cast<double>(working_bytes(memory_.question().precision));
   const bool weights_on_host = strategy.weights == WeightSourceKind::host;
-  const double device = (mine - on_host) * kAdamWBytes / rates_.memory_bandwidth;
+  const double device = (mine - on_host) * (kAdamWBytes + kNormBytes) / rates_.memory_bandwidth;
   const double host = on_host * kAdamWBytes / rates_.host_memory_bandwidth;
+  const double norm = on_host * kNormBytes / rates_.host_memory_bandwidth;
   // Where weight and state lie apart, the weight travels both ways.
   const double crossing = weights_on_host ? mine - on_host : on_host;
   const double link = crossing * width / rates_.host_link_bandwidth;
@@ -184,21 +248,22 @@ double TimeModel::optimizer_seconds(const Strategy& strategy) const {
   if (strategy.shards_optimizer() && !strategy.shards_weights())
     exchanged = ring_seconds(width * work_.num_parameters);
   if (strategy.reduce == ReduceMode::step) exchanged += reduce_seconds(strategy, 4 * work_.num_parameters);
-  return device + std::max(host, link) + exchanged;
+  return device + norm + std::max(host, link) + exchanged;
 }
 
 StepTime TimeModel::step(const Strategy& strategy, std::int64_t num_micro_batches) {
-  std::vector<Pass> passes;
-  double compute = 0;
-  for (const LayerWork& layer : work_.layers) {
-    passes.push_back(layer_pass(layer, strategy.micro_batch));
-    compute += layer.count * (passes.back().forward + passes.back().backward);
+  const std::vector<Passes> passes = passes_of(strategy);
+  const double head = head_seconds(strategy.micro_batch, strategy.head_chunks);
+  double compute = head, recompute = 0;
+  for (std::size_t kind = 0; kind < passes.size(); ++kind) {
+    const auto& [plain, recomputing, again] = passes[kind];
+    compute += work_.layers[kind].count * (plain.forward + plain.backward);
+    recompute += again * (recomputing.backward - plain.backward);
   }
-  const double head = head_seconds(strategy.micro_batch);
   const auto count = static_cast<double>(num_micro_batches);
   StepTime time;
-  time.compute = count * (compute + head);
-  time.recompute = count * recompute_seconds(strategy, passes);
+  time.compute = count * compute + accumulation_seconds(strategy, count);
+  time.recompute = count * recompute;
   time.exposed = count * exposed_seconds(strategy, passes, head);
   time.optimizer = optimizer_seconds(strategy);
   return time;

@@ -94,7 +94,7 @@ json run_width(const RunRequest& request, std::span<const std::int64_t> sizes, J
           {"sizes", measured},
           {"foreseen",
            {{"all_gather", rates.link_bandwidth},
-            {"reduce_scatter", rates.link_bandwidth * rates.message_share}}}};
+            {"reduce_scatter", rates.message_bandwidth}}}};
 }
 
 }  // namespace autoglm

@@ -1,4 +1,5 @@
 #include "sharding/nccl/nccl_connection.h"
+#include "sharding/reduce_route.h"
 
 #include <algorithm>
 #include <utility>

@@ -29,10 +29,9 @@ struct NcclPatience {
   std::chrono::duration<double> poll = std::chrono::milliseconds(100);
 };
 
-// What a communicator of NCCL is for. Collectives take as many channels as NCCL likes. Messages get few, since each
-// costs some 15 MB of the device for every peer, and a multiprocessor while it moves something.
+// What a communicator of NCCL is for. Collectives take as many channels as NCCL likes. Messages get
+// kMessageChannels.
 enum class NcclUse : std::uint8_t { collectives, messages };
-inline constexpr int kMessageChannels = 8;
 
 // A call of NCCL that queues something on a stream.
 using NcclCall = std::function<ncclResult_t(const NcclFunctions&, ncclComm_t, cudaStream_t)>;

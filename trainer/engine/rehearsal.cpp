@@ -88,18 +88,21 @@ MemoryStatistics rehearse(const RehearsalRequest& request) {
   return arena.statistics();
 }
 
-std::vector<PhaseMemory> rehearse_phases(const RehearsalRequest& request, bool only_construction) {
+std::vector<RehearsedPhase> rehearse_phases(const RehearsalRequest& request, bool only_construction) {
   const TargetScope target(request);
   RehearsalArena arena(request.device_limit, alignment_of(request.target));
-  std::vector<PhaseMemory> phases;
+  WorkCounter counter;
+  std::vector<RehearsedPhase> phases;
   EngineOptions options = request.options;
   options.on_phase = [&](EnginePhase phase, std::size_t block) {
+    const WorkCount work = counter.take();
     const MemoryStatistics now = arena.statistics();
     arena.reset_peak();
-    auto seen = std::find_if(phases.begin(), phases.end(), [&](const PhaseMemory& one) {
+    auto seen = std::find_if(phases.begin(), phases.end(), [&](const RehearsedPhase& one) {
       return one.phase == phase && one.block == block;
     });
-    if (seen == phases.end()) seen = phases.insert(phases.end(), PhaseMemory{phase, block, {}, {}, {}, {}});
+    if (seen == phases.end())
+      seen = phases.insert(phases.end(), RehearsedPhase{phase, block, {}, {}, {}, {}, work});
     keep_larger(seen->device_peak, now.device.peak);
     keep_larger(seen->host_peak, now.host.peak);
     keep_larger(seen->device_after, now.device.use);

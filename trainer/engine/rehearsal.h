@@ -29,12 +29,14 @@ struct RehearsalRequest {
 // The model of the request, with what is not trained marked.
 Model make_model(const RehearsalRequest& request);
 
-// What the arenas held in one phase of one block, the largest over all its occurrences.
-struct PhaseMemory {
+// One phase of one block: what the arenas held in it, the largest over all its occurrences, and what the first of
+// these moved and computed.
+struct RehearsedPhase {
   EnginePhase phase = EnginePhase::construction;
   std::size_t block = 0;
   MemoryUse device_peak, host_peak;    // within the phase
   MemoryUse device_after, host_after;  // when it had ended
+  WorkCount work;
 };
 
 // Builds the engine, runs one whole step (micro-batches, norm, optimizer) and an evaluation of one
@@ -44,7 +46,7 @@ MemoryStatistics rehearse(const RehearsalRequest& request);
 
 // The same phase by phase, in the order in which phases first end. With `only_construction` nothing runs:
 // what states, slots and staging buffers hold.
-std::vector<PhaseMemory> rehearse_phases(const RehearsalRequest& request, bool only_construction = false);
+std::vector<RehearsedPhase> rehearse_phases(const RehearsalRequest& request, bool only_construction = false);
 
 // What one phase of one block moves and computes.
 struct PhaseWork {

@@ -160,8 +160,9 @@ TEST(Hardware, CardsOnPcieAndBehindLimitedNvlinkAreSlowerThanTheirSiblings) {
 TEST(Hardware, NodesHaveTheAdaptersThatTheirRanksCanUse) {
   const HardwareProfile card = find_hardware(profiles(), "a100-80gb");
   const LinkProfile adapter{"some", LinkProfile::Between::nodes, 1e9, 1e-6};
+  const LinkProfile devices{"any", LinkProfile::Between::devices, 2e11, 1e-6, 1e10};
   const auto bandwidth = [&](int ranks, int nodes) {
-    return rates_of(card, {ranks, nodes}, adapter, Precision::bf16).link_bandwidth;
+    return rates_of(card, {ranks, nodes}, devices, adapter, Precision::bf16).link_bandwidth;
   };
   EXPECT_EQ(bandwidth(8, 1), card.link.bandwidth);
   EXPECT_EQ(bandwidth(16, 2), 8e9);
@@ -170,7 +171,23 @@ TEST(Hardware, NodesHaveTheAdaptersThatTheirRanksCanUse) {
   EXPECT_EQ(bandwidth(32, 2), 8e9);
   HardwareProfile one = card;
   one.node_links = 1;
-  EXPECT_EQ(rates_of(one, {16, 2}, adapter, Precision::bf16).link_bandwidth, 1e9);
+  EXPECT_EQ(rates_of(one, {16, 2}, devices, adapter, Precision::bf16).link_bandwidth, 1e9);
+}
+
+// Gathers take all of NCCL's channels, messages eight of them.
+TEST(Hardware, MessagesAreAsFastAsTheirChannels) {
+  const std::vector<LinkProfile> links = load_links(configs_folder() / "links.json");
+  const auto rates = [&](const char* name, int ranks, int nodes) {
+    const HardwareProfile card = find_hardware(profiles(), name);
+    return rates_of(card, {ranks, nodes}, find_link(links, card.link.name), find_link(links, card.node_link),
+                    Precision::bf16);
+  };
+  EXPECT_EQ(rates("a100-40gb", 8, 1).link_bandwidth, 230e9);
+  EXPECT_EQ(rates("a100-40gb", 8, 1).message_bandwidth, 8 * 9.6e9);
+  EXPECT_EQ(rates("h100-80gb", 8, 1).message_bandwidth, 8 * 15e9);
+  // Adapters and PCIe are narrower than eight channels.
+  EXPECT_EQ(rates("h100-pcie", 8, 1).message_bandwidth, rates("h100-pcie", 8, 1).link_bandwidth);
+  EXPECT_EQ(rates("a100-40gb-pcie", 16, 2).message_bandwidth, 18e9);
 }
 
 TEST(Hardware, DriversMayKeepALittleMore) {

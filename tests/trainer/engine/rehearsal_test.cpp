@@ -80,7 +80,7 @@ TEST(RehearsedAttention, HasRoomForAllMultiprocessors) {
     request.target = ops::Target::cuda;
     request.multiprocessors = multiprocessors;
     std::int64_t most = 0;
-    for (const PhaseMemory& one : rehearse_phases(request)) {
+    for (const RehearsedPhase& one : rehearse_phases(request)) {
       if (one.phase == EnginePhase::backward) most = std::max(most, one.device_peak.total);
     }
     return most;
