@@ -130,6 +130,11 @@ double TrainingAnswer::model_flops_utilization(const Candidate& one) {
   return search_.times().model_flops_utilization(tokens_per_second(one) / context_.shape.ranks);
 }
 
+double TrainingAnswer::share_of_links() {
+  const Candidate& chosen = plan_->chosen;
+  return search_.times().link_seconds(chosen.strategy, chosen.num_micro_batches) / chosen.time.total();
+}
+
 TiersAnswer answer_tiers(const PlanContext& context) {
   MemoryModel memory(context.question());
   TiersAnswer answer{context, estimate_adapters(memory), {}};

@@ -41,6 +41,8 @@ class TrainingAnswer {
   StepWork work() const;
   const Rates& rates() const { return wish_.rates; }
   double model_flops_utilization(const Candidate& one);
+  // Part of the chosen step that it waits for what ranks send to each other.
+  double share_of_links();
 
  private:
   const PlanContext& context_;

@@ -23,6 +23,8 @@ constexpr std::size_t kFurtherIndent = 4;
 constexpr double kFar = 0.2;
 // And those that take so many times as long.
 constexpr double kMuchSlower = 3;
+// Part of a step that waits for other ranks and is worth a sentence.
+constexpr double kMuchWaiting = 0.15;
 
 std::string parameters_text(double count) {
   return count >= 1e9 ? fmt::format("{:.2f} billion", count / 1e9)
@@ -169,6 +171,20 @@ std::string times(const Plan& plan) {
   return fmt::format("step: {:.3g} s, estimated: {}\n", time.total(), fmt::join(texts, ", "));
 }
 
+// What holds the ranks up where it is what they send to each other.
+std::string bound_by_links(TrainingAnswer& answer) {
+  const double share = answer.share_of_links();
+  if (share < kMuchWaiting) return "";
+  const PlanContext& context = answer.context();
+  const bool within = answer.rates().link_bandwidth >= context.hardware.link.bandwidth;
+  return fmt::format(
+      "{} between {} costs {:.0f} % of the step: at {:.1f} GB/s it is slower than the devices compute; fewer "
+      "bytes "
+      "help (below), or a faster link ({})\n",
+      within ? context.hardware.link.name : context.node_link.name, within ? "devices" : "nodes", 100 * share,
+      answer.rates().link_bandwidth / 1e9, within ? "--device-link" : "--node-link, --node-links");
+}
+
 // What the chosen plan needs, and what it leaves.
 std::string margins(const PlanContext& context, const Plan& plan, const Screen& screen) {
   const MemoryBudget budget = context.budget(context.shape.ranks);
@@ -275,8 +291,8 @@ std::string to_text(TrainingAnswer& answer, const Screen& screen) {
   if (!answer.plan())
     return wrapped_to(header(context) + "\n" + answer.why_nothing_fits() + "\n", screen.columns);
   const Plan& plan = *answer.plan();
-  return wrapped_to(header(context) + alternatives(answer) + times(plan) + margins(context, plan, screen) +
-                        doubled(answer) + nearest_changes(answer) +
+  return wrapped_to(header(context) + alternatives(answer) + times(plan) + bound_by_links(answer) +
+                        margins(context, plan, screen) + doubled(answer) + nearest_changes(answer) +
                         (context.options.work ? work_text(answer.work(), answer.rates()) : ""),
                     screen.columns);
 }

@@ -251,7 +251,13 @@ std::vector<OptIn> opt_ins(MemoryModel& memory, const StrategyPins& pins, const 
                            const Plan& plan) {
   std::vector<OptIn> list;
   const MemoryBudget budget = wish.budget(wish.question.world_size);
-  for (const auto& [option, next] : inexact_pins(pins)) {
+  std::vector<std::pair<std::string, StrategyPins>> changed = inexact_pins(pins);
+  const bool sums_may_wait = wish.question.world_size > 1 && plan.chosen.num_micro_batches > 1;
+  if (sums_may_wait && pins.reduce == ReduceMode::micro_batch && !pins.bf16_gradients) {
+    changed.emplace_back("--reduce step", pins);
+    changed.back().second.reduce = ReduceMode::step;
+  }
+  for (const auto& [option, next] : changed) {
     std::optional<Plan> other = plan_with(memory, next, wish, budget);
     if (!other) continue;
     const double gain = plan.chosen.time.total() / other->chosen.time.total() - 1;

@@ -12,6 +12,7 @@ std::vector<int> stages(const StrategySpace& space) {
   if (space.pins.stage) return {*space.pins.stage};
   if (space.pins.weights == WeightSourceKind::peers) return {3};
   if (space.world_size == 1) return {0};
+  if (space.pins.reduce == ReduceMode::step) return {0, 1};  // gradients are whole
   return {0, 2, 3};
 }
 

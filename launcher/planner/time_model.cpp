@@ -1,6 +1,7 @@
 #include "launcher/planner/time_model.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "launcher/planner/work_seconds.h"
 #include "trainer/models/model.h"
@@ -179,17 +180,16 @@ double TimeModel::accumulation_seconds(const Strategy& strategy, double num_micr
   return mine * (first + (num_micro_batches - 1) * (kGradientBytes + 2 * sum)) / rates_.memory_bandwidth;
 }
 
-double TimeModel::ring_seconds(double bytes) const {
+double TimeModel::ring_seconds(double bytes, double bandwidth) const {
   const int ranks = memory_.question().world_size;
   if (ranks == 1) return 0;
-  return rates_.link_latency + bytes * (ranks - 1) / ranks / rates_.link_bandwidth;
+  return rates_.link_latency + bytes * (ranks - 1) / ranks / bandwidth;
 }
 
 // Of a reduce-scatter: in order it goes by messages, which move as many bytes as a ring.
 double TimeModel::reduce_seconds(const Strategy& strategy, double bytes) const {
-  const double seconds = ring_seconds(bytes);
-  const double share = rates_.message_bandwidth / rates_.link_bandwidth;
-  return strategy.reduce_scatter == ReduceScatter::ordered ? seconds / share : seconds;
+  const bool by_messages = strategy.reduce_scatter == ReduceScatter::ordered;
+  return ring_seconds(bytes, by_messages ? rates_.message_bandwidth : rates_.link_bandwidth);
 }
 
 // What is left of a movement that goes on beside compute.
@@ -205,7 +205,7 @@ double TimeModel::exposed_seconds(const Strategy& strategy, std::span<const Pass
   const double share = strategy.shards_weights() ? 1.0 / memory_.question().world_size : 1.0;
   const auto fetch = [&](double elements) {
     const double uploaded = uploads ? share * width * elements / rates_.host_link_bandwidth : 0;
-    const double gathered = strategy.shards_weights() ? ring_seconds(width * elements) : 0;
+    const double gathered = strategy.shards_weights() ? gather_seconds(width * elements) : 0;
     return uploaded + gathered;
   };
   const auto reduce = [&](double elements) {
@@ -244,9 +244,9 @@ double TimeModel::optimizer_seconds(const Strategy& strategy) const {
   const double crossing = weights_on_host ? mine - on_host : on_host;
   const double link = crossing * width / rates_.host_link_bandwidth;
   double exchanged = 0;
-  if (!strategy.shards_optimizer()) exchanged = ring_seconds(4 * work_.num_parameters);
+  if (!strategy.shards_optimizer()) exchanged = gather_seconds(4 * work_.num_parameters);
   if (strategy.shards_optimizer() && !strategy.shards_weights())
-    exchanged = ring_seconds(width * work_.num_parameters);
+    exchanged = gather_seconds(width * work_.num_parameters);
   if (strategy.reduce == ReduceMode::step) exchanged += reduce_seconds(strategy, 4 * work_.num_parameters);
   return device + norm + std::max(host, link) + exchanged;
 }
@@ -267,6 +267,14 @@ StepTime TimeModel::step(const Strategy& strategy, std::int64_t num_micro_batche
   time.exposed = count * exposed_seconds(strategy, passes, head);
   time.optimizer = optimizer_seconds(strategy);
   return time;
+}
+
+double TimeModel::link_seconds(const Strategy& strategy, std::int64_t num_micro_batches) {
+  Rates no_time = rates_;
+  no_time.link_bandwidth = no_time.message_bandwidth = std::numeric_limits<double>::infinity();
+  no_time.link_latency = 0;
+  return step(strategy, num_micro_batches).total() -
+         TimeModel(memory_, no_time).step(strategy, num_micro_batches).total();
 }
 
 double TimeModel::model_flops_utilization(double tokens_per_second_per_rank) const {

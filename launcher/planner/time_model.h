@@ -66,6 +66,9 @@ class TimeModel {
   // `num_micro_batches` on every rank.
   StepTime step(const Strategy& strategy, std::int64_t num_micro_batches);
 
+  // Seconds of it that would be saved if ranks sent to each other in no time.
+  double link_seconds(const Strategy& strategy, std::int64_t num_micro_batches);
+
   // Seconds of the passes of one micro-batch over a layer: without recompute, where the gradients are written and
   // not yet added to others.
   double layer_seconds(const LayerWork& layer, std::int64_t micro_batch);
@@ -94,7 +97,8 @@ class TimeModel {
   double accumulation_seconds(const Strategy& strategy, double num_micro_batches) const;
   double exposed_seconds(const Strategy& strategy, std::span<const Passes> passes, double head);
   double optimizer_seconds(const Strategy& strategy) const;
-  double ring_seconds(double bytes) const;
+  double ring_seconds(double bytes, double bandwidth) const;
+  double gather_seconds(double bytes) const { return ring_seconds(bytes, rates_.link_bandwidth); }
   double reduce_seconds(const Strategy& strategy, double bytes) const;
   double hidden(double moved, double compute) const;
   std::int64_t tokens_of(std::int64_t micro_batch) const {
