@@ -84,15 +84,11 @@ const TimeModel::Pass& TimeModel::pass(const LayerWork& layer, std::int64_t micr
   return passes_.emplace(key, made).first->second;
 }
 
-// A gradient is written once, by the first product that has it, wherever it is kept; the count is that of one rank,
-// which adds it up besides.
+// The last of two layers is the first in the backward pass: no gradients of others are added up in its time.
 TimeModel::Pass TimeModel::counted_pass(const LayerWork& layer, std::int64_t micro_batch, Recompute level) {
-  PassWork work = memory_.layer_work(layer.number, micro_batch, level);
+  const PassWork& work = memory_.layer_work(layer.number, micro_batch, level);
   const std::int64_t tokens = tokens_of(micro_batch);
-  work.backward.leave_out(WorkKind::gradients);
-  return {device_seconds(work.forward, tokens, rates_),
-          device_seconds(work.backward, tokens, rates_) +
-              kGradientBytes * layer.parameters / rates_.memory_bandwidth};
+  return {device_seconds(work.forward, tokens, rates_), device_seconds(work.backward, tokens, rates_)};
 }
 
 TimeModel::Pass TimeModel::estimated_pass(const LayerWork& layer, std::int64_t micro_batch, Recompute level) {
@@ -127,7 +123,7 @@ double TimeModel::head_seconds(std::int64_t micro_batch, std::int64_t head_chunk
   return seen->second;
 }
 
-// With the embedding's backward pass.
+// With the embedding's backward pass, in which layers' gradients are added up besides.
 double TimeModel::counted_head_seconds(std::int64_t micro_batch, std::int64_t head_chunks) {
   OuterWork work = memory_.outer_work(micro_batch, head_chunks);
   const std::int64_t tokens = tokens_of(micro_batch);

@@ -88,6 +88,7 @@ TEST(TimeModelTest, SumsInBf16AndOncePerStepTakeTheirOwnTime) {
   strategy.bf16_gradients = true;
   EXPECT_NEAR(ratio_of(question, strategy, 3), 1, 0.02);
   strategy.bf16_gradients = false;
+  strategy.stage = 1;
   strategy.reduce = ReduceMode::step;
   EXPECT_NEAR(ratio_of(question, strategy, 3), 1, 0.02);
   strategy.reduce = ReduceMode::micro_batch;
