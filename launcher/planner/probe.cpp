@@ -5,14 +5,15 @@
 
 #include "launcher/planner/work_seconds.h"
 #include "sharding/agree.h"
-#include "sharding/memory/out_of_memory.h"
 
 namespace autoglm {
 namespace {
 
-// Of the time of a layer, that products must make up before it says how fast they are, and their rows.
+// Of the time of a layer, that products must make up before it says how fast they are.
 constexpr double kLeastProducts = 0.5;
-constexpr std::int64_t kLeastRows = 1024;
+// Few rows take about as long as their weights, unless they take very long.
+constexpr std::int64_t kFewRows = 1024;
+constexpr double kVeryLong = 0.1;
 
 ProbeTimes slowest_of_ranks(Communicator& communicator, ProbeTimes slowest) {
   for (const ProbeTimes& one : gather(communicator, slowest)) {
@@ -37,7 +38,7 @@ double operations_of(const LayerWork& layer, const MemoryQuestion& question, con
 double product_flops(const ProbeTimes& times, const LayerWork& layer, const MemoryQuestion& question,
                      const Rates& rates) {
   const std::int64_t tokens = times.micro_batch * times.row_length;
-  if (tokens < kLeastRows) return rates.matrix_flops;
+  if (tokens < kFewRows && times.layer < kVeryLong) return rates.matrix_flops;
   MemoryModel memory(question);
   const PassWork& work = memory.layer_work(layer.number, times.micro_batch, Recompute::none);
   WorkCount both = work.forward;
@@ -80,11 +81,7 @@ ProbeResult probe_rates(const MemoryQuestion& question, at::Device device, const
   const ModelWork work = work_of(question);
   const LayerWork& layer = work.commonest_layer();
   ProbeTimes times = probe_shape(layer, question.row_length, device.is_cuda());
-  try {
-    time_layer(question, layer.number, device, times);
-  } catch (const OutOfMemory&) {
-    times.out_of_memory = true;
-  }
+  time_layer(question, layer.number, device, communicator, times);
   time_collectives(communicator, device, times);
   time_host(communicator, device, times);
   times = slowest_of_ranks(communicator, times);

@@ -5,6 +5,10 @@
 #include <algorithm>
 #include <chrono>
 #include <functional>
+#include <memory>
+#include <optional>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "base/math.h"
@@ -46,6 +50,58 @@ double median(std::vector<double> values) {
   std::nth_element(values.begin(), middle, values.end());
   return *middle;
 }
+
+// One layer, which trains.
+class LayerTimer {
+ public:
+  LayerTimer(const MemoryQuestion& question, std::int64_t layer, at::Device device, const ProbeTimes& shape)
+      : model_(one_layer(question.model, layer)), alone_(make_self_communicator()) {
+    EngineOptions options;
+    options.device = device;
+    options.precision = question.precision;
+    options.strategy.master = leanest_master(question.precision);
+    options.strategy.micro_batch = shape.micro_batch;
+    options.row_length = shape.row_length;
+    options.on_phase = [this](EnginePhase phase, std::size_t block) { end_phase(phase, block); };
+    engine_.emplace(model_, options, *alone_);
+    engine_->state_access().load([](const std::string&, std::int64_t, std::span<float> values) {
+      std::fill(values.begin(), values.end(), 0.01F);
+    });
+  }
+
+  // Seconds of the layer's passes and of its optimizer, the medians of so many steps.
+  std::pair<double, double> run(const MicroBatch& batch, int steps) {
+    std::vector<double> layers, optimizers;
+    for (int i = 0; i < steps; ++i) {
+      layer_ = 0;
+      last_ = Clock::now();
+      engine_->train_micro_batch(batch, 1);
+      engine_->finish_accumulation(0);
+      last_ = Clock::now();
+      engine_->optimizer_step({}, 1e-5, ++steps_, 1);
+      layers.push_back(layer_);
+      optimizers.push_back(optimizer_);
+    }
+    if (engine_->out_of_memory()) throw *engine_->out_of_memory();
+    return {median(layers), median(optimizers)};
+  }
+
+ private:
+  void end_phase(EnginePhase phase, std::size_t block) {
+    const double seconds = since(last_);
+    const bool passes = phase == EnginePhase::forward || phase == EnginePhase::backward;
+    if (passes && block == model_.place(BlockRole::layer)) layer_ += seconds;
+    if (phase == EnginePhase::optimizer) optimizer_ = seconds;
+    last_ = Clock::now();
+  }
+
+  Model model_;
+  std::unique_ptr<Communicator> alone_;
+  Clock::time_point last_ = Clock::now();
+  double layer_ = 0, optimizer_ = 0;
+  std::int64_t steps_ = 0;
+  std::optional<Engine> engine_;
+};
 
 // Seconds of a collective, which the ranks repeat as often as each other: not where once is long.
 double time_of(Communicator& communicator, const std::function<Event()>& run) {
@@ -93,47 +149,40 @@ ProbeTimes probe_shape(const LayerWork& layer, std::int64_t row_length, bool cud
   return times;
 }
 
-void time_layer(const MemoryQuestion& question, std::int64_t number, at::Device device, ProbeTimes& times) {
-  Model model = one_layer(question.model, number);
-  const std::size_t place = model.place(BlockRole::layer);
-  const auto alone = make_self_communicator();
-  double layer = 0, optimizer = 0;
-  Clock::time_point last = Clock::now();
-  EngineOptions options;
-  options.device = device;
-  options.precision = question.precision;
-  options.strategy.master = leanest_master(question.precision);
-  options.strategy.micro_batch = times.micro_batch;
-  options.row_length = times.row_length;
-  options.on_phase = [&](EnginePhase phase, std::size_t block) {
-    const double seconds = since(last);
-    if ((phase == EnginePhase::forward || phase == EnginePhase::backward) && block == place) layer += seconds;
-    if (phase == EnginePhase::optimizer) optimizer = seconds;
-    last = Clock::now();
+void time_layer(const MemoryQuestion& question, std::int64_t layer, at::Device device,
+                Communicator& communicator, ProbeTimes& times) {
+  std::optional<LayerTimer> timer;
+  const auto unless_full = [&](const std::function<void()>& run) {
+    if (times.out_of_memory) return;
+    try {
+      run();
+    } catch (const OutOfMemory&) {
+      times.out_of_memory = true;
+    }
   };
-  Engine engine(model, options, *alone);
-  engine.state_access().load([](const std::string&, std::int64_t, std::span<float> values) {
-    std::fill(values.begin(), values.end(), 0.01F);
-  });
-  const MicroBatch batch(times.micro_batch, times.row_length, device);
-  std::vector<double> layers, optimizers;
-  const Clock::time_point begin = Clock::now();
   // The first step touches memory, loads kernels and fills caches.
-  for (int step = 1; step <= 2 || (device.is_cuda() && step <= 1 + kRepeats && since(begin) < kMostSeconds);
-       ++step) {
-    layer = 0;
-    last = Clock::now();
-    engine.train_micro_batch(batch, 1);
-    engine.finish_accumulation(0);
-    last = Clock::now();
-    engine.optimizer_step({}, 1e-5, step, 1);
-    if (step == 1) continue;
-    layers.push_back(layer);
-    optimizers.push_back(optimizer);
+  ProbeTimes brief = times;
+  brief.micro_batch = 1;
+  brief.row_length = std::min(times.row_length, kMostCpuTokens);
+  unless_full([&] {
+    timer.emplace(question, layer, device, times);
+    const MicroBatch batch(1, brief.row_length, device);
+    timer->run(batch, 1);
+    std::tie(brief.layer, brief.optimizer) = timer->run(batch, 1);
+  });
+  const auto ratio = static_cast<double>(times.micro_batch * times.row_length) /
+                     static_cast<double>(brief.micro_batch * brief.row_length);
+  const double foreseen = most(communicator, ratio * brief.layer);
+  if (!device.is_cuda() || foreseen > kMostSeconds) {
+    brief.out_of_memory = times.out_of_memory;
+    times = brief;
+    return;
   }
-  if (engine.out_of_memory()) throw *engine.out_of_memory();
-  times.layer = median(layers);
-  times.optimizer = median(optimizers);
+  unless_full([&] {
+    const MicroBatch batch(times.micro_batch, times.row_length, device);
+    timer->run(batch, 1);
+    std::tie(times.layer, times.optimizer) = timer->run(batch, kRepeats);
+  });
 }
 
 void time_collectives(Communicator& communicator, at::Device device, ProbeTimes& times) {

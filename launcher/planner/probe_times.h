@@ -24,9 +24,11 @@ struct ProbeTimes {
 // CPU part of a row, which takes a second or two at most on a slow one.
 ProbeTimes probe_shape(const LayerWork& layer, std::int64_t row_length, bool cuda);
 
-// Trains one layer and AdamW on its parameters, and times both: one step to warm up, and on a CUDA device the median
-// of up to five more. OutOfMemory where that does not fit.
-void time_layer(const MemoryQuestion& question, std::int64_t layer, at::Device device, ProbeTimes& times);
+// Trains one layer and times its passes and AdamW on its parameters: after a brief step to warm up, on a CUDA device the
+// median of five; the second of two brief ones on the CPU, and where the five would take long on any rank, as on a
+// device that is emulated. Collective; `times` tells what was timed, or that this rank's memory was not enough.
+void time_layer(const MemoryQuestion& question, std::int64_t layer, at::Device device,
+                Communicator& communicator, ProbeTimes& times);
 
 // Collectives: of 8 MB in host memory, of 256 MB between devices. Collective.
 void time_collectives(Communicator& communicator, at::Device device, ProbeTimes& times);

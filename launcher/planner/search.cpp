@@ -16,6 +16,8 @@ namespace {
 constexpr double kOffloadSteps = 100;
 // The head's chunks change last bits, so more of them are tried only when nothing else fits.
 constexpr std::int64_t kMostHeadChunks = 128;
+// Of a chunk, beside whose products the gradient that each chunk reads and writes is little.
+constexpr std::int64_t kManyTokens = 4096;
 // Rehearsals of a plan cost a tenth of a second each.
 constexpr int kMostRehearsals = 24;
 constexpr std::int64_t kLeastHole = 4096;
@@ -226,20 +228,32 @@ bool Search::hopeless() {
   });
 }
 
-std::optional<Plan> Search::with_fewer_chunks(Plan plan) {
-  if (memory_.question().target != ops::Target::cuda || space_.pins.head_chunks) return plan;
-  for (std::int64_t chunks = kDefaultHeadChunks / 2; chunks >= 1; chunks /= 2) {
-    std::optional<Plan> other = choose(chunks, Goal::fastest);
-    if (!other || other->chosen.time.total() * kTie > plan.chosen.time.total()) break;
-    plan = std::move(*other);
+void Search::take_fewer_chunks(Plan& plan) {
+  if (memory_.question().target != ops::Target::cuda || space_.pins.head_chunks) return;
+  const std::int64_t tokens = plan.chosen.strategy.micro_batch * space_.row_length;
+  for (std::int64_t chunks = kDefaultHeadChunks / 2; chunks >= 1 && tokens < 2 * chunks * kManyTokens;
+       chunks /= 2) {
+    Strategy larger = plan.chosen.strategy;
+    larger.head_chunks = chunks;
+    const Candidate candidate = judge(larger);
+    if (!candidate.fits()) return;
+    const MemoryStatistics predicted = memory_.rehearse(larger, candidate.num_micro_batches);
+    if (predicted.device.extent > budget_.device ||
+        predicted.host.extent > budget_.host.value_or(predicted.host.extent))
+      return;
+    for (Candidate& one : plan.alternatives) {
+      if (one.strategy == plan.chosen.strategy) one = candidate;
+    }
+    plan.chosen = candidate;
+    plan.predicted = predicted;
   }
-  return plan;
 }
 
 std::optional<Plan> Search::run() {
   for (std::int64_t chunks = kDefaultHeadChunks; chunks <= kMostHeadChunks; chunks *= 2) {
     std::optional<Plan> plan = choose(chunks, Goal::fastest);
-    if (plan) return chunks == kDefaultHeadChunks ? with_fewer_chunks(std::move(*plan)) : plan;
+    if (plan && chunks == kDefaultHeadChunks) take_fewer_chunks(*plan);
+    if (plan) return plan;
     if (space_.pins.head_chunks) break;
     // Only the nearest is still to be found.
     if (chunks == kDefaultHeadChunks && hopeless()) chunks = kMostHeadChunks / 2;

@@ -79,9 +79,10 @@ class Search {
   bool hopeless();
   enum class Goal { fastest, least_host };
   std::optional<Plan> choose(std::int64_t head_chunks, Goal goal);
-  // On a CUDA device every chunk of the head reads and writes the gradient of its whole matrix, so fewer and larger
-  // ones are taken where that is faster.
-  std::optional<Plan> with_fewer_chunks(Plan plan);
+  // On a CUDA device every chunk of the head reads and writes the gradient of its whole matrix, so it takes as few as
+  // the plan has room for. That does not hang on speeds, which a probe tells a little differently every time, since
+  // it changes last bits.
+  void take_fewer_chunks(Plan& plan);
   // Bytes between allocations that steps of this shape were seen to leave unused.
   std::int64_t holes_of(const Strategy& strategy) const;
 

@@ -11,6 +11,7 @@
 #include "sharding/agree.h"
 #include "sharding/cuda/cuda_devices.h"
 #include "sharding/nccl/one_nccl.h"
+#include "sharding/reduce_route.h"
 #include "tests/sharding/collective_checks.h"
 #include "tests/sharding/joined_nccl.h"
 #include "tests/sharding/thread_ring.h"

@@ -27,6 +27,15 @@ def two_cards_train_the_same():
         require(abs(mine - theirs) < 0.01 * mine, f"losses {one.losses} and {two.losses}")
 
 
+def the_probe_times_cards_and_links():
+    plan = Job(programs, folder, "probed", ranks=2, options=("--steps", 1)).succeed().record["plan"]
+    require(plan["rates"]["measured"], "nothing was measured")
+    # Pretend cards are no faster than this host, and data sheets are.
+    for speed, most in (("matrix_flops", 5e12), ("memory_bandwidth", 4e11), ("link_bandwidth", 1e11),
+                        ("message_bandwidth", 1e11), ("host_link_bandwidth", 1e11), ("host_memory_bandwidth", 4e11)):
+        require(0 < plan["rates"][speed] < most, f"{speed} is {plan['rates'][speed]:.3g}")
+
+
 def schedules_do_not_change_a_bit():
     weights = {}
     for schedule in ({"SCHEDULE": "immediate"}, {"SCHEDULE": "threads"}, {"DELAY_US": 500}):
@@ -51,5 +60,5 @@ def long_documents_among_short_ones_learn_as_on_the_cpu():
         require(len(card) == 4 and all(abs(a - b) < 0.01 * b for a, b in zip(card, host)), f"{key}: {card} and {host}")
 
 
-run_tests([trains_on_one_card, two_cards_train_the_same, schedules_do_not_change_a_bit,
+run_tests([trains_on_one_card, two_cards_train_the_same, the_probe_times_cards_and_links, schedules_do_not_change_a_bit,
            long_documents_among_short_ones_learn_as_on_the_cpu])

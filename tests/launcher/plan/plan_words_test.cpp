@@ -75,6 +75,23 @@ TEST(PlanCommand, NodesHaveAsManyAdaptersAsUsualOrAsAreNamed) {
               HasSubstr("8 x infiniband-hdr between nodes"));
 }
 
+TEST(PlanCommand, ALinkThatBindsIsNamedWithWhatWouldHelp) {
+  const std::vector<std::string> box{"--model", "TinyLlama-1.1B", "--ranks", "8",    "--micro-batch",
+                                     "1",       "--global-batch", "64",      "--gpu"};
+  const auto on = [&](const char* gpu) {
+    std::vector<std::string> arguments = box;
+    arguments.emplace_back(gpu);
+    return ask(arguments).text;
+  };
+  const std::string text = on("a100-40gb-pcie");
+  EXPECT_THAT(text, ContainsPattern("pcie4 between devices costs [2-9][0-9] % of the step"));
+  EXPECT_THAT(text, HasSubstr("--device-link"));
+  EXPECT_THAT(text, ContainsPattern("nearest changes:[^$]*--reduce step: \\+[1-9]"));
+  EXPECT_THAT(on("a100-40gb"), ::testing::Not(HasSubstr(" % of the step:")));
+  EXPECT_THAT(ask({"--model", "Llama-3-8B", "--ranks", "16", "--node-link", "25gbe"}).text,
+              ContainsPattern("25gbe between nodes costs [5-9][0-9] % of the step"));
+}
+
 TEST(PlanCommand, CardsWithoutBf16AreSaidToBe) {
   for (const char* gpu : {"v100", "Tesla V100-PCIE-32GB", "t4", "Tesla T4"}) {
     EXPECT_THAT(refusal({"--model", "SmolLM2-135M", "--gpu", gpu}), HasSubstr("no bf16")) << gpu;

@@ -169,5 +169,34 @@ TEST_F(SearchTest, AHostThatIsTooSmallIsRespected) {
   EXPECT_TRUE(!smaller || smaller->predicted.host.extent <= *budget.host);
 }
 
+// On a CUDA device as few as there is room for, and not on the CPU, whose bits they would change for nothing.
+TEST(SearchTestOfHeadChunks, AreFewWhereThereIsRoom) {
+  const auto chunks = [](ops::Target target, std::int64_t spare, std::optional<std::int64_t> pinned = {}) {
+    MemoryQuestion question = question_of(1);
+    question.model.vocabulary_size = 20'000;
+    question.target = target;
+    MemoryModel memory(question);
+    StrategyPins pins;
+    pins.micro_batch = 8;
+    pins.recompute = Recompute::none;
+    pins.head_chunks = pinned;
+    Strategy strategy = pinned_strategy(pins, Precision::bf16);
+    strategy.micro_batch = 8;
+    strategy.master = MasterLayout::split;
+    const std::optional<Plan> plan =
+        Search(memory, guessed_cpu_rates(), pins, 8, apart(memory.rehearse(strategy).device.extent + spare))
+            .run();
+    EXPECT_TRUE(plan);
+    EXPECT_LE(plan->predicted.device.extent, memory.rehearse(strategy).device.extent + spare);
+    return plan->chosen.strategy.head_chunks;
+  };
+  constexpr std::int64_t kChunk = 128 * 20'000 * 4;  // fp32 logits of an eighth of the tokens
+  EXPECT_EQ(chunks(ops::Target::cuda, std::int64_t{1} << 32), 1);
+  EXPECT_EQ(chunks(ops::Target::cuda, 3 * kChunk), 4);
+  EXPECT_EQ(chunks(ops::Target::cuda, 0), 8);
+  EXPECT_EQ(chunks(ops::Target::cuda, std::int64_t{1} << 32, 3), 3);
+  EXPECT_EQ(chunks(ops::Target::cpu, std::int64_t{1} << 32), 8);
+}
+
 }  // namespace
 }  // namespace autoglm
