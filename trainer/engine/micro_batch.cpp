@@ -5,29 +5,72 @@
 #include "sharding/memory/category.h"
 #include "trainer/ops/head.h"
 #include "trainer/ops/target.h"
+#include "trainer/states/device_work.h"
 
 namespace autoglm {
 namespace {
 
-// Beside a CUDA device they lie in the host's pool, in a rehearsal as in the job.
-at::Tensor empty_targets(std::int64_t tokens, at::Device device) {
-  const bool beside = ops::target_of(device) == ops::Target::cuda;
-  const PoolScope pool(beside ? MemoryPool::host : current_pool());
-  const at::Device host = device.is_meta() ? device : at::Device(at::kCPU);
-  return at::empty({tokens}, at::TensorOptions().dtype(at::kInt).device(host));
+constexpr std::int64_t kIdWords = 2;  // an id is as wide as two of the other numbers
+
+at::Tensor empty_words(std::int64_t count, at::Device device) {
+  return at::empty({count}, at::TensorOptions().dtype(at::kInt).device(device));
+}
+
+// In the host's pool, in a rehearsal as in the job: on CUDA that is page-locked.
+at::Tensor empty_host_words(std::int64_t count, at::Device device) {
+  const PoolScope pool(MemoryPool::host);
+  return empty_words(count, device.is_meta() ? device : at::Device(at::kCPU));
 }
 
 }  // namespace
 
+// The way to a device: one copy, behind what is queued there.
+class MicroBatch::Upload {
+ public:
+  explicit Upload(at::Device device) : stream_(make_device_compute_stream(device)) {}
+  ~Upload() { wait_quietly(done_); }
+  Upload(const Upload&) = delete;
+  Upload& operator=(const Upload&) = delete;
+
+  // Until what start() was given may be overwritten.
+  void finish() const { done_.synchronize(); }
+  void start(const at::Tensor& from, const at::Tensor& to) {
+    stream_->copy(to.mutable_data_ptr(), from.const_data_ptr(), from.nbytes());
+    done_ = stream_->record();
+  }
+
+ private:
+  std::unique_ptr<Stream> stream_;
+  Event done_;
+};
+
 MicroBatch::MicroBatch(std::int64_t batch, std::int64_t length, at::Device device) {
   const CategoryScope scope(MemoryCategory::data);
+  const std::int64_t tokens = batch * length;
   rows.batch = batch;
   rows.length = length;
   largest_ids.assign(static_cast<std::size_t>(batch), 0);
-  ids = at::zeros({batch, length}, at::TensorOptions().dtype(at::kLong).device(device));
-  positions = at::zeros({batch * length}, at::TensorOptions().dtype(at::kInt).device(device));
-  targets = empty_targets(batch * length, device);
+  const auto ids_of = [&](const at::Tensor& words) {
+    return words.narrow(0, 0, kIdWords * tokens).view(at::kLong).view({batch, length});
+  };
+  const auto positions_of = [&](const at::Tensor& words) {
+    return words.narrow(0, kIdWords * tokens, tokens);
+  };
+  on_device_ = empty_words((kIdWords + 1) * tokens, device);
+  ids = ids_of(on_device_);
+  positions = positions_of(on_device_);
+  if (ops::target_of(device) == ops::Target::cuda) {
+    const at::Tensor all = empty_host_words((kIdWords + 2) * tokens, device);
+    staged_ = all.narrow(0, 0, on_device_.numel());
+    targets = all.narrow(0, on_device_.numel(), tokens);
+  } else {
+    staged_ = on_device_;
+    targets = empty_words(tokens, device);
+  }
+  staged_ids_ = ids_of(staged_);
+  staged_positions_ = positions_of(staged_);
   if (device.is_meta()) return;
+  if (device.is_cuda()) upload_ = std::make_shared<Upload>(device);
   for (std::int64_t row = 0; row < batch; ++row) clear_row(row);
 }
 
@@ -45,24 +88,18 @@ void MicroBatch::set_row(std::int64_t row, std::span<const std::int32_t> row_ids
                 "token id {}, positions from {} to {} in rows of {}", *smallest, *first_position,
                 *last_position, rows.length);
   largest_ids[static_cast<std::size_t>(row)] = *largest;
-  if (row == 0) rows.document_starts.clear();
+  if (row == 0) {
+    rows.document_starts.clear();
+    if (upload_) upload_->finish();
+  }
   for (const std::int32_t start : document_starts) {
     rows.document_starts.push_back(static_cast<std::int32_t>(first) + start);
   }
-  std::copy(row_targets.begin(), row_targets.end(), ops::write_pointer<std::int32_t>(targets) + first);
-  if (ids.is_cpu()) {
-    std::copy(row_ids.begin(), row_ids.end(), ops::write_pointer<std::int64_t>(ids) + first);
-    std::copy(row_positions.begin(), row_positions.end(),
-              ops::write_pointer<std::int32_t>(positions) + first);
-    return;
-  }
-  const auto host_int = at::TensorOptions().dtype(at::kInt);
-  at::Tensor staged = at::empty({2, rows.length}, host_int);
-  std::copy(row_ids.begin(), row_ids.end(), ops::write_pointer<std::int32_t>(staged));
+  std::copy(row_ids.begin(), row_ids.end(), ops::write_pointer<std::int64_t>(staged_ids_) + first);
   std::copy(row_positions.begin(), row_positions.end(),
-            ops::write_pointer<std::int32_t>(staged) + rows.length);
-  ids.select(0, row).copy_(staged.select(0, 0));
-  positions.narrow(0, first, rows.length).copy_(staged.select(0, 1));
+            ops::write_pointer<std::int32_t>(staged_positions_) + first);
+  std::copy(row_targets.begin(), row_targets.end(), ops::write_pointer<std::int32_t>(targets) + first);
+  if (upload_ && row + 1 == rows.batch) upload_->start(staged_, on_device_);
 }
 
 void MicroBatch::clear_row(std::int64_t row) {

@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -25,13 +26,22 @@ struct MicroBatch {
 
   // Writes row `row` from spans of `length` elements each; `document_starts` are offsets within the row,
   // ascending, beginning with 0. Rows are to be set in order, from row 0. Error(bug) when ids or positions
-  // are negative, or a position lies beyond the row.
+  // are negative, or a position lies beyond the row. With the last row all go to a device; the first waits until
+  // what was there before has gone.
   void set_row(std::int64_t row, std::span<const std::int32_t> row_ids,
                std::span<const std::int32_t> row_targets, std::span<const std::int32_t> row_positions,
                std::span<const std::int32_t> document_starts);
 
   // Makes row `row` an empty one: nothing is supervised.
   void clear_row(std::int64_t row);
+
+ private:
+  class Upload;
+
+  // ids and positions as one: where they are used, and where they are written, which may be the same.
+  at::Tensor on_device_, staged_;
+  at::Tensor staged_ids_, staged_positions_;
+  std::shared_ptr<Upload> upload_;  // to CUDA
 };
 
 }  // namespace autoglm
