@@ -19,7 +19,7 @@ namespace autoglm::ops::cuda {
 #define AUTOGLM_EACH_CUDA_KERNEL(X)         \
   AUTOGLM_EACH_CUDA_KERNEL_OF(X, float)     \
   AUTOGLM_EACH_CUDA_KERNEL_OF(X, bf16_bits) \
-  X(AddSlabs) X(LinkEqualIds) X(AttentionSoftmax) X(AttentionSoftmaxBackward)
+  X(AddSlabs) X(OrderByIds) X(AttentionSoftmax) X(AttentionSoftmaxBackward)
 #define AUTOGLM_EACH_CUDA_KERNEL_OF(X, T)                                                                   \
   X(RmsNormForward<T>)                                                                                      \
   X(RmsNormAgain<T>)                                                                                        \

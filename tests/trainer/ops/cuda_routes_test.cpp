@@ -125,21 +125,27 @@ TEST_P(CudaRoutes, RotaryOfHeadsGivesTheBitsOfTheCpu) {
   }
 }
 
+// Single elements, vectors, and more of them than a block takes; ids that come once, twice, and more often than are read
+// at once.
 TEST_P(CudaRoutes, EmbeddingGivesTheBitsOfTheCpu) {
-  TestParameter table("table", {13, 21}, type());
-  const at::Tensor ids = at::tensor({0, 12, 3, 3, 3, 7, 0, 12}, at::kLong).view({2, 4});
-  const at::AutoGradMode mode(true);
-  const at::Tensor expected = ops::embedding(
-      ids, table.handle, at::empty({0}, at::TensorOptions().dtype(type())).requires_grad_(true));
-  at::Tensor y = at::empty_like(expected.detach());
-  ops::embedding_forward_cuda(ids, table.handle.weight(), y);
-  EXPECT_TRUE(same_bits(y, expected.detach()));
-  const at::Tensor dy = random_tensor({2, 4, 21}, type()), gradient = table.gradient_before.clone();
-  expected.backward(dy);
-  ops::embedding_backward_cuda(dy, ids, gradient);
-  EXPECT_TRUE(same_bits(gradient, table.handle.gradient()));
-  EXPECT_THROW(ops::embedding_forward_cuda(at::full({2, 4}, 13, at::kLong), table.handle.weight(), y),
-               std::logic_error);
+  const at::Tensor some = at::tensor({0, 12, 3, 3, 3, 7, 0, 12}, at::kLong);
+  const at::Tensor ids =
+      at::cat({some, at::full({83}, 5, at::kLong), some, at::full({1}, 5, at::kLong)}).view({2, 50});
+  for (const std::int64_t width : {21, 24, 1100}) {
+    TestParameter table("table", {13, width}, type());
+    const at::AutoGradMode mode(true);
+    const at::Tensor expected = ops::embedding(
+        ids, table.handle, at::empty({0}, at::TensorOptions().dtype(type())).requires_grad_(true));
+    at::Tensor y = at::empty_like(expected.detach());
+    ops::embedding_forward_cuda(ids, table.handle.weight(), y);
+    EXPECT_TRUE(same_bits(y, expected.detach()));
+    const at::Tensor dy = random_tensor({2, 50, width}, type()), gradient = table.gradient_before.clone();
+    expected.backward(dy);
+    ops::embedding_backward_cuda(dy, ids, gradient);
+    EXPECT_TRUE(same_bits(gradient, table.handle.gradient()));
+    EXPECT_THROW(ops::embedding_forward_cuda(at::full({2, 50}, 13, at::kLong), table.handle.weight(), y),
+                 std::logic_error);
+  }
 }
 
 // Sums of 64 rows in their order, then of those: single columns and vectors, of a matrix and of some columns of one.
