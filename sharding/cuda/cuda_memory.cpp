@@ -168,18 +168,19 @@ class CudaLockedMapping final : public LockedMapping {
 
   void unlock(char* data, std::int64_t) override { static_cast<void>(cudaHostUnregister(data)); }
 
-  // Writes nothing but zeros to where nothing else is.
+  // Writes nothing but zeros to where nothing else is. Threads take huge pages in turns: a page comes from the socket of
+  // the thread that touches it, and what is computed on at a time should come from all of them.
   void touch(char* data, std::int64_t bytes) const {
-    constexpr std::int64_t kPage = 4096, kLeast = std::int64_t{64} << 20;
+    constexpr std::int64_t kPage = 4096, kHugePage = std::int64_t{2} << 20, kLeast = std::int64_t{64} << 20;
     const std::int64_t threads = std::clamp<std::int64_t>(bytes / kLeast, 1, num_threads_);
-    const std::int64_t share = (bytes / kPage / threads + 1) * kPage;
-    const auto part = [=](std::int64_t begin) {
-      for (std::int64_t at = begin; at < std::min(begin + share, bytes); at += kPage) {
-        *const_cast<volatile char*>(data + at) = 0;
+    const auto part = [=](std::int64_t first) {
+      for (std::int64_t huge = first * kHugePage; huge < bytes; huge += threads * kHugePage) {
+        for (std::int64_t at = huge; at < std::min(huge + kHugePage, bytes); at += kPage)
+          *const_cast<volatile char*>(data + at) = 0;
       }
     };
     std::vector<std::thread> others;
-    for (std::int64_t i = 1; i < threads; ++i) others.emplace_back(part, i * share);
+    for (std::int64_t i = 1; i < threads; ++i) others.emplace_back(part, i);
     part(0);
     for (std::thread& other : others) other.join();
   }
