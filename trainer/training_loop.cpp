@@ -69,7 +69,8 @@ StepSums TrainingLoop::accumulate(const StepRows& step, double supervised) {
   micro_losses_.clear();
   for (std::int64_t i = 0; i < step.num_micro_batches; ++i) {
     fill(rows, [&](std::int64_t slot) { return plan_.row_at(step, i, communicator_.rank(), slot); });
-    micro_losses_.push_back(engine_.train_micro_batch(batch_, static_cast<float>(1 / supervised)));
+    const bool last = i + 1 == step.num_micro_batches;
+    micro_losses_.push_back(engine_.train_micro_batch(batch_, static_cast<float>(1 / supervised), last));
     loss_sum += micro_losses_.back();
   }
   return engine_.finish_accumulation(loss_sum);

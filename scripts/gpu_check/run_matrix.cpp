@@ -37,7 +37,7 @@ Curve train(const RunRequest& request, const Strategy& strategy, JobDevice& devi
     for (std::int64_t i = 0; i < kMicroBatches; ++i) {
       // The same rows in every step: losses of different rows say nothing about learning.
       fill_micro_batch(batch, i, communicator.rank(), communicator.size(), model.config.vocabulary_size);
-      loss += engine.train_micro_batch(batch, 0.02f);
+      loss += engine.train_micro_batch(batch, 0.02f, i + 1 == kMicroBatches);
     }
     const StepSums sums = engine.finish_accumulation(loss);
     curve.losses.push_back(sums.loss_sum);

@@ -117,7 +117,7 @@ json run_step(Engine& engine, Communicator& communicator, MicroBatch& batch, std
   for (std::int64_t i = 0; i < num_batches; ++i) {
     fill_micro_batch(batch, i, communicator.rank(), communicator.size(),
                      engine.model().config.vocabulary_size, document_length);
-    loss_sum += engine.train_micro_batch(batch, 1.0f / static_cast<float>(supervised));
+    loss_sum += engine.train_micro_batch(batch, 1.0f / static_cast<float>(supervised), i + 1 == num_batches);
   }
   check_memory(engine, engine.agree_on_memory());
   const double computed = since(start);

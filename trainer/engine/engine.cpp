@@ -262,8 +262,9 @@ void Engine::reduce_block(std::size_t index) {
   reducer().reduce(index);
 }
 
-double Engine::train_micro_batch(const MicroBatch& batch, float gradient_scale) {
+double Engine::train_micro_batch(const MicroBatch& batch, float gradient_scale, bool last) {
   const CategoryScope scope(MemoryCategory::activations);
+  reducer().expect_last(last);
   phase_ = EnginePhase::forward;
   torch::autograd::Edge embedding_root;
   at::Tensor x;

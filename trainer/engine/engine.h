@@ -34,11 +34,12 @@ class Engine {
   Engine& operator=(const Engine&) = delete;
 
   // Forward and backward of one micro-batch. Gradients of loss_sum * gradient_scale are added to the ranks'
-  // accumulators. Returns this rank's sum of the loss over supervised tokens.
+  // accumulators. Returns this rank's sum of the loss over supervised tokens. `last` of a step: no other follows, which
+  // saves finish_accumulation() a pass over gradients on the host.
   //
   // A rank that runs out of memory frees its activations and goes on with the collectives alone, so that no
   // other waits for it; finish_accumulation() tells all of them.
-  double train_micro_batch(const MicroBatch& batch, float gradient_scale);
+  double train_micro_batch(const MicroBatch& batch, float gradient_scale, bool last = false);
 
   // Forward only. Returns this rank's sum of the loss over supervised tokens. Out of memory as above: the
   // next agree_on_memory() tells.

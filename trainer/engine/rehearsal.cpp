@@ -40,7 +40,8 @@ class TargetScope {
 void run_step(Engine& engine, const RehearsalRequest& request) {
   const MicroBatch batch(engine.options().strategy.micro_batch, engine.options().row_length,
                          engine.options().device);
-  for (std::int64_t i = 0; i < request.micro_batches; ++i) engine.train_micro_batch(batch, 1);
+  for (std::int64_t i = 1; i <= request.micro_batches; ++i)
+    engine.train_micro_batch(batch, 1, i == request.micro_batches);
   engine.finish_accumulation(0);
   engine.optimizer_step({}, 0, 1, 1);
   engine.evaluate_micro_batch(batch);

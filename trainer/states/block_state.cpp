@@ -55,8 +55,10 @@ void BlockState::allocate(std::int64_t host_elements, const BlockState* kept) {
   each_pool([&](ElementRange range, MemoryPool pool) {
     const ElementRange mine = range.within(shard());
     if (mine.size() == 0) return;
-    gradients.push_back(
-        {mine, pool, allocate_flat(mine.size(), gradient_type, device, MemoryCategory::gradients, pool)});
+    GradientPart& part = gradients.emplace_back();
+    part.range = mine;
+    part.pool = pool;
+    part.sum = allocate_flat(mine.size(), gradient_type, device, MemoryCategory::gradients, pool);
   });
   if (strategy.weights == WeightSourceKind::resident) bind_own_weights();
 }

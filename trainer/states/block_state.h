@@ -30,6 +30,9 @@ struct GradientPart {
   ElementRange range;
   MemoryPool pool = MemoryPool::device;
   at::Tensor sum;  // fp32 or bf16 [n]
+  // Whether squares for the norm are taken while this is added to, and those of the shard's pieces (host_sums.h).
+  bool squared = false;
+  std::vector<double> squares;
 };
 
 // The type of working weights.

@@ -11,14 +11,10 @@
 #include "trainer/ops/target.h"
 #include "trainer/optim/adamw.h"
 #include "trainer/states/device_work.h"
+#include "trainer/states/host_sums.h"
 
 namespace autoglm {
 namespace {
-
-ElementRange piece_range(const ElementRange& shard, std::int64_t index) {
-  const std::int64_t begin = shard.begin + index * kSquaresPiece;
-  return {begin, std::min(begin + kSquaresPiece, shard.end)};
-}
 
 bool whole_in(const ElementRange& range, const GradientPart& part) {
   return part.range.begin <= range.begin && range.end <= part.range.end;
@@ -28,10 +24,11 @@ bool whole_in(const ElementRange& range, const GradientPart& part) {
 void sum_on_host(const ElementRange& shard, const GradientPart& part, std::span<double> sums) {
   at::parallel_for(0, static_cast<std::int64_t>(sums.size()), 8, [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t i = first; i < last; ++i) {
-      const ElementRange range = piece_range(shard, i);
+      const ElementRange range = squares_piece(shard, i);
       if (!whole_in(range, part)) continue;
+      const std::optional<double> kept = kept_squares(part, i);
       sums[static_cast<std::size_t>(i)] =
-          piece_sum_of_squares(part.sum, range.begin - part.range.begin, range.size());
+          kept ? *kept : piece_sum_of_squares(part.sum, range.begin - part.range.begin, range.size());
     }
   });
 }
@@ -47,13 +44,14 @@ std::int64_t sum_on_device(const ElementRange& shard, const GradientPart& part, 
 }
 
 void count_norm(const GradientPart& part) {
+  if (part.squared) return;
   const bool on_host = part.pool == MemoryPool::host;
   ops::count_kernel(on_host ? WorkKind::host_optimizer : WorkKind::optimizer, {part.sum}, {});
 }
 
 // Pieces of this rank's shard of the block.
 std::int64_t num_pieces(const BlockState& state) {
-  return state.gradients.empty() ? 0 : divide_up(state.shard().size(), kSquaresPiece);
+  return state.gradients.empty() ? 0 : num_squares_pieces(state.shard());
 }
 
 }  // namespace
@@ -85,7 +83,7 @@ double GradientNorm::sum_of_squares() const {
   for (const BlockState& state : states_) {
     double of_block = 0;
     for (std::int64_t i = 0; i < num_pieces(state); ++i, ++sum) {
-      const ElementRange range = piece_range(state.shard(), i);
+      const ElementRange range = squares_piece(state.shard(), i);
       const bool straddles = std::none_of(state.gradients.begin(), state.gradients.end(),
                                           [&](const GradientPart& part) { return whole_in(range, part); });
       of_block += straddles ? straddling_piece(state, range) : *sum;

@@ -4,33 +4,11 @@
 
 #include "trainer/ops/kernel_work.h"
 #include "trainer/ops/target.h"
+#include "trainer/states/host_sums.h"
 #include "trainer/states/slot_plan.h"
 
 namespace autoglm {
 namespace {
-
-// sum += values, or sum = values; bf16 sums are rounded to nearest. Host memory, on the calling thread.
-void add_to_sum(const float* values, void* sum, bool bf16, std::int64_t count, bool first) {
-  const auto& math = simd::float_kernels();
-  if (bf16) {
-    auto* to = static_cast<simd::bf16_bits*>(sum);
-    first ? simd::activation_kernels<simd::bf16_bits>().narrow(values, to, count)
-          : math.accumulate_bf16(values, to, count);
-  } else if (first) {
-    std::copy_n(values, count, static_cast<float*>(sum));
-  } else {
-    math.accumulate(values, static_cast<float*>(sum), count);
-  }
-}
-
-// The same, shared among threads in pieces of at least `grain` elements.
-void add_in_pieces(const float* values, void* sum, bool bf16, std::int64_t count, bool first,
-                   std::int64_t grain) {
-  const std::int64_t width = bf16 ? 2 : 4;
-  at::parallel_for(0, count, grain, [&](std::int64_t begin, std::int64_t end) {
-    add_to_sum(values + begin, static_cast<char*>(sum) + begin * width, bf16, end - begin, first);
-  });
-}
 
 constexpr std::int64_t kAddGrain = 1 << 16;
 
@@ -123,18 +101,23 @@ void GradientReducer::start(std::size_t index) {
   slot.reduced = communicator_.reduce_scatter(data, sums, state.shard().size(), streams_.compute().record());
   slot.in_flight = true;
   in_flight_.push_back(index);
-  for (const GradientPart& part : state.gradients) {
+  const bool last = last_ || placement_.strategy.reduce == ReduceMode::step;
+  for (GradientPart& part : state.gradients) {
+    const bool on_device = ops::target_of(slot.buffer) == ops::Target::cuda;
+    expect_squares(state.shard(), part,
+                   last && !slot.in_place && (part.pool == MemoryPool::host || !on_device));
     if (part.pool == MemoryPool::host) download(slot, part);
   }
 }
 
 // Through two staging buffers: one is filled by the transfer while the other is added to the accumulator.
-void GradientReducer::download(Slot& slot, const GradientPart& part) {
+void GradientReducer::download(Slot& slot, GradientPart& part) {
   Stream &transfer = streams_.download(), &work = streams_.host_work();
   transfer.wait(slot.reduced);
   const std::int64_t most = staging_[0].numel();
-  for (std::int64_t at = part.range.begin; at < part.range.end; at += most) {
-    const std::int64_t count = std::min(most, part.range.end - at);
+  const ElementRange shard = slot.owner->shard();
+  for (std::int64_t at = part.range.begin, count = 0; at < part.range.end; at += count) {
+    count = std::min(end_at_piece(shard, at, most), part.range.end) - at;
     const std::size_t which = std::exchange(next_staging_, 1 - next_staging_);
     transfer.wait(staging_free_[which]);
     queue_copy(transfer, staging_[which], 0, slot.buffer, at, count);
@@ -143,11 +126,11 @@ void GradientReducer::download(Slot& slot, const GradientPart& part) {
       count_addition(WorkKind::host_optimizer, part.sum, count, slot.first);
     } else {
       const auto* from = static_cast<const float*>(element_pointer(staging_[which], 0));
-      void* to = element_pointer(part.sum, at - part.range.begin);
-      const bool bf16 = part.sum.scalar_type() == at::kBFloat16;
       // Beside a GPU the cores are free; beside compute on the CPU they are not.
       const std::int64_t grain = slot.buffer.is_cuda() ? kAddGrain : count;
-      work.submit([=, first = slot.first] { add_in_pieces(from, to, bf16, count, first, grain); });
+      work.submit([=, &part, first = slot.first, squares = part.squared] {
+        add_on_host(shard, part, from, {at, at + count}, first, squares, grain);
+      });
     }
     staging_free_[which] = work.record();
   }
@@ -159,19 +142,18 @@ void GradientReducer::retire_oldest() {
   Slot& slot = slots_[in_flight_.front()];
   in_flight_.pop_front();
   streams_.wait_exposed(slot.reduced);
-  for (const GradientPart& part : slot.owner->gradients) {
+  for (GradientPart& part : slot.owner->gradients) {
     if (part.pool == MemoryPool::host || slot.in_place) continue;
     if (!ops::computes(slot.buffer)) {
       count_addition(WorkKind::gradients, part.sum, part.range.size(), slot.first);
       continue;
     }
-    const bool bf16 = part.sum.scalar_type() == at::kBFloat16;
     const auto* from = static_cast<const float*>(element_pointer(slot.buffer, part.range.begin));
-    void* to = element_pointer(part.sum, 0);
     if (part.sum.is_cuda()) {
-      accumulate_on_device(from, to, bf16, part.range.size(), slot.first);
+      accumulate_on_device(from, element_pointer(part.sum, 0), part.sum.scalar_type() == at::kBFloat16,
+                           part.range.size(), slot.first);
     } else {
-      add_in_pieces(from, to, bf16, part.range.size(), slot.first, kAddGrain);
+      add_on_host(slot.owner->shard(), part, from, part.range, slot.first, part.squared, kAddGrain);
     }
   }
   slot.owner = nullptr;

@@ -43,6 +43,10 @@ class GradientReducer {
   // Asynchronous.
   void reduce(std::size_t index);
 
+  // Whether gradients handed over from now on are the last of a step: squares of what lies on the host are taken as they
+  // are added.
+  void expect_last(bool last) { last_ = last; }
+
   // Waits for everything that was started and adds it to the accumulators.
   void finish();
 
@@ -65,7 +69,7 @@ class GradientReducer {
   };
 
   void start(std::size_t slot);
-  void download(Slot& slot, const GradientPart& part);
+  void download(Slot& slot, GradientPart& part);
   void retire_oldest();
   const at::Tensor& staging(std::size_t which);
 
@@ -76,6 +80,7 @@ class GradientReducer {
   std::vector<Slot> slots_;
   std::vector<std::size_t> slot_of_;  // by block
   std::deque<std::size_t> in_flight_;
+  bool last_ = false;
   std::array<at::Tensor, 2> staging_;  // host fp32 [transfer_elements()] each
   std::array<Event, 2> staging_free_;
   std::size_t next_staging_ = 0;

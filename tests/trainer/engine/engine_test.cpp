@@ -80,6 +80,29 @@ TEST(EngineTest, AForgottenParameterMayBeFrozen) {
   EXPECT_NO_THROW(forgetful.train());
 }
 
+// Squares are taken while the last micro-batch is added, or in a pass of their own.
+TEST(EngineTest, TheNormIsTheSameHoweverItsSquaresAreTaken) {
+  std::vector<double> norms;
+  for (const double offload : {0.0, 0.5, 1.0}) {
+    for (const bool last : {false, true}) {
+      Model model = make_model(tiny::config_of({}));
+      const auto communicator = make_self_communicator();
+      EngineOptions options = options_for(Precision::bf16);
+      options.strategy.offload_optimizer = offload;
+      Engine engine(model, options, *communicator);
+      tiny::load_random(engine);
+      for (std::int64_t step = 1; step <= 2; ++step) {
+        engine.train_micro_batch(random_batch(3, 131), 1);
+        engine.train_micro_batch(random_batch(4, 131), 1, last);
+        norms.push_back(engine.finish_accumulation(0).gradient_norm);
+        engine.optimizer_step({}, 1e-2, step, 1);
+      }
+    }
+  }
+  for (std::size_t i = 2; i < norms.size(); ++i) EXPECT_EQ(norms[i], norms[i % 2]) << i;
+  EXPECT_GT(norms[0], 0);
+}
+
 TEST(EngineTest, FrozenParametersKeepTheirBitsAndOthersTheirGradients) {
   const auto is_frozen = [](const std::string& name) {
     return name.find("q_proj") != std::string::npos || name.find("norm") != std::string::npos;

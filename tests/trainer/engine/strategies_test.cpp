@@ -73,7 +73,8 @@ std::vector<MicroBatch> batches_for(std::int64_t step, const Training& training,
 
 StepSums accumulate(Engine& engine, const std::vector<MicroBatch>& batches) {
   double loss = 0;
-  for (const MicroBatch& batch : batches) loss += engine.train_micro_batch(batch, 0.02f);
+  for (const MicroBatch& batch : batches)
+    loss += engine.train_micro_batch(batch, 0.02f, &batch == &batches.back());
   return engine.finish_accumulation(loss);
 }
 
