@@ -120,7 +120,9 @@ double time_of(Communicator& communicator, const std::function<Event()>& run) {
 at::Tensor floats(std::int64_t count, MemoryPool pool, at::Device device) {
   const PoolScope scope(pool);
   const CategoryScope category(MemoryCategory::staging);
-  return at::zeros({count}, at::TensorOptions().dtype(at::kFloat).device(device));
+  at::Tensor zeros = at::zeros({count}, at::TensorOptions().dtype(at::kFloat).device(device));
+  if (device.is_cuda()) make_device_compute_stream(device)->synchronize();  // which has filled them
+  return zeros;
 }
 
 // Whether every rank could make what it needs. Collective.
