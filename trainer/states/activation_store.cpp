@@ -30,8 +30,8 @@ void ActivationStore::save(std::int64_t layer, const at::Tensor& input) {
   AUTOGLM_CHECK(input.numel() == saved.on_host.numel() && input.is_contiguous());
   saved.shape.assign(input.sizes().begin(), input.sizes().end());
   Stream& stream = streams_.download();
+  // By then compute has waited for what this buffer held before: take() or clear() came between.
   stream.wait(streams_.compute().record());
-  stream.wait(saved.loaded);
   queue_copy(stream, saved.on_host, 0, input.view({-1}), 0, input.numel());
   saved.saved = stream.record();
 }
@@ -46,9 +46,8 @@ void ActivationStore::prefetch(std::int64_t layer) {
   const CategoryScope scope(MemoryCategory::activations);
   saved.on_device = at::empty({saved.on_host.numel()}, saved.on_host.options().device(device_));
   Stream& stream = streams_.upload();
-  // The memory may have been another tensor's until now.
+  // The memory may have been another tensor's until now. Compute has waited for the copy to the host in settle().
   stream.wait(streams_.compute().record());
-  stream.wait(saved.saved);
   queue_copy(stream, saved.on_device, 0, saved.on_host, 0, saved.on_host.numel());
   saved.loaded = stream.record();
 }
