@@ -1,6 +1,7 @@
 #include "trainer/states/optimizer_step.h"
 
 #include <algorithm>
+#include <exception>
 
 #include "sharding/work.h"
 #include "trainer/ops/target.h"
@@ -79,10 +80,10 @@ OptimizerStep::OptimizerStep(std::span<BlockState> states, const StatePlacement&
 }
 
 OptimizerStep::~OptimizerStep() {
-  for (const Event& event : gathers_done_) {
-    if (!event.ready()) communicator_.abandon();
-    wait_quietly(event);
-  }
+  const bool all_done = std::all_of(gathers_done_.begin(), gathers_done_.end(),
+                                    [](const Event& event) { return event.ready(); });
+  if (std::uncaught_exceptions() > 0 && !all_done) communicator_.abandon();
+  for (const Event& event : gathers_done_) wait_quietly(event);
   for (const Event& event : loaded_) wait_quietly(event);
   for (const Event& event : stored_) wait_quietly(event);
 }
