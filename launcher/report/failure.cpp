@@ -19,13 +19,18 @@ std::string_view first_line(std::string_view text) {
   return text.substr(0, text.find('\n'));
 }
 
+// A kernel that met a broken invariant (require() in trainer/ops/cuda_group.h), whoever asked the device first after that.
+bool is_of_kernel(std::string_view sentence) {
+  return sentence.find("device-side assert triggered") != std::string_view::npos;
+}
+
 struct Report {
   ExitCode code;
   std::string sentence;
   bool one_rank_reports = false;  // all ranks of a command line, or of the job, meet the same failure
 };
 
-Report describe_failure(const std::exception_ptr& failure) {
+Report describe_exception(const std::exception_ptr& failure) {
   try {
     std::rethrow_exception(failure);
   } catch (const AgreedError& error) {
@@ -44,6 +49,15 @@ Report describe_failure(const std::exception_ptr& failure) {
   } catch (...) {
     return {ExitCode::bug, "internal error: an exception of an unknown kind"};
   }
+}
+
+Report describe_failure(const std::exception_ptr& failure) {
+  Report report = describe_exception(failure);
+  if (!is_of_kernel(report.sentence)) return report;
+  return {ExitCode::bug,
+          fmt::format(
+              "internal error: a kernel met a broken invariant, which the line with \"Assertion\" names: {}",
+              report.sentence)};
 }
 
 }  // namespace

@@ -96,13 +96,14 @@ AUTOGLM_HOST_DEVICE inline bool hold_vectors(const T*... x) {
   return ((reinterpret_cast<std::uintptr_t>(x) % kVectorBytes == 0) && ...);
 }
 
-// A broken invariant inside a kernel: stops the device, throws on the host.
-AUTOGLM_HOST_DEVICE inline void require(bool condition) {
+// A broken invariant inside a kernel, which `what` names: stops the device, throws on the host. The device writes it to
+// stderr when the host waits next, and every later call fails with cudaErrorAssert, which is nobody else's (check_cuda()).
+AUTOGLM_HOST_DEVICE inline void require(bool condition, const char* what) {
   if (condition) return;
 #ifdef __CUDA_ARCH__
-  __trap();
+  __assert_fail(what, __FILE_NAME__, __LINE__, "a kernel of autoglm-train");
 #else
-  throw std::logic_error("a CUDA kernel met an index out of range");
+  throw std::logic_error(what);
 #endif
 }
 

@@ -97,7 +97,7 @@ struct Rotate {
   template <int kCount, bool kInterleaved>
   AUTOGLM_HOST_DEVICE void turn(const T* from, T* to, std::int64_t pair, std::int64_t token) const {
     const std::int64_t position = positions[token];
-    require(position >= 0 && position < angles.num_positions);
+    require(position >= 0 && position < angles.num_positions, "positions lie in the table of angles");
     const std::int64_t at = position * angles.pairs + pair;
     float c[kCount], s[kCount];
     load_floats(angles.cosine + at, c);

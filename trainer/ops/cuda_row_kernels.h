@@ -18,7 +18,7 @@ struct GatherRows {
   template <typename Group>
   AUTOGLM_HOST_DEVICE void operator()(const Group& group, std::int64_t row) const {
     const auto source = static_cast<std::int64_t>(index[row]);
-    require(source < table_rows);
+    require(source < table_rows, "rows that are gathered lie in the table");
     each(group, 0, width,
          [&](std::int64_t i) { to[row * width + i] = source < 0 ? T{0} : from[source * width + i]; });
   }
@@ -37,7 +37,7 @@ struct ScatterRows {
   AUTOGLM_HOST_DEVICE void operator()(const Group& group, std::int64_t row) const {
     const auto target = static_cast<std::int64_t>(index[row]);
     if (target < 0) return;
-    require(target < table_rows);
+    require(target < table_rows, "rows that are scattered lie in the table");
     each(group, 0, width, [&](std::int64_t i) { to[target * width + i] = from[row * width + i]; });
   }
 };
@@ -97,7 +97,7 @@ struct EmbeddingBackward {
     const std::int32_t tokens = length[place];
     if (tokens == 0) return;
     const std::int64_t id = ids[order[place]];
-    require(id >= 0 && id < table_rows);
+    require(id >= 0 && id < table_rows, "token ids lie in the vocabulary");
     const std::int64_t begin = (static_cast<std::uint32_t>(block) - place * across) * (kThreads * kEach);
     const std::int64_t end = begin + kThreads * kEach < width ? begin + kThreads * kEach : width;
     float* to = gradient + id * width;

@@ -27,7 +27,7 @@ struct CrossEntropy {
       if (training) clear(group, line, vectors);
       return;
     }
-    require(target < vocabulary);
+    require(target < vocabulary, "targets lie in the vocabulary");
     // Sums are of exponentials beside the largest so far: one pass over what fits no cache.
     float mine = -INFINITY;
     double exponentials = 0;
