@@ -119,8 +119,9 @@ void start_cuda_collectives(int device, Communicator& connection, Communicator& 
     for (const std::int64_t count : {std::int64_t{1}, most}) {
       float* const mine = values + count * connection.rank();
       done = connection.reduce_scatter(values, mine, count, done);
-      done = connection.all_gather(mine, values, count * kWidth, done);
-      done = connection.broadcast(values, count * kWidth, 0, done);
+      // Collectives run one after the other.
+      done = connection.all_gather(mine, values, count * kWidth, Event());
+      done = connection.broadcast(values, count * kWidth, 0, Event());
     }
     done.synchronize();
   });
