@@ -19,7 +19,7 @@ std::string describe(const std::exception_ptr& failure) {
   } catch (const OutOfMemory& error) {
     return encode(ExitCode::does_not_fit, error.what());
   } catch (const std::exception& error) {
-    return encode(ExitCode::bug, error.what());
+    return encode(as_out_of_memory(error.what()) ? ExitCode::does_not_fit : ExitCode::bug, error.what());
   } catch (...) {
     return encode(ExitCode::bug, "internal error: an exception without a message");
   }

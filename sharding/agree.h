@@ -52,7 +52,8 @@ class AgreedError : public Error {
 
 // Every rank contributes its failure, or null. If any rank failed, all throw AgreedError with the code and
 // message of the lowest rank that did; where the rank matters, the message opens with "rank R: " unless all
-// ranks failed alike. OutOfMemory counts as ExitCode::does_not_fit, an exception of another kind as ExitCode::bug.
+// ranks failed alike. OutOfMemory, also in words (as_out_of_memory), counts as ExitCode::does_not_fit, an exception of another kind as
+// ExitCode::bug.
 // Blocking.
 void agree(Communicator& communicator, const std::exception_ptr& mine, bool rank_matters = true);
 

@@ -4,8 +4,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/dtype.h"
@@ -23,6 +25,8 @@ namespace autoglm {
 // collectives.
 class Communicator {
  public:
+  static constexpr std::string_view kFailedElsewhere = "this rank failed elsewhere";
+
   virtual ~Communicator() = default;
   Communicator(const Communicator&) = delete;
   Communicator& operator=(const Communicator&) = delete;
@@ -54,9 +58,12 @@ class Communicator {
 
   // Makes the collective under way fail within a millisecond, and all later ones at once, with
   // Error(peer_lost): for an owner of buffers that ends because of an exception, so that it can wait for its
-  // events and free them though other ranks may never come. From any thread. A communicator that is destroyed
-  // by a passing exception does so itself.
-  virtual void abandon() noexcept {}
+  // events and free them though other ranks may never come; and where a rank is known to be lost. The first
+  // reason counts. From any thread. A communicator that is destroyed by a passing exception does so itself.
+  virtual void abandon(std::string_view /*why*/ = kFailedElsewhere) noexcept {}
+
+  // The reason, if that was called. From any thread.
+  virtual std::optional<std::string> abandoned() const { return std::nullopt; }
 
   // Bytes that the communicator holds from construction to destruction, of the memory that it is for. No
   // collective but exchange() allocates more than a few hundred bytes of bookkeeping (and 8 per rank).

@@ -18,7 +18,7 @@ using Clock = std::chrono::steady_clock;
 // milliseconds.
 class Patience {
  public:
-  Patience(const RingLink& link, const RingOptions& options, const std::atomic<bool>& abandoned)
+  Patience(const RingLink& link, const RingOptions& options, const Abandonment& abandoned)
       : link_(link), timeout_(options.timeout), abandoned_(abandoned) {}
 
   void reset() { since_ = Clock::now(); }
@@ -26,7 +26,7 @@ class Patience {
   // Throws when it has come to its end; `receiving` tells which neighbour is waited for.
   void pause(bool receiving) {
     using std::chrono::microseconds;
-    check_not_abandoned(abandoned_);
+    abandoned_.check();
     const auto waited = Clock::now() - since_;
     if (waited >= timeout_) {
       const int neighbour = (link_.rank() + (receiving ? link_.size() - 1 : 1)) % link_.size();
@@ -40,7 +40,7 @@ class Patience {
  private:
   const RingLink& link_;
   std::chrono::duration<double> timeout_;
-  const std::atomic<bool>& abandoned_;
+  const Abandonment& abandoned_;
   Clock::time_point since_ = Clock::now();
 };
 
@@ -130,21 +130,15 @@ std::int64_t ring_scratch_bytes(int size, const RingOptions& options) {
 }
 
 void run_ring(RingLink& link, RingPlan plan, const RingPlace& place, const RingCombine& combine,
-              std::span<std::byte> scratch, const RingOptions& options, const std::atomic<bool>& abandoned) {
+              std::span<std::byte> scratch, const RingOptions& options, const Abandonment& abandoned) {
   AUTOGLM_CHECK(0 < options.window && options.window <= RingLink::max_window);
   AUTOGLM_CHECK(!combine ||
                 static_cast<std::int64_t>(scratch.size()) >= options.window * options.piece_bytes);
   RingRun(link, std::move(plan), place, combine, scratch, options).run(Patience(link, options, abandoned));
 }
 
-void check_not_abandoned(const std::atomic<bool>& abandoned) {
-  if (abandoned.load(std::memory_order_relaxed)) {
-    fail(ExitCode::peer_lost, "abandoned because this rank failed elsewhere");
-  }
-}
-
 void swap_with_neighbours(RingLink& link, std::span<const std::byte> mine, std::span<std::byte> theirs,
-                          const RingOptions& options, const std::atomic<bool>& abandoned) {
+                          const RingOptions& options, const Abandonment& abandoned) {
   link.start_receive(theirs, 0);
   link.start_send(mine, 0);
   Patience patience(link, options, abandoned);

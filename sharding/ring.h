@@ -1,13 +1,13 @@
 // Runs a collective's plan over messages between neighbours on a ring.
 #pragma once
 
-#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <span>
 
+#include "sharding/abandonment.h"
 #include "sharding/ring_plan.h"
 
 namespace autoglm {
@@ -55,14 +55,11 @@ using RingCombine = std::function<void(const RingPiece&, const std::byte* receiv
 // combined in order. Throws Error(peer_lost) after the timeout, or soon after another thread has set
 // `abandoned`.
 void run_ring(RingLink& link, RingPlan plan, const RingPlace& place, const RingCombine& combine,
-              std::span<std::byte> scratch, const RingOptions& options, const std::atomic<bool>& abandoned);
-
-// Throws Error(peer_lost) if the flag is set.
-void check_not_abandoned(const std::atomic<bool>& abandoned);
+              std::span<std::byte> scratch, const RingOptions& options, const Abandonment& abandoned);
 
 // Sends `mine` to the next rank and returns when the previous rank's message is in `theirs` and `mine` is
 // sent. Both have the same size on all ranks. Errors as above.
 void swap_with_neighbours(RingLink& link, std::span<const std::byte> mine, std::span<std::byte> theirs,
-                          const RingOptions& options, const std::atomic<bool>& abandoned);
+                          const RingOptions& options, const Abandonment& abandoned);
 
 }  // namespace autoglm

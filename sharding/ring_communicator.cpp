@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <cstring>
 #include <exception>
 #include <string_view>
@@ -70,7 +69,7 @@ class Ring {
     header.number = num_collectives_++;
     if (size == 1) return work();
     try {
-      check_not_abandoned(abandoned_);
+      abandoned_.check();
       Header theirs;
       swap_with_neighbours(*link_, std::as_bytes(std::span(&header, 1)),
                            std::as_writable_bytes(std::span(&theirs, 1)), options_, abandoned_);
@@ -159,7 +158,7 @@ class Ring {
     return all;
   }
 
-  void abandon() { abandoned_ = true; }
+  Abandonment& abandoned() { return abandoned_; }
 
   const int rank;
   const int size;
@@ -172,7 +171,7 @@ class Ring {
 
   std::unique_ptr<RingLink> link_;
   RingOptions options_;
-  std::atomic<bool> abandoned_ = false;
+  Abandonment abandoned_;
   std::vector<CacheLine> scratch_;
   std::uint64_t num_collectives_ = 0;
 };
@@ -189,7 +188,7 @@ class RingCommunicator : public Communicator {
 
   // Waits for what was started. The ring ends on the thread that uses it, be the stream failed or not.
   ~RingCommunicator() override {
-    if (std::uncaught_exceptions() > 0) ring_->abandon();
+    if (std::uncaught_exceptions() > 0) abandon(kFailedElsewhere);
     stream_.submit([ring = std::move(ring_)] {});
     try {
       stream_.synchronize();
@@ -206,8 +205,11 @@ class RingCommunicator : public Communicator {
   int size() const override {
     return ring_->size;
   }
-  void abandon() noexcept override {
-    ring_->abandon();
+  void abandon(std::string_view why) noexcept override {
+    ring_->abandoned().set(why);
+  }
+  std::optional<std::string> abandoned() const override {
+    return ring_->abandoned().why();
   }
   std::int64_t scratch_bytes() const override {
     return ring_->scratch_bytes();

@@ -152,15 +152,15 @@ void JobDevice::connect(const JobDeviceOptions& options, Communicator& control, 
       start_cuda_products(index);
     });
     start_cuda_collectives(index, *communicator_, control);
-  } catch (const AgreedError& error) {
+  } catch (const Error& error) {
     if (error.code() != ExitCode::does_not_fit) throw;
-    throw AgreedError(
-        ExitCode::does_not_fit,
-        fmt::format("{} has no room for what every job takes first ({}): end the other programs "
-                    "on it, which nvidia-smi lists, {}",
-                    name_, error.what(),
-                    options.memory_limit ? "or raise --memory-limit"
-                                         : "or choose another with CUDA_VISIBLE_DEVICES"));
+    const std::string text = fmt::format(
+        "{} has no room for what every job takes first ({}): end the other programs on it, which nvidia-smi "
+        "lists, {}",
+        name_, error.what(),
+        options.memory_limit ? "or raise --memory-limit" : "or choose another with CUDA_VISIBLE_DEVICES");
+    if (dynamic_cast<const AgreedError*>(&error) != nullptr) throw AgreedError(error.code(), text);
+    throw Error(error.code(), text);
   }
 }
 

@@ -92,15 +92,9 @@ DeviceConnection connect_cuda_device(int device, Communicator& control, ReduceSc
 }
 
 void start_cuda_products(int device) {
-  try {
-    start_products_on_device(at::Device(at::kCUDA, static_cast<at::DeviceIndex>(device)));
-  } catch (const OutOfMemory&) {
-    throw;
-  } catch (const std::exception& error) {
-    // Of cuBLAS, which takes memory of its own beside the arena.
-    if (const auto full = as_out_of_memory(error.what())) throw *full;
-    throw;
-  }
+  // cuBLAS takes memory of its own beside the arena.
+  const at::Device place(at::kCUDA, static_cast<at::DeviceIndex>(device));
+  if (const auto failure = run_within_memory([&] { start_products_on_device(place); })) throw *failure;
 }
 
 void start_cuda_collectives(int device, Communicator& connection, Communicator& control) {
@@ -114,17 +108,16 @@ void start_cuda_collectives(int device, Communicator& connection, Communicator& 
   });
   auto* const values = static_cast<float*>(whole.mutable_data_ptr());
   constexpr std::int64_t kWidth = sizeof(float);
-  run_agreed(control, [&] {
-    Event done = make_device_compute_stream(place)->record();
-    for (const std::int64_t count : {std::int64_t{1}, most}) {
-      float* const mine = values + count * connection.rank();
-      done = connection.reduce_scatter(values, mine, count, done);
-      // Collectives run one after the other.
-      done = connection.all_gather(mine, values, count * kWidth, Event());
-      done = connection.broadcast(values, count * kWidth, 0, Event());
-    }
-    done.synchronize();
-  });
+  // A rank that fails here cannot agree with others, which wait for it inside of NCCL.
+  Event done = make_device_compute_stream(place)->record();
+  for (const std::int64_t count : {std::int64_t{1}, most}) {
+    float* const mine = values + count * connection.rank();
+    done = connection.reduce_scatter(values, mine, count, done);
+    // Collectives run one after the other.
+    done = connection.all_gather(mine, values, count * kWidth, Event());
+    done = connection.broadcast(values, count * kWidth, 0, Event());
+  }
+  done.synchronize();
 }
 
 DeviceBytes cuda_bytes_now() {

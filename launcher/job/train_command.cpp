@@ -3,9 +3,12 @@
 #include <spdlog/spdlog.h>
 
 #include <cstdlib>
+#include <memory>
 #include <optional>
 
 #include "launcher/job/ending_signals.h"
+#include "launcher/job/job_device.h"
+#include "launcher/job/lost_peers.h"
 #include "launcher/job/training_job.h"
 #include "launcher/report/failure.h"
 #include "launcher/report/logging.h"
@@ -26,13 +29,17 @@ const char* variable(const char* name) {
 int run_on_ranks(const TrainOptions& options) {
   // Before MPI and the libraries start threads, which keep the processors of the one that starts them.
   const std::optional<std::string> rebound = widen_binding(variable);
+  Console& console = stderr_console();
+  LostPeers peers(console);
   MpiSession session;
   const RankEnvironment environment{session.rank(), session.size(), session.rank() == 0};
-  Console& console = stderr_console();
   start_logging(console, session.rank(), session.size());
   if (rebound) spdlog::info("{}", *rebound);
   try {
     const auto communicator = make_mpi_communicator(session);
+    const std::unique_ptr<LostPeers, void (*)(LostPeers*)> until_it_ends(
+        &peers, [](LostPeers* watched) { watched->release_control(); });
+    peers.begin(*communicator, host_name());
     run_training_job(
         options, *communicator,
         {session.local_rank(), session.local_size(), session.library_version(), session.num_processors()});
@@ -41,7 +48,7 @@ int run_on_ranks(const TrainOptions& options) {
     return report_failure("autoglm-train", console, environment, std::current_exception());
   } catch (...) {
     // The other ranks may be waiting for this one: end them too.
-    const int code = report_failure("autoglm-train", console, environment, std::current_exception());
+    const int code = peers.report(environment, std::current_exception());
     session.abort(static_cast<ExitCode>(code));
   }
 }

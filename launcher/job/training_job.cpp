@@ -184,13 +184,9 @@ std::unique_ptr<Engine> make_engine(Job& job, MemoryRecovery& recovery) {
   Decisions& decisions = job.decisions;
   while (true) {
     std::unique_ptr<Engine> engine;
-    std::optional<OutOfMemory> failure;
-    run_agreed(ranks, [&] {
-      try {
-        engine = std::make_unique<Engine>(job.inputs.model, decisions.engine, ranks);
-      } catch (const OutOfMemory& error) {
-        failure = error;
-      }
+    const std::optional<OutOfMemory> failure = run_agreed(ranks, [&] {
+      return run_within_memory(
+          [&] { engine = std::make_unique<Engine>(job.inputs.model, decisions.engine, ranks); });
     });
     if (!recovery.recover_construction(failure ? &*failure : nullptr)) {
       const std::string mine = run_agreed(
@@ -283,6 +279,15 @@ void train(Job& job) {
       train_and_write(job, report.get(), patience);
     } catch (const OutOfMemory& error) {
       fail(ExitCode::does_not_fit, "{}; lower --micro-batch, or set --recompute full", error.what());
+    } catch (const AgreedError&) {
+      throw;
+    } catch (const std::exception& error) {
+      const std::optional<OutOfMemory> full = as_out_of_memory(error.what());
+      if (!full) throw;
+      fail(ExitCode::does_not_fit,
+           "{}: libraries found no room beside what was planned; end other programs on the device, or lower "
+           "--memory-limit",
+           full->what());
     }
   } catch (...) {
     if (report) report->fail(summarize_failure(std::current_exception()));

@@ -127,12 +127,7 @@ at::Tensor floats(std::int64_t count, MemoryPool pool, at::Device device) {
 
 // Whether every rank could make what it needs. Collective.
 bool all_made(Communicator& communicator, const std::function<void()>& make) {
-  bool made = true;
-  try {
-    make();
-  } catch (const OutOfMemory&) {
-    made = false;
-  }
+  const bool made = !run_within_memory(make);
   return least(communicator, made ? 1 : 0) == 1;
 }
 
@@ -155,12 +150,7 @@ void time_layer(const MemoryQuestion& question, std::int64_t layer, at::Device d
                 Communicator& communicator, ProbeTimes& times) {
   std::optional<LayerTimer> timer;
   const auto unless_full = [&](const std::function<void()>& run) {
-    if (times.out_of_memory) return;
-    try {
-      run();
-    } catch (const OutOfMemory&) {
-      times.out_of_memory = true;
-    }
+    if (!times.out_of_memory) times.out_of_memory = run_within_memory(run).has_value();
   };
   // The first step touches memory, loads kernels and fills caches.
   ProbeTimes brief = times;

@@ -45,6 +45,7 @@ Report describe_exception(const std::exception_ptr& failure) {
     return {ExitCode::does_not_fit, fmt::format("out of host memory, or of what {} {} allows: raise it",
                                                 limit->name, limit->bytes >> 10)};
   } catch (const std::exception& error) {
+    if (const auto full = as_out_of_memory(error.what())) return {ExitCode::does_not_fit, full->what()};
     return {ExitCode::bug, fmt::format("internal error: {}", first_line(error.what()))};
   } catch (...) {
     return {ExitCode::bug, "internal error: an exception of an unknown kind"};

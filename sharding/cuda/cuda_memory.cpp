@@ -52,10 +52,11 @@ class VirtualMemory final : public Backing {
  public:
   static constexpr std::int64_t kPiece = kCudaMemoryPiece;
 
-  // Null when the device or the driver cannot do it.
+  // Null when the device or the driver cannot do it. One that is merely full can.
   static std::unique_ptr<Backing> make(int device, std::int64_t capacity) {
     std::unique_ptr<VirtualMemory> memory(new VirtualMemory(device, capacity));
-    if (!memory->driver_.complete() || !memory->reserve() || !memory->map_piece()) return nullptr;
+    if (!memory->driver_.complete() || !memory->reserve()) return nullptr;
+    if (!memory->map_piece() && !memory->full_) return nullptr;
     return memory;
   }
 
@@ -101,7 +102,9 @@ class VirtualMemory final : public Backing {
     properties.type = CU_MEM_ALLOCATION_TYPE_PINNED;
     properties.location = location_;
     CUmemGenericAllocationHandle handle{};
-    if (driver_.create(&handle, kPiece, &properties, 0) != CUDA_SUCCESS) return false;
+    const CUresult created = driver_.create(&handle, kPiece, &properties, 0);
+    full_ = created == CUDA_ERROR_OUT_OF_MEMORY;
+    if (created != CUDA_SUCCESS) return false;
     const CUdeviceptr at = address_ + static_cast<CUdeviceptr>(backed_);
     if (driver_.map(at, kPiece, 0, handle, 0) != CUDA_SUCCESS) {
       static_cast<void>(driver_.release(handle));
@@ -131,6 +134,7 @@ class VirtualMemory final : public Backing {
   CUmemLocation location_{};
   std::int64_t reserved_;  // bytes of addresses
   std::int64_t backed_ = 0;
+  bool full_ = false;  // the device had no more piece
   CUdeviceptr address_ = 0;
   std::vector<CUmemGenericAllocationHandle> handles_;
 };

@@ -3,8 +3,10 @@
 #include <mpi.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <exception>
+#include <thread>
 #include <vector>
 
 #include "sharding/host/processors.h"
@@ -66,6 +68,11 @@ MpiSession::~MpiSession() {
 }
 
 void MpiSession::abort(ExitCode code) noexcept {
+  // mpirun carries this out, and may not answer.
+  std::thread([code] {
+    std::this_thread::sleep_for(std::chrono::seconds(5));
+    std::_Exit(static_cast<int>(code));
+  }).detach();
   MPI_Abort(MPI_COMM_WORLD, static_cast<int>(code));
   std::_Exit(static_cast<int>(code));
 }

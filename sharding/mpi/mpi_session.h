@@ -47,7 +47,8 @@ class MpiSession {
   // order.
   int new_tag() { return next_tag_++; }
 
-  // Ends all ranks at once; mpirun returns `code`. From any thread. Flushes no streams.
+  // Ends all ranks at once; mpirun returns `code`. From any thread. Flushes no streams. Where mpirun does not
+  // answer, this rank ends alone, after 5 seconds.
   [[noreturn]] void abort(ExitCode code) noexcept;
 
  private:

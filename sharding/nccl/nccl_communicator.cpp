@@ -75,10 +75,11 @@ class NcclCommunicator : public Communicator {
     return control_.exchange(mine);
   }
 
-  void abandon() noexcept override {
+  void abandon(std::string_view why) noexcept override {
+    control_.abandon(why);
     connection_.stop_waiting();
-    control_.abandon();
   }
+  std::optional<std::string> abandoned() const override { return control_.abandoned(); }
 
  private:
   void submit(const std::string& name, NcclCall call) {

@@ -123,7 +123,8 @@ void NcclConnection::initialize(const Ids& ids) {
 void NcclConnection::check(ncclResult_t result, const std::string& what) {
   if (result == ncclSuccess) return;
   const std::lock_guard lock(mutex_);
-  fail(nccl_exit_code(result), "{}: {}", what, nccl_error_text(nccl_, result, comms_[0]));
+  const std::string text = nccl_error_text(nccl_, result, failed_comm());
+  fail(nccl_exit_code(result, text), "{}: {}", what, text);
 }
 
 Event NcclConnection::start(std::string_view operation, std::int64_t bytes, const Event& after,
@@ -177,6 +178,8 @@ ncclResult_t NcclConnection::settle(const std::string& name, std::chrono::durati
       const ncclResult_t state = background_state();
       if (state != ncclInProgress) return state;
     }
+    if (const auto why = control_.abandoned())
+      fail(ExitCode::peer_lost, "{}: abandoned because {}", name, *why);
     if (Clock::now() - began > timeout) fail(ExitCode::peer_lost, "{}: {}", name, silence(timeout));
     pause_after(Clock::now() - began);
   }
@@ -194,6 +197,17 @@ ncclResult_t NcclConnection::background_state() const {
     if (state == ncclInProgress) all = state;
   }
   return all;
+}
+
+// The one whose last error is that of a failure. Under the mutex.
+ncclComm_t NcclConnection::failed_comm() const {
+  for (const ncclComm_t comm : comms_) {
+    ncclResult_t state = ncclSuccess;
+    if (comm == nullptr) continue;
+    if (nccl_.comm_get_async_error(comm, &state) != ncclSuccess) return comm;
+    if (state != ncclSuccess && state != ncclInProgress) return comm;
+  }
+  return comms_[0];
 }
 
 std::string NcclConnection::silence(std::chrono::duration<double> timeout) const {
@@ -254,10 +268,14 @@ std::exception_ptr NcclConnection::look() {
   const auto failure = [&name](ExitCode code, const std::string& what) {
     return std::make_exception_ptr(Error(code, fmt::format("{}: {}", name, what)));
   };
+  if (const auto why = control_.abandoned()) {
+    return failure(ExitCode::peer_lost, fmt::format("abandoned because {}", *why));
+  }
   if (abandoned_) return failure(ExitCode::peer_lost, "this rank has given up waiting for the others");
   const ncclResult_t state = background_state();
   if (state != ncclSuccess && state != ncclInProgress) {
-    return failure(nccl_exit_code(state), nccl_error_text(nccl_, state, comms_[0]));
+    const std::string text = nccl_error_text(nccl_, state, failed_comm());
+    return failure(nccl_exit_code(state, text), text);
   }
   if (pending_.empty() || !pending_.front().after.ready()) return nullptr;
   Pending& next = pending_.front();

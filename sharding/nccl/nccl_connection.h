@@ -37,7 +37,7 @@ enum class NcclUse : std::uint8_t { collectives, messages };
 using NcclCall = std::function<ncclResult_t(const NcclFunctions&, ncclComm_t, cudaStream_t)>;
 
 // NCCL cannot end a kernel that waits for a lost peer. So a thread looks for errors and for collectives that
-// stand still; when it finds one, or after stop_waiting(), it reports the failure on `reports` (a stream that
+// stand still; when it finds one, or after stop_waiting() or when `control` is abandoned, it reports the failure on `reports` (a stream that
 // is used for nothing else) and aborts NCCL, upon which the kernels end and every event throws.
 class NcclConnection {
  public:
@@ -84,6 +84,7 @@ class NcclConnection {
   void launch(const std::string& name, NcclUse use, const NcclCall& call);
   ncclResult_t settle(const std::string& name, std::chrono::duration<double> timeout);
   ncclResult_t background_state() const;
+  ncclComm_t failed_comm() const;
   std::string silence(std::chrono::duration<double> timeout) const;
   std::exception_ptr failed() const;
   void give_up(const std::exception_ptr& failure) noexcept;

@@ -1,5 +1,7 @@
 #include "sharding/nccl/nccl_functions.h"
 
+#include "sharding/memory/out_of_memory.h"
+
 namespace autoglm {
 
 const NcclFunctions& linked_nccl() {
@@ -24,9 +26,10 @@ const NcclFunctions& linked_nccl() {
   return functions;
 }
 
-ExitCode nccl_exit_code(ncclResult_t result) {
+ExitCode nccl_exit_code(ncclResult_t result, std::string_view text) {
   switch (result) {
     case ncclUnhandledCudaError:
+      return exit_code_of_device(text);
     case ncclSystemError:
     case ncclInternalError:
       return ExitCode::unavailable;

@@ -4,6 +4,7 @@
 #include <nccl.h>
 
 #include <string>
+#include <string_view>
 
 #include "base/error.h"
 
@@ -39,9 +40,10 @@ struct NcclFunctions {
 // NCCL itself.
 const NcclFunctions& linked_nccl();
 
-// The exit code for a failure that NCCL reports: a peer, a link or a process that is gone is peer_lost, a
-// device that fails is unavailable, a call that makes no sense is a bug.
-ExitCode nccl_exit_code(ncclResult_t result);
+// The exit code for a failure that NCCL reports with this text: a peer, a link or a process that is gone is
+// peer_lost, a device that fails is unavailable, or does_not_fit for want of memory, a call that makes no sense is
+// a bug.
+ExitCode nccl_exit_code(ncclResult_t result, std::string_view text = {});
 
 // "NCCL reports: remote process exited or there was a network error (last message)"; comm may be null.
 std::string nccl_error_text(const NcclFunctions& nccl, ncclResult_t result, ncclComm_t comm);

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "sharding/cuda/ordered_sum.h"
+#include "sharding/memory/out_of_memory.h"
 
 namespace autoglm {
 namespace {
@@ -49,7 +50,7 @@ ncclResult_t exchange_all(const NcclFunctions& nccl, const std::vector<PlacedMes
 void run_sum(const OrderedSum& sum, void* stream) {
   if (stream == nullptr) return sum_on_host(sum);
   const char* const problem = sum_on_device(sum, stream);
-  if (problem != nullptr) fail(ExitCode::unavailable, "gradients could not be added: {}", problem);
+  if (problem != nullptr) fail(exit_code_of_device(problem), "gradients could not be added: {}", problem);
 }
 
 }  // namespace

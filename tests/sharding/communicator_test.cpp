@@ -173,6 +173,18 @@ TEST(Ring, AbandoningEndsWhatIsUnderWay) {
   EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(10));  // the timeout is 20
 }
 
+TEST(Ring, TheFirstReasonForAbandoningCounts) {
+  const auto failures = testing::run_ranks(2, small_pieces(2), [](Communicator& communicator) {
+    if (communicator.rank() == 1) return;
+    EXPECT_FALSE(communicator.abandoned());
+    communicator.abandon("rank 1 has ended");
+    communicator.abandon();
+    EXPECT_EQ(communicator.abandoned(), "rank 1 has ended");
+    communicator.barrier().synchronize();
+  });
+  EXPECT_EQ(failures[0], "rank 0, barrier number 0: abandoned because rank 1 has ended");
+}
+
 TEST(Ring, AnExceptionThatPassesItsCommunicatorDoesNotWaitForOtherRanks) {
   const auto start = std::chrono::steady_clock::now();
   const auto failures = testing::run_ranks(2, small_pieces(2), [](Communicator& communicator) {

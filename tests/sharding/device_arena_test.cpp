@@ -80,6 +80,9 @@ TEST(OutOfMemoryWords, AreTakenForWhatTheyMean) {
     EXPECT_TRUE(as_out_of_memory(text)) << text;
   EXPECT_EQ(std::string(as_out_of_memory("CUDA error: out of memory\ntrace")->what()),
             "CUDA error: out of memory");
+  EXPECT_EQ(
+      std::string(as_out_of_memory("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `f(x)`")->what()),
+      "CUDA error: CUBLAS_STATUS_ALLOC_FAILED");
   for (const char* text : {"CUDA error: an illegal memory access was encountered",
                            "target 7 of a vocabulary of 5", "wrong shape\nfreed when out of memory"})
     EXPECT_FALSE(as_out_of_memory(text)) << text;

@@ -212,6 +212,22 @@ TEST(NcclCommunicator, ACollectiveThatNcclIsStillStartingCanBeAbandoned) {
   EXPECT_EQ(failures[0], "");
 }
 
+TEST(NcclCommunicator, IsAbandonedWithItsControl) {
+  FakeJob job(2);
+  const auto failures = run_ranks(2, {}, [&](Communicator& control) {
+    const auto nccl = join(job, control);
+    if (control.rank() == 1) return;
+    char byte = 0;
+    const Event done = nccl->broadcast(&byte, 1, 0, Event());
+    control.abandon("rank 1 has ended");
+    EXPECT_EQ(outcome(done).first, ExitCode::peer_lost);
+    EXPECT_THAT(outcome(done).second,
+                HasSubstr("broadcast number 0 of 1 bytes: abandoned because rank 1 has ended"));
+    EXPECT_EQ(nccl->abandoned(), "rank 1 has ended");
+  });
+  EXPECT_EQ(failures[0], "");
+}
+
 TEST(NcclCommunicator, EndingByAnExceptionAbandons) {
   FakeJob job(1);
   job.collectives_meet = false;
@@ -242,6 +258,7 @@ TEST(NcclErrors, HaveExitCodes) {
   EXPECT_EQ(nccl_exit_code(ncclSystemError), ExitCode::unavailable);
   EXPECT_EQ(nccl_exit_code(ncclInternalError), ExitCode::unavailable);
   EXPECT_EQ(nccl_exit_code(ncclUnhandledCudaError), ExitCode::unavailable);
+  EXPECT_EQ(nccl_exit_code(ncclUnhandledCudaError, "Cuda failure 2 'out of memory'"), ExitCode::does_not_fit);
   EXPECT_EQ(nccl_exit_code(ncclInvalidArgument), ExitCode::bug);
   EXPECT_EQ(nccl_exit_code(ncclInvalidUsage), ExitCode::bug);
 }

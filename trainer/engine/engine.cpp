@@ -118,15 +118,7 @@ void Engine::offload_activations() {
 template <typename Piece>
 void Engine::attempt(Piece&& piece) {
   if (failed_) return;
-  try {
-    piece();
-  } catch (const OutOfMemory& error) {
-    run_out_of_memory(error);
-  } catch (const std::exception& error) {
-    const std::optional<OutOfMemory> full = as_out_of_memory(error.what());
-    if (!full) throw;
-    run_out_of_memory(*full);
-  }
+  if (const auto failure = run_within_memory(piece)) run_out_of_memory(*failure);
 }
 
 // Frees what the step holds, so that nothing of it is in the way of what comes next.

@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "base/error.h"
+#include "sharding/memory/out_of_memory.h"
 #include "trainer/ops/cuda_kernels.h"
 #include "trainer/ops/target.h"
 
@@ -26,7 +27,8 @@ void run(const Kernel& kernel, std::int64_t blocks, const at::Tensor& where) {
   if (blocks == 0) return;
   if (where.is_cuda()) {
     const char* problem = launch(kernel, blocks, current_stream());
-    if (problem != nullptr) fail(ExitCode::unavailable, "a CUDA kernel could not be started: {}", problem);
+    if (problem != nullptr)
+      fail(exit_code_of_device(problem), "a CUDA kernel could not be started: {}", problem);
     return;
   }
   for (std::int64_t block = 0; block < blocks; ++block) kernel(SerialGroup{}, block);
