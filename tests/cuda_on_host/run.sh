@@ -13,9 +13,12 @@ CUDA_ON_HOST_ before it:
   CARD_BYTES, CARD_NAME   what each holds and says it is (those of an A100 40GB)
   CAPABILITY=80      the cards' compute capability, 8.0; 86, 89, 90 and 120 have their shared memory
   GIVES=N            a process gets no more of a card, whatever seems to be free: as if others took the rest just then
+  OUT_OF_MEMORY=KIND:CALL[:RANK],...   that call finds no memory, with CALL+ all from it on; KIND is memory (allocations),
+                     kernel (first launches), product or message (NCCL's); "count" tells at the end how many there were
   DRIVER=13000       the driver's version; of an older major version than the runtime's it shows no cards
   CONTEXT_BYTES, KERNEL_BYTES   what a process's context and a kernel's code take of a card
-  LEDGER=NAME        who shares cards; by default the ranks of one mpirun
+  LEDGER=NAME        who shares cards; by default the ranks of one mpirun on a host
+  DEAD_PEERS=seen    NCCL notices that a peer's process has ended; "unseen": it waits, as between cards of one host
   COMPUTE_MODE=default   "taken": another process has the cards, and their compute mode is exclusive
   SCHEDULE=threads   streams are threads; "immediate": work is done when it is queued
   DELAY_US=0         the longest of random delays before each piece of work
@@ -27,6 +30,7 @@ CUDA_ON_HOST_ before it:
   MISUSE=tell        what is done about calls that a device takes but no program should make; "stop", "ignore"
   LEAVE_OUT_WAIT=none   streams do not wait for events at one place, or at "all"; a broken device, on purpose
   LIST_WAITS=no      "yes": the places where streams wait, as LEAVE_OUT_WAIT takes them
+  COUNT_MESSAGES=no  "yes": how many bytes NCCL's messages moved within a host and between hosts
   TRACE=no           "yes": first launches of kernels, and all products
 TEXT
 }

@@ -26,6 +26,8 @@ cublasStatus_t status_of(Queued queued) {
       return CUBLAS_STATUS_NOT_SUPPORTED;
     case Queued::outside_of_memory:
       return CUBLAS_STATUS_INVALID_VALUE;
+    case Queued::no_memory:
+      return CUBLAS_STATUS_ALLOC_FAILED;
     default:
       return CUBLAS_STATUS_EXECUTION_FAILED;
   }

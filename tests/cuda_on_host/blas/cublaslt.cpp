@@ -173,6 +173,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t handle, con
   product.bias_type = one.bias_type < 0 ? result.type : static_cast<cudaDataType>(one.bias_type);
   const Queued queued = queue_product("cublasLtMatmul", product, stream);
   if (queued == Queued::yes) return CUBLAS_STATUS_SUCCESS;
+  if (queued == Queued::no_memory) return CUBLAS_STATUS_ALLOC_FAILED;
   return queued == Queued::unknown_type ? CUBLAS_STATUS_NOT_SUPPORTED : CUBLAS_STATUS_INVALID_VALUE;
 }
 

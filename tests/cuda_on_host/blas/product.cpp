@@ -7,6 +7,7 @@
 
 #include "tests/cuda_on_host/runtime/bf16.h"
 #include "tests/cuda_on_host/runtime/interface.h"
+#include "tests/cuda_on_host/runtime/shortage.h"
 
 namespace cuda_on_host {
 namespace {
@@ -104,6 +105,7 @@ Queued queue_product(const char* call, const Product& product, cudaStream_t stre
     std::fprintf(stderr, "cuda_on_host: %s: operand %s does not lie in memory of the card\n", call, missing);
     return Queued::outside_of_memory;
   }
+  if (cuda_on_host_finds_none(static_cast<int>(Taker::product))) return Queued::no_memory;
   Product real = p;
   for (Operand* operand : {&real.a, &real.b, &real.c, &real.d}) operand->data = view(operand->data);
   if (real.bias != nullptr) real.bias = view(real.bias);

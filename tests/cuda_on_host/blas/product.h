@@ -25,7 +25,7 @@ struct Product {
   std::int64_t batch = 1;
 };
 
-enum class Queued { yes, unknown_type, outside_of_memory, failed };
+enum class Queued { yes, unknown_type, outside_of_memory, no_memory, failed };
 
 // Every operand must lie in memory of the stream's card.
 Queued queue_product(const char* call, const Product& product, cudaStream_t stream);

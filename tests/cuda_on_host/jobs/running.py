@@ -40,15 +40,26 @@ def prepare_folder():
     return folder
 
 
-def command_of(programs, folder, name, ranks, options, settings):
-    """The words of a training, and its environment; options are names and values, settings those of run.sh."""
+# Ranks that find their peers by TCP, on hosts that this machine plays.
+MPIRUN_ON_HOSTS = ("mpirun", "--mca", "plm", "rsh", "--mca", "plm_rsh_agent",
+                   pathlib.Path(__file__).with_name("other_host.sh"), "--mca", "plm_rsh_no_tree_spawn", 1, "--mca", "btl",
+                   "self,vader,tcp", "--mca", "btl_tcp_if_include", "lo", "--mca", "oob_tcp_if_include", "lo", "--mca",
+                   "btl_vader_single_copy_mechanism", "none", "--mca", "mpi_yield_when_idle", 1, "--bind-to", "none")
+
+
+def command_of(programs, folder, name, ranks, options, settings, hosts=()):
+    """The words of a training, and its environment; options are names and values, settings those of run.sh, hosts more words
+    for an mpirun over several."""
     chosen = {"--device": "cuda", "--model": folder / "model", "--data": folder / "chats.jsonl",
               "--output": folder / name, "--template": "chatml", "--sequence-length": 64, "--global-batch": 4,
               "--learning-rate": 3e-3, **dict(zip(options[::2], options[1::2]))}
     command = [programs / "autoglm-train", *(word for pair in chosen.items() for word in pair)]
-    if ranks > 1:
+    if hosts:
+        command = [*MPIRUN_ON_HOSTS, "-np", ranks, *hosts, *command]
+    elif ranks > 1:
         command = [REPOSITORY / "scripts" / "mpirun_test.sh", ranks, *command]
-    environment = dict(os.environ, CUDA_ON_HOST_CARDS=str(ranks), CUDA_ON_HOST_MISUSE="stop")
+    environment = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
+                       CUDA_ON_HOST_CARDS=str(ranks), CUDA_ON_HOST_MISUSE="stop")
     environment.update({"CUDA_ON_HOST_" + key: str(value) for key, value in settings.items()})
     return [str(word) for word in command], environment
 
@@ -56,9 +67,9 @@ def command_of(programs, folder, name, ranks, options, settings):
 class Job:
     """One run of autoglm-train, on a card a rank."""
 
-    def __init__(self, programs, folder, name, ranks=1, options=(), environment=None, seconds=120):
+    def __init__(self, programs, folder, name, ranks=1, options=(), environment=None, seconds=120, hosts=()):
         self.output = folder / name
-        command, settings = command_of(programs, folder, name, ranks, options, environment or {})
+        command, settings = command_of(programs, folder, name, ranks, options, environment or {}, hosts)
         ended = subprocess.run(command, env=settings, timeout=seconds, stdout=subprocess.PIPE,
                                stderr=subprocess.STDOUT, text=True, errors="replace")
         self.code, self.text = ended.returncode, ended.stdout

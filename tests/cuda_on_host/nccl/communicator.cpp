@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "tests/cuda_on_host/runtime/interface.h"
+#include "tests/cuda_on_host/runtime/shortage.h"
 
 using namespace cuda_on_host;
 
@@ -18,12 +19,13 @@ namespace {
 
 constexpr std::int64_t kCommunicatorBytes = std::int64_t{64} << 20;  // made up; a real one takes some too
 
-// Where a rank works. NCCL takes ranks for those of another host that say so.
+// Where a rank works: its host, and the card there. NCCL takes ranks for those of another host that say so.
 std::string place_of(int card) {
-  char bus[32] = {};
+  char bus[32] = {}, name[65] = {};
   cudaDeviceGetPCIBusId(bus, sizeof bus, card);
+  gethostname(name, sizeof name - 1);
   const char* host = std::getenv("NCCL_HOSTID");
-  return std::string(host != nullptr ? host : "") + "/" + bus;
+  return std::string(host != nullptr ? host : name) + "/" + bus;
 }
 
 // Streams may still look at a communicator that was aborted.
@@ -42,6 +44,10 @@ ncclComm::ncclComm(const std::string& name, int rank_of_this, int size_of_all, i
 ncclComm::~ncclComm() {
   if (background.joinable()) background.join();
   cuda_on_host_charge(card, -kCommunicatorBytes);
+  if (!cuda_on_host_counts_messages()) return;
+  std::fprintf(stderr,
+               "cuda_on_host: messages of rank %d: %lld bytes within its host, %lld bytes to others\n", rank,
+               static_cast<long long>(sent_within_), static_cast<long long>(sent_between_));
 }
 
 void ncclComm::start() {
@@ -120,6 +126,10 @@ ncclResult_t ncclComm::submit_work(cudaStream_t stream, std::function<void()> wo
     fail(ncclInvalidUsage, "a stream of another card");
     return ncclInvalidUsage;
   }
+  if (cuda_on_host_finds_none(static_cast<int>(Taker::message))) {
+    fail(ncclUnhandledCudaError, "Cuda failure 2 'out of memory'");
+    return ncclUnhandledCudaError;
+  }
   if (cuda_on_host_bytes_only()) return ncclSuccess;
   ++queued_;
   const cudaError_t status = submit(stream, [this, work = std::move(work)] {
@@ -133,6 +143,10 @@ ncclResult_t ncclComm::submit_work(cudaStream_t stream, std::function<void()> wo
 
 ncclResult_t ncclComm::queue(const Call& call, cudaStream_t stream, std::function<bool()> collective) {
   return submit_work(stream, [this, call, collective = std::move(collective)] { perform(call, collective); });
+}
+
+void ncclComm::count_message(int peer, std::size_t bytes) {
+  (meeting.on_one_host(rank, peer) ? sent_within_ : sent_between_) += static_cast<std::int64_t>(bytes);
 }
 
 ncclResult_t ncclComm::queue_messages(cudaStream_t stream, std::function<void()> messages) {

@@ -5,6 +5,7 @@
 #include <nccl.h>
 
 #include <atomic>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -29,6 +30,8 @@ struct ncclComm {
   // Queues messages, which the ranks need not agree on.
   ncclResult_t queue_messages(cudaStream_t stream, std::function<void()> messages);
 
+  void count_message(int peer, std::size_t bytes);  // that this rank sends
+
   bool went_well(cuda_on_host::Met met);  // else the communicator has failed, or was aborted
   bool barrier();  // false when the collective is over: a rank is gone, or it was aborted
   void fail(ncclResult_t status, const std::string& text);
@@ -44,6 +47,7 @@ struct ncclComm {
   void perform(const cuda_on_host::Call& call, const std::function<bool()>& collective);
 
   std::atomic<int> queued_{0};
+  std::atomic<std::int64_t> sent_within_{0}, sent_between_{0};  // bytes
   std::atomic<bool> failed_{false}, aborted_{false};
   std::mutex mutex_;
   std::string problem_;

@@ -8,7 +8,10 @@
 
 #include <chrono>
 #include <cstring>
+#include <string_view>
 #include <thread>
+
+#include "tests/cuda_on_host/runtime/interface.h"
 
 namespace cuda_on_host {
 
@@ -58,6 +61,15 @@ bool Meeting::two_on_one_card() const {
   return false;
 }
 
+// What comes before the card.
+bool Meeting::on_one_host(int a, int b) const {
+  const auto host = [this](int rank) {
+    const std::string_view place = shared_->card[rank];
+    return place.substr(0, place.rfind('/'));
+  };
+  return host(a) == host(b);
+}
+
 bool Meeting::somebody_is_gone() const {
   for (int rank = 0; rank < size_; ++rank) {
     const pid_t pid = shared_->pid[rank];
@@ -71,7 +83,9 @@ Met Meeting::wait_until(const std::function<bool()>& met) const {
   for (int turn = 0; !met(); ++turn) {
     if (aborted_) return Met::aborted;
     if (turn > kSpins) std::this_thread::sleep_for(std::chrono::microseconds(50));
-    if (turn % kLooks == kLooks - 1 && somebody_is_gone() && !met()) return Met::peer_gone;
+    if (turn % kLooks != kLooks - 1 || !somebody_is_gone() || met()) continue;
+    // Ranks that come together have connections that break.
+    if (shared_->joined < size_ || cuda_on_host_sees_dead_peers()) return Met::peer_gone;
   }
   return Met::yes;
 }

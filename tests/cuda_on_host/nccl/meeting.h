@@ -44,6 +44,7 @@ class Meeting {
   // Waits for all ranks. `card` says where the rank works: two may not say the same.
   Met join(const std::string& card);
   bool two_on_one_card() const;
+  bool on_one_host(int a, int b) const;
 
   Met barrier();
   Met agree(const Call& call, bool& same);  // shows the call to all

@@ -63,7 +63,10 @@ void pass_all(ncclComm_t comm, const std::vector<Message>& messages) {
       for (auto lane = lanes.begin(); lane != lanes.end();) {
         Message& first = lane->second.front();
         fits = fits && pass_piece(comm, first, passed);
-        if (first.passed == first.bytes) lane->second.pop_front();
+        if (first.passed == first.bytes) {
+          if (first.sends) comm->count_message(first.peer, first.bytes);
+          lane->second.pop_front();
+        }
         lane = lane->second.empty() ? lanes.erase(lane) : std::next(lane);
       }
       return passed || !fits;

@@ -14,6 +14,7 @@
 #include "tests/cuda_on_host/runtime/errors.h"
 #include "tests/cuda_on_host/runtime/ledger.h"
 #include "tests/cuda_on_host/runtime/settings.h"
+#include "tests/cuda_on_host/runtime/shortage.h"
 
 namespace cuda_on_host {
 namespace {
@@ -75,7 +76,7 @@ CUresult create(CUmemGenericAllocationHandle* handle, std::size_t bytes,
   if (properties->requestedHandleTypes != CU_MEM_HANDLE_TYPE_NONE) return CUDA_ERROR_NOT_SUPPORTED;
   const int card = properties->location.id;
   if (card < 0 || card >= settings().cards) return CUDA_ERROR_INVALID_DEVICE;
-  if (!ensure_context(card) || !charge(card, static_cast<std::int64_t>(bytes)))
+  if (!ensure_context(card) || finds_none(Taker::memory) || !charge(card, static_cast<std::int64_t>(bytes)))
     return CUDA_ERROR_OUT_OF_MEMORY;
   static CUmemGenericAllocationHandle last = 0;
   const std::lock_guard lock(g_mutex);

@@ -15,6 +15,14 @@ bool cuda_on_host_bytes_only() {
   return settings().bytes_only;
 }
 
+bool cuda_on_host_sees_dead_peers() {
+  return settings().sees_dead_peers;
+}
+
+bool cuda_on_host_counts_messages() {
+  return settings().counts_messages;
+}
+
 bool cuda_on_host_traces() {
   return settings().trace;
 }

@@ -24,8 +24,13 @@ cudaError_t cuda_on_host_submit(cudaStream_t stream, void (*work)(void*), void* 
 int cuda_on_host_card(cudaStream_t stream);
 
 bool cuda_on_host_charge(int card, std::int64_t bytes);
+
+// finds_none() of shortage.h; the number is that of a Taker.
+bool cuda_on_host_finds_none(int taker);
 bool cuda_on_host_bytes_only();
+bool cuda_on_host_sees_dead_peers();
 bool cuda_on_host_traces();
+bool cuda_on_host_counts_messages();
 int cuda_on_host_refuse(const char* function);
 }
 

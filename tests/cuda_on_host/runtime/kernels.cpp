@@ -16,6 +16,7 @@
 #include "tests/cuda_on_host/runtime/fat_binary.h"
 #include "tests/cuda_on_host/runtime/ledger.h"
 #include "tests/cuda_on_host/runtime/settings.h"
+#include "tests/cuda_on_host/runtime/shortage.h"
 
 namespace cuda_on_host {
 namespace {
@@ -90,7 +91,8 @@ cudaError_t load(Kernel& kernel, const Launch& launch) {
                  kernel.demangled.c_str());
     return report(cudaErrorNoKernelImageForDevice);
   }
-  if (!charge(current_card(), settings().kernel_bytes)) return report(cudaErrorMemoryAllocation);
+  if (finds_none(Taker::kernel) || !charge(current_card(), settings().kernel_bytes))
+    return report(cudaErrorMemoryAllocation);
   kernel.binder = find_binder(kernel.demangled);
   if (!kernel.binder) describe("REFUSED, since nothing runs in its place:", kernel, launch);
   if (kernel.binder && settings().trace) describe("first launch of", kernel, launch);

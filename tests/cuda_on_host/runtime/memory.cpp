@@ -7,6 +7,7 @@
 #include "tests/cuda_on_host/runtime/ledger.h"
 #include "tests/cuda_on_host/runtime/queue.h"
 #include "tests/cuda_on_host/runtime/settings.h"
+#include "tests/cuda_on_host/runtime/shortage.h"
 
 using namespace cuda_on_host;
 
@@ -35,7 +36,9 @@ cudaError_t cudaMalloc(void** pointer, std::size_t bytes) {
   if (const cudaError_t status = enter("cudaMalloc")) return status;
   if (bytes == 0) return cudaSuccess;
   const std::size_t whole = rounded(bytes, kGranularity);
-  if (!charge(current_card(), static_cast<std::int64_t>(whole))) return report(cudaErrorMemoryAllocation);
+  if (finds_none(Taker::memory) || !charge(current_card(), static_cast<std::int64_t>(whole))) {
+    return report(cudaErrorMemoryAllocation);
+  }
   const Address at = take_addresses(whole);
   back_with_memory(at, whole);
   add_range(at, {whole, current_card(), true});

@@ -1,11 +1,19 @@
 #include "tests/cuda_on_host/runtime/settings.h"
 
+#include <unistd.h>
+
 #include <cstdio>
 #include <cstdlib>
 #include <initializer_list>
 
 namespace cuda_on_host {
 namespace {
+
+std::string host_name() {
+  char name[256] = {};
+  gethostname(name, sizeof name - 1);
+  return name;
+}
 
 std::string text(const char* name, const std::string& otherwise) {
   const char* value = std::getenv((std::string("CUDA_ON_HOST_") + name).c_str());
@@ -36,10 +44,10 @@ int choice(const char* name, std::initializer_list<const char*> known) {
   refuse(name, value);
 }
 
-// Ranks of one mpirun share cards; other programs have cards of their own.
+// Ranks of one mpirun share the cards of their host; other programs have cards of their own.
 std::string default_ledger() {
   const char* job = std::getenv("PMIX_NAMESPACE");
-  return job != nullptr ? "job-" + std::string(job) : "";
+  return job != nullptr ? "job-" + std::string(job) + "-" + host_name() : "";
 }
 
 Settings read() {
@@ -52,10 +60,12 @@ Settings read() {
   found.capability = static_cast<int>(number("CAPABILITY", 80));
   if (found.capability < 50 || found.capability > 130) refuse("CAPABILITY", std::to_string(found.capability));
   found.gives = number("GIVES", 0);
+  found.out_of_memory = text("OUT_OF_MEMORY", "");
   found.driver = static_cast<int>(number("DRIVER", 13000));
   found.context_bytes = number("CONTEXT_BYTES", 412 * kMiB);
   found.kernel_bytes = number("KERNEL_BYTES", kMiB);
   found.ledger = text("LEDGER", default_ledger());
+  found.sees_dead_peers = choice("DEAD_PEERS", {"seen", "unseen"}) == 0;
   found.taken = choice("COMPUTE_MODE", {"default", "taken"}) == 1;
   found.immediate = choice("SCHEDULE", {"threads", "immediate"}) == 1;
   found.longest_delay_us = static_cast<int>(number("DELAY_US", 0));
@@ -68,6 +78,7 @@ Settings read() {
   const std::string left_out = text("LEAVE_OUT_WAIT", "none");
   found.no_waits = left_out == "all";
   if (left_out != "all" && left_out != "none") found.left_out_wait = left_out;
+  found.counts_messages = choice("COUNT_MESSAGES", {"no", "yes"}) == 1;
   found.list_waits = choice("LIST_WAITS", {"no", "yes"}) == 1;
   found.trace = choice("TRACE", {"no", "yes"}) == 1;
   return found;

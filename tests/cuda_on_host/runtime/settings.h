@@ -15,10 +15,12 @@ struct Settings {
   std::string card_name;
   int capability = 80;             // compute capability: 86 is 8.6
   std::int64_t gives = 0;          // bytes of a card that a process gets, whatever seems to be free; 0: all
+  std::string out_of_memory;       // calls that find no memory (shortage.h)
   int driver = 0;                  // its version; of an older major version it shows no cards
   std::int64_t context_bytes = 0;  // taken on a card by the first call of a process
   std::int64_t kernel_bytes = 0;   // taken by a kernel's first launch, as code is loaded
   std::string ledger;              // who shares cards; nobody without a name
+  bool sees_dead_peers = true;     // NCCL's communicators do
   bool taken = false;              // another process has the cards, whose compute mode is exclusive
   bool immediate = false;          // work is done when it is queued, by the caller
   int longest_delay_us = 0;        // before each piece of work
@@ -31,6 +33,7 @@ struct Settings {
   bool no_waits = false;      // streams do not wait for events
   std::string left_out_wait;  // nor do those of this place
   bool list_waits = false;
+  bool counts_messages = false;  // of NCCL, which tells of them at its end
   bool trace = false;
 };
 
