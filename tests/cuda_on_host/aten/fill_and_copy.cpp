@@ -73,11 +73,19 @@ struct Pointers {
   T* data[N];
 };
 
+// Operands that hold so many elements one after the other.
+template <typename T, int N>
+void require_dense(void** arguments, int i, int count) {
+  const auto seen = raw_argument<Pointers<T, N>>(arguments, i);
+  for (const T* data : seen.data) require_operand(data, static_cast<std::size_t>(count) * sizeof(T));
+}
+
 template <typename T>
 Work bind_fill(const Launch&, void** arguments) {
   const int count = argument<int>(arguments, 0);
   const T value = argument<T>(arguments, 1);
   T* const to = argument<T*>(arguments, 2);
+  require_dense<T, 1>(arguments, 2, count);
   return [=] {
     for (int i = 0; i < count; ++i) to[i] = value;
   };
@@ -87,6 +95,7 @@ Work bind_add_bf16(const Launch&, void** arguments) {
   const int count = argument<int>(arguments, 0);
   const float alpha = argument<float>(arguments, 1);
   const auto operands = argument<Pointers<std::uint16_t, 3>>(arguments, 2);
+  require_dense<std::uint16_t, 3>(arguments, 2, count);
   return [=] {
     const auto [to, a, b] = operands.data;
     for (int i = 0; i < count; ++i) to[i] = narrow(widen(a[i]) + alpha * widen(b[i]));
@@ -97,6 +106,7 @@ Work bind_add_fp32(const Launch&, void** arguments) {
   const int count = argument<int>(arguments, 0);
   const float alpha = argument<float>(arguments, 1);
   const auto operands = argument<Pointers<float, 3>>(arguments, 2);
+  require_dense<float, 3>(arguments, 2, count);
   return [=] {
     const auto [to, a, b] = operands.data;
     for (int i = 0; i < count; ++i) to[i] = a[i] + alpha * b[i];
@@ -106,6 +116,9 @@ Work bind_add_fp32(const Launch&, void** arguments) {
 Work bind_narrowing(const Launch&, void** arguments) {
   const int count = argument<int>(arguments, 0);
   const auto operands = argument<Pointers<char, 2>>(arguments, 2);
+  const auto seen = raw_argument<Pointers<char, 2>>(arguments, 2);
+  require_operand(seen.data[0], 2 * static_cast<std::size_t>(count));
+  require_operand(seen.data[1], 4 * static_cast<std::size_t>(count));
   return [=] {
     for (int i = 0; i < count; ++i) {
       store(operands.data[0] + 2 * i, Type::bf16, load(operands.data[1] + 4 * i, Type::fp32));
@@ -125,6 +138,9 @@ Work bind_cast(const Launch&, void** arguments) {
   if (from.width != width(from.type) || to.width != width(to.type)) {
     throw std::runtime_error("a cast of another layout than that of LibTorch 2.11");
   }
+  const auto seen = raw_argument<Pointers<char, 2>>(arguments, 2);
+  require_operand(seen.data[0], static_cast<std::size_t>(count) * to.width);
+  require_operand(seen.data[1], static_cast<std::size_t>(count) * from.width);
   return [=] {
     for (int i = 0; i < count; ++i) {
       store(operands.data[0] + i * to.width, to.type, load(operands.data[1] + i * from.width, from.type));
@@ -144,7 +160,10 @@ Work bind_strided(void** arguments, bool casts, bool narrows) {
   const int count = argument<int>(arguments, 0);
   auto copy = argument<StridedCopy>(arguments, 1);
   if (!casts) copy.types[0] = narrows ? Type::bf16 : Type::fp32, copy.types[1] = Type::fp32;
-  width(copy.types[0]), width(copy.types[1]);
+  const auto seen = raw_argument<StridedCopy>(arguments, 1);
+  copy.offsets.check(static_cast<std::uint32_t>(count));
+  const auto extents = copy.offsets.extents();
+  for (int n = 0; n < 2; ++n) require_operand(seen.data[n], extents[n] + width(copy.types[n]));
   return [=] {
     for (int i = 0; i < count; ++i) {
       const auto place = copy.offsets.of(static_cast<std::uint32_t>(i));

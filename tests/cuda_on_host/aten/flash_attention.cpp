@@ -38,6 +38,12 @@ class Parameters {
     }
   }
 
+  // Of those that both passes have, the first element of each, and where the documents begin.
+  void require_operands() const {
+    for (const Heads& operand : {query(), key(), value(), output()}) require_operand(operand.data, 2);
+    require_operand(starts(), (static_cast<std::size_t>(documents()) + 1) * sizeof(int));
+  }
+
   Heads query() const { return {at<std::uint16_t*>(0), at<std::int64_t>(48), at<std::int64_t>(72)}; }
   Heads key() const { return {at<std::uint16_t*>(8), at<std::int64_t>(56), at<std::int64_t>(80)}; }
   Heads value() const { return {at<std::uint16_t*>(16), at<std::int64_t>(64), at<std::int64_t>(88)}; }
@@ -151,10 +157,9 @@ void nothing(const Parameters&) {}
 template <void (*Function)(const Parameters&)>
 Work bind(const Launch&, void** arguments) {
   const auto parameters = argument<Parameters>(arguments, 0);
-  return [=] {
-    parameters.check();
-    Function(parameters);
-  };
+  parameters.check();
+  raw_argument<Parameters>(arguments, 0).require_operands();
+  return [=] { Function(parameters); };
 }
 
 // The backward pass is several kernels of which the substitute is one.

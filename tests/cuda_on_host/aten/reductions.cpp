@@ -39,6 +39,11 @@ Binder bind(Reduce reduce) {
     if (one.accumulates || !one.final || one.to[1] != nullptr || one.inputs < 1 || one.outputs < 1) {
       throw std::runtime_error("a reduction of another layout than that of LibTorch 2.11");
     }
+    one.input.check(static_cast<std::uint32_t>(one.inputs));
+    one.output.check(static_cast<std::uint32_t>(one.outputs));
+    const auto seen = raw_argument<Reduction<Functor>>(arguments, 0);
+    require_operand(seen.to[0], one.output.extents()[0] + 1);
+    require_operand(seen.from, one.output.extents()[1] + one.input.extents()[0] + 1);
     return [one, reduce] {
       for (int i = 0; i < one.outputs; ++i) {
         const auto place = one.output.of(static_cast<std::uint32_t>(i));
