@@ -16,7 +16,7 @@ fi
 
 kind=${1:-}
 targets=("${@:2}")
-streams=(stream_test ring_plan_test communicator_test agree_test mpi_communicator_test)
+streams=(stream_test ring_plan_test communicator_test agree_test peer_watch_test mpi_communicator_test)
 case $kind in
   tsan) preset=tsan ;;
   asan) preset=debug ;;
