@@ -39,8 +39,8 @@ class Orphans:
         with self.said.open("w") as said:
             self.mpirun = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=said,
                                            stderr=subprocess.STDOUT)
-        self.wait_for(lambda: "step 2/" in self.text or self.mpirun.poll() is not None, 120)
-        require(self.mpirun.poll() is None, f"{name} ended: {self.text}")
+        self.wait_for(lambda: "\nstep " in self.text or self.mpirun.poll() is not None, 120)
+        require("\nstep " in self.text and self.mpirun.poll() is None, f"{name} made no step, or ended: {self.text}")
 
     @property
     def text(self):
