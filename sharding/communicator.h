@@ -15,6 +15,9 @@
 
 namespace autoglm {
 
+// How each rank's part of a sum is rounded before anything is added: not at all, or to bf16, to nearest.
+enum class Parts : std::uint8_t { fp32, bf16 };
+
 // All ranks must start the same collectives with the same sizes in the same order. Every asynchronous
 // call returns at once with an event that is ready when the result is in place on this rank; buffers must
 // stay valid and untouched until then. `after` names what must have happened before the buffers are
@@ -37,8 +40,13 @@ class Communicator {
   // output[i] = sum over ranks r of input_r[rank() * count + i], 0 <= i < count. `input` holds
   // size() * count fp32 elements, `output` count; output may be &input[rank() * count]; the rest of `input`
   // may be overwritten as scratch space. The order of summation is fixed: shard s adds ranks s+1, s+2,
-  // ..., s (modulo size), so results do not depend on timing.
-  virtual Event reduce_scatter(float* input, float* output, std::int64_t count, const Event& after) = 0;
+  // ..., s (modulo size), in fp32, so results do not depend on timing. With Parts::bf16 all of `input` may be
+  // overwritten, and a communicator may send parts in two bytes an element; a rank alone rounds nothing.
+  virtual Event reduce_scatter(float* input, float* output, std::int64_t count, Parts parts,
+                               const Event& after) = 0;
+  Event reduce_scatter(float* input, float* output, std::int64_t count, const Event& after) {
+    return reduce_scatter(input, output, count, Parts::fp32, after);
+  }
 
   // whole[r * bytes ...] = shard_r. `whole` holds size() * bytes; shard may be its own place in whole.
   virtual Event all_gather(const void* shard, void* whole, std::int64_t bytes, const Event& after) = 0;

@@ -15,9 +15,9 @@ class RehearsalCommunicator : public Communicator {
   int rank() const override { return rank_; }
   int size() const override { return size_; }
 
-  Event reduce_scatter(float*, float*, std::int64_t count, const Event&) override {
-    return answer(WorkKind::reductions, count,
-                  count * static_cast<std::int64_t>(sizeof(float)) * (size_ - 1));
+  using Communicator::reduce_scatter;
+  Event reduce_scatter(float*, float*, std::int64_t count, Parts parts, const Event&) override {
+    return answer(WorkKind::reductions, count, count * (parts == Parts::bf16 ? 2 : 4) * (size_ - 1));
   }
   Event all_gather(const void*, void*, std::int64_t bytes, const Event&) override {
     return answer(WorkKind::gathers, bytes, bytes * (size_ - 1));
@@ -37,7 +37,7 @@ class RehearsalCommunicator : public Communicator {
   std::int64_t scratch_bytes() const override { return ring_scratch_bytes(size_); }
 
  private:
-  // In a ring every rank sends as many bytes as it receives.
+  // In a ring every rank sends as many bytes as it receives, and so it does by messages on one host.
   static Event answer(WorkKind kind, std::int64_t amount, std::int64_t sent) {
     AUTOGLM_CHECK(amount >= 0, "{}", amount);
     if (sent > 0) count_work(kind, {0, sent, 1, 0});

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <utility>
 
 #include "base/error.h"
 
@@ -41,24 +42,29 @@ void append_stages(const std::vector<int>& hosts, int shard, int place, std::vec
 // Collects what `rank` does while slots are dealt to all ranks.
 class RouteBuilder {
  public:
-  RouteBuilder(std::size_t size, int rank) : used_(size), rank_(rank) {}
+  RouteBuilder(std::size_t size, int rank, const ReduceWidths& widths)
+      : used_(size), rank_(rank), widths_(widths) {}
 
   void add(const ReduceStage& stage) {
     const int worker = stage.worker;
-    ReduceSum sum{stage.shard, stage.hop, used(worker), 0, -1, -1};
+    ReduceSum sum{.shard = stage.shard, .hop = stage.hop};
     if (stage.before >= 0) {
-      message(ReduceMessage::Kind::send_sum, stage.before, worker, stage, sum_slot_, sum);
+      sum.sum_before = take(worker, widths_.sum);
+      add_message(Kind::send_sum, stage.before, worker, stage, sum_slot_);
+      add_message(Kind::receive_sum, worker, stage.before, stage, sum.sum_before);
     }
+    sum.first_slot = used(worker);
     for (int i = 0; i < stage.num_members; ++i) {
       const int member = (stage.first + i) % static_cast<int>(used_.size());
       if (member == worker) {
-        sum.own_place = sum.num_slots;
-      } else {
-        message(ReduceMessage::Kind::send_own, member, worker, stage, 0, sum);
+        sum.own_place = sum.num_parts;
+        continue;
       }
+      add_message(Kind::send_part, member, worker, stage, take(member, widths_.sent));
+      add_message(Kind::receive_part, worker, member, stage, take(worker, widths_.part));
+      ++sum.num_parts;
     }
-    used(worker) += sum.num_slots;
-    if (stage.after >= 0) sum.slot = sum_slot_ = used(worker)++;
+    if (stage.after >= 0) sum.slot = sum_slot_ = take(worker, widths_.sum);
     if (worker == rank_) route_.sums.push_back(sum);
     route_.num_hops = std::max(route_.num_hops, stage.hop + 1);
   }
@@ -69,19 +75,18 @@ class RouteBuilder {
   }
 
  private:
-  int& used(int rank) { return used_[static_cast<std::size_t>(rank)]; }
+  using Kind = ReduceMessage::Kind;
 
-  void message(ReduceMessage::Kind kind, int from, int to, const ReduceStage& stage, int sent_slot,
-               ReduceSum& sum) {
-    const int slot = sum.first_slot + sum.num_slots++;
-    if (from == rank_) route_.messages.push_back({kind, to, stage.shard, stage.hop, sent_slot});
-    if (to == rank_) {
-      route_.messages.push_back({ReduceMessage::Kind::receive, from, stage.shard, stage.hop, slot});
-    }
+  int& used(int rank) { return used_[static_cast<std::size_t>(rank)]; }
+  int take(int rank, int slots) { return std::exchange(used(rank), used(rank) + slots); }
+
+  void add_message(Kind kind, int rank, int peer, const ReduceStage& stage, int slot) {
+    if (rank == rank_) route_.messages.push_back({kind, peer, stage.shard, stage.hop, slot});
   }
 
   std::vector<int> used_;
   int rank_;
+  ReduceWidths widths_;
   int sum_slot_ = 0;  // of the stage before
   ReduceRoute route_;
 };
@@ -117,9 +122,9 @@ std::int64_t least_crossings(const std::vector<int>& hosts) {
   return count_crossings(sorted);
 }
 
-ReduceRoute plan_reduce_route(const std::vector<int>& hosts, int rank) {
+ReduceRoute plan_reduce_route(const std::vector<int>& hosts, int rank, const ReduceWidths& widths) {
   AUTOGLM_CHECK(0 <= rank && rank < static_cast<int>(hosts.size()), "rank {} of {}", rank, hosts.size());
-  RouteBuilder builder(hosts.size(), rank);
+  RouteBuilder builder(hosts.size(), rank, widths);
   for (const ReduceStage& stage : plan_reduce_stages(hosts)) builder.add(stage);
   return builder.finish();
 }

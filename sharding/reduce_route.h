@@ -41,22 +41,35 @@ std::int64_t count_crossings(const std::vector<int>& hosts);
 // The same if they were.
 std::int64_t least_crossings(const std::vector<int>& hosts);
 
+// How many slots of the staging memory a piece of each takes: equal slots, as large as the smallest of these.
+struct ReduceWidths {
+  int sum = 1;   // of several ranks
+  int part = 1;  // one rank's, where it is received
+  int sent = 0;  // the same where it leaves from; 0: from where it lies
+};
+inline constexpr ReduceWidths kExactWidths;
+inline constexpr ReduceWidths kRoundedWidths{2, 1, 1};
+
 // What one rank sends or receives of every piece of a shard.
 struct ReduceMessage {
-  enum class Kind { receive, send_own, send_sum };
-  Kind kind = Kind::receive;
+  enum class Kind { receive_part, receive_sum, send_part, send_sum };
+  Kind kind = Kind::receive_part;
   int peer = 0;
   int shard = 0;
   int hop = 0;   // of the stage that receives
-  int slot = 0;  // where it is received, or the sum lies
+  int slot = 0;  // where it is received, or leaves from
+
+  bool receives() const { return kind == Kind::receive_part || kind == Kind::receive_sum; }
+  bool is_sum() const { return kind == Kind::receive_sum || kind == Kind::send_sum; }
 };
 
 // What one rank adds of every piece of a shard.
 struct ReduceSum {
   int shard = 0;
   int hop = 0;
-  int first_slot = 0, num_slots = 0;  // what was received, in order
-  int own_place = -1;                 // how much of that comes before the rank's own part; -1: it has none
+  int sum_before = -1;                // slot of what comes first; -1: nothing does
+  int first_slot = 0, num_parts = 0;  // what other ranks have sent, in order
+  int own_place = -1;                 // how many of those come before the rank's own part; -1: it has none
   int slot = -1;                      // of the sum; -1: it is the rank's shard
 };
 
@@ -67,6 +80,7 @@ struct ReduceRoute {
   int num_slots = 0;  // at most, on any rank
   int num_hops = 1;   // at most, of any shard
 };
-ReduceRoute plan_reduce_route(const std::vector<int>& hosts, int rank);
+ReduceRoute plan_reduce_route(const std::vector<int>& hosts, int rank,
+                              const ReduceWidths& widths = kExactWidths);
 
 }  // namespace autoglm

@@ -8,6 +8,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "base/bf16.h"
 #include "base/error.h"
 
 #ifdef __linux__
@@ -46,6 +47,10 @@ void add(const float* partial, const float* own, float* sum, std::int64_t count)
   for (std::int64_t i = 0; i < count; ++i) sum[i] = partial[i] + own[i];
 }
 
+void round_to_bf16(std::span<float> values) {
+  for (float& value : values) value = widen_bf16(round_bf16(value));
+}
+
 // The unit of the scratch buffer: aligned, so that no vector load straddles two cache lines.
 struct alignas(64) CacheLine {
   std::array<std::byte, 64> bytes;
@@ -82,12 +87,13 @@ class Ring {
     }
   }
 
-  void reduce_scatter(float* input, float* output, std::int64_t count) {
+  void reduce_scatter(float* input, float* output, std::int64_t count, Parts parts) {
     constexpr std::int64_t element = sizeof(float);
     if (size == 1) {
       if (input != output) std::copy_n(input, count, output);
       return;
     }
+    if (parts == Parts::bf16) round_to_bf16(std::span(input, static_cast<std::size_t>(count * size)));
     const auto at = [&](const RingPiece& piece) {
       return input + piece.segment * count + piece.offset / element;
     };
@@ -215,11 +221,13 @@ class RingCommunicator : public Communicator {
     return ring_->scratch_bytes();
   }
 
-  Event reduce_scatter(float* input, float* output, std::int64_t count, const Event& after) override {
+  using Communicator::reduce_scatter;
+  Event reduce_scatter(float* input, float* output, std::int64_t count, Parts parts,
+                       const Event& after) override {
     AUTOGLM_CHECK(count >= 0, "{} elements", count);
     const auto bytes = count * static_cast<std::int64_t>(sizeof(float));
     return start(Operation::reduce_scatter, bytes, 0, after,
-                 [=](Ring& ring) { ring.reduce_scatter(input, output, count); });
+                 [=](Ring& ring) { ring.reduce_scatter(input, output, count, parts); });
   }
 
   Event all_gather(const void* shard, void* whole, std::int64_t bytes, const Event& after) override {

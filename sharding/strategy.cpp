@@ -25,6 +25,11 @@ std::string strategy_conflict(const Strategy& strategy, Precision precision) {
     return "--reduce step sums gradients in fp32 where they are computed, so --gradient-dtype bf16 would "
            "save nothing";
   }
+  if (strategy.bf16_reduce && strategy.reduce_scatter == ReduceScatter::nccl) {
+    return "--reduce-scatter nccl has NCCL add gradients as it sends them, in fp32, so --reduce-dtype bf16 "
+           "needs "
+           "--reduce-scatter ordered";
+  }
   if (strategy.offload_activations > 0 && strategy.recompute != Recompute::full) {
     return "--offload-activations moves the saved inputs of recomputed layers, so it needs --recompute full";
   }
@@ -50,6 +55,7 @@ std::string describe_strategy(const Strategy& strategy) {
   if (strategy.bf16_moments) text += ", bf16 moments";
   if (strategy.reduce == ReduceMode::step) text += ", reduced once a step";
   if (strategy.reduce_scatter == ReduceScatter::nccl) text += ", gradients added by NCCL";
+  if (strategy.bf16_reduce) text += ", gradients sent in bf16";
   return text;
 }
 

@@ -1,5 +1,5 @@
 // Where bytes live and what is computed twice: everything that may change memory and speed, and, but for
-// four opt-ins, nothing that changes numbers.
+// five opt-ins, nothing that changes numbers.
 #pragma once
 
 #include <algorithm>
@@ -106,6 +106,7 @@ struct Strategy {
   bool bf16_moments = false;    // moments in bf16, rounded stochastically
   ReduceMode reduce = ReduceMode::micro_batch;
   ReduceScatter reduce_scatter = ReduceScatter::ordered;
+  bool bf16_reduce = false;  // each rank's gradients are rounded to bf16 before they are summed over ranks
 
   // By every part, so that what was rehearsed for one strategy is never taken for another's.
   auto operator<=>(const Strategy&) const = default;

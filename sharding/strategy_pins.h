@@ -11,7 +11,7 @@
 
 namespace autoglm {
 
-// The planner chooses the rest. The last four change last bits, so nothing else ever sets them.
+// The planner chooses the rest. The last five change last bits, so nothing else ever sets them.
 struct StrategyPins {
   std::optional<int> stage;
   std::optional<std::int64_t> micro_batch;
@@ -26,6 +26,7 @@ struct StrategyPins {
   bool bf16_moments = false;
   ReduceMode reduce = ReduceMode::micro_batch;
   ReduceScatter reduce_scatter = ReduceScatter::ordered;
+  bool bf16_reduce = false;
 
   // Whether anything is left to choose.
   bool complete() const;
@@ -62,6 +63,7 @@ void each_field(Visit&& visit) {
   visit(StrategyField{"reduce", &Strategy::reduce, &StrategyPins::reduce, kReduceModes});
   visit(StrategyField{"reduce_scatter", &Strategy::reduce_scatter, &StrategyPins::reduce_scatter,
                       kReduceScatters});
+  visit(StrategyField{"reduce_dtype", &Strategy::bf16_reduce, &StrategyPins::bf16_reduce, kWidths});
 }
 
 // The strategy that the pins ask for, with plain defaults for what they leave open: data parallel, one row at

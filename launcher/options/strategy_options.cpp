@@ -98,6 +98,8 @@ void bind_inexact_pins(OptionTable& table, StrategyPins& pins) {
   add_pin(table, "reduce", pins.reduce, kReduceModes, "when gradients are summed over ranks");
   add_pin(table, "reduce-scatter", pins.reduce_scatter, kReduceScatters,
           "order of sums between GPUs: the ranks' or NCCL's");
+  add_pin(table, "reduce-dtype", pins.bf16_reduce, kWidths,
+          "of what each rank adds; GPUs of a host send it so");
 }
 
 void settle_pins(const OptionTable& table, StrategyPins& pins, Precision precision) {

@@ -44,6 +44,7 @@ Strategy of_states(Strategy strategy, double offload_optimizer) {
   strategy.head_chunks = plain.head_chunks;
   strategy.offload_activations = plain.offload_activations;
   strategy.offload_optimizer = offload_optimizer;
+  strategy.bf16_reduce = plain.bf16_reduce;
   return strategy;
 }
 
@@ -58,6 +59,7 @@ Strategy of_activations(Strategy strategy, std::int64_t num_recomputing, bool of
   strategy.bf16_gradients = plain.bf16_gradients;
   strategy.bf16_moments = plain.bf16_moments;
   strategy.reduce = plain.reduce;
+  strategy.bf16_reduce = plain.bf16_reduce;
   if (num_recomputing == 0) strategy.recompute = Recompute::none;
   strategy.recompute_layers = num_recomputing > 0 ? num_recomputing : plain.recompute_layers;
   strategy.offload_activations = offloads ? 1 : 0;

@@ -50,8 +50,8 @@ Curve train(const RunRequest& request, const Strategy& strategy, JobDevice& devi
   return curve;
 }
 
-// Every legal combination; those that differ in most from each other come first.
-std::vector<Strategy> all_strategies(Precision precision, std::int64_t layers) {
+// Every legal combination over `start`; those that differ in most from each other come first.
+std::vector<Strategy> all_strategies(const Strategy& start, Precision precision, std::int64_t layers) {
   std::vector<Strategy> strategies;
   const auto add = [&](Strategy strategy) {
     if (strategy_conflict(strategy, precision).empty()) strategies.push_back(strategy);
@@ -65,7 +65,7 @@ std::vector<Strategy> all_strategies(Precision precision, std::int64_t layers) {
            {WeightSourceKind::resident, WeightSourceKind::host, WeightSourceKind::peers}) {
         for (const MasterLayout master : {MasterLayout::split, MasterLayout::plain}) {
           for (int stage = 0; stage <= 3; ++stage) {
-            Strategy strategy;
+            Strategy strategy = start;
             strategy.stage = stage;
             strategy.recompute = level;
             strategy.recompute_layers = recomputing;
@@ -96,12 +96,13 @@ json run_matrix(const RunRequest& request, JobDevice& device) {
   const auto start = std::chrono::steady_clock::now();
   Communicator& communicator = device.communicator();
   const std::int64_t layers = parse_model_config(request.config, "config").num_layers;
-  Strategy plain;
+  Strategy plain = pinned_strategy(without_choices(request.pins), request.precision);
+  plain.master = MasterLayout::plain;
   plain.micro_batch = 2;
   plain.head_chunks = 4;
   const Curve expected = train(request, plain, device);
   const Curve again = train(request, plain, device);
-  const std::vector<Strategy> strategies = all_strategies(request.precision, layers);
+  const std::vector<Strategy> strategies = all_strategies(plain, request.precision, layers);
   json wrong = json::array();
   std::int64_t compared = 0;
   for (const Strategy& strategy : strategies) {

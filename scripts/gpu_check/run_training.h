@@ -14,7 +14,8 @@ namespace autoglm {
 nlohmann::json run_training(const RunRequest& request, JobDevice& device);
 
 // Trains under every legal strategy until request.seconds have passed, the plain one first, and compares
-// losses, gradient norms and weights with it, to the bit. The answer counts them and names those that differ.
+// losses, gradient norms and weights with it, to the bit; of request.pins what changes last bits is set in all of
+// them. The answer counts them and names those that differ.
 // Collective.
 nlohmann::json run_matrix(const RunRequest& request, JobDevice& device);
 

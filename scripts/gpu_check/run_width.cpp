@@ -37,7 +37,7 @@ double time_collective(Communicator& communicator, int times, const Prepare& pre
   return *middle;
 }
 
-void fill(at::Tensor& values, int number) {
+void fill(at::Tensor& values, float number) {
   values.fill_(number);
   static_cast<void>(values.narrow(0, 0, 1).cpu());  // waits
 }
@@ -75,10 +75,13 @@ json run_width(const RunRequest& request, std::span<const std::int64_t> sizes, J
     float* const mine = values + count * rank;
     const int times = bytes >= (std::int64_t{1} << 28) ? 5 : 11;
     const double reduce = time_collective(
-        communicator, times, [&] { fill(whole, rank + 1); },
+        communicator, times, [&] { fill(whole, static_cast<float>(rank + 1)); },
         [&] { return communicator.reduce_scatter(values, mine, count, Event()); });
     const auto sum = static_cast<float>(size * (size + 1) / 2);
     check("a reduce-scatter", whole.narrow(0, count * rank, count), size, sum);
+    fill(whole, static_cast<float>(rank + 1) + (size > 1 ? 1.0F / 1024 : 0));  // the fraction is rounded away
+    communicator.reduce_scatter(values, mine, count, Parts::bf16, Event()).synchronize();
+    check("a reduce-scatter in bf16", whole.narrow(0, count * rank, count), size, sum);
     fill(whole, 7);
     const double gather = time_collective(
         communicator, times, [] {},

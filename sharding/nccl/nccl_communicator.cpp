@@ -37,11 +37,13 @@ class NcclCommunicator : public Communicator {
   int size() const override { return control_.size(); }
   std::int64_t scratch_bytes() const override { return staging_bytes_; }
 
-  Event reduce_scatter(float* input, float* output, std::int64_t count, const Event& after) override {
-    AUTOGLM_CHECK(count >= 0, "{} elements", count);
+  using Communicator::reduce_scatter;
+  Event reduce_scatter(float* input, float* output, std::int64_t count, Parts parts,
+                       const Event& after) override {
+    AUTOGLM_CHECK(count >= 0 && (reduce_ || parts == Parts::fp32), "{} elements", count);
     const auto bytes = count * static_cast<std::int64_t>(sizeof(float));
     return connection_.start("reduce_scatter", bytes, after, [&](const std::string& name) {
-      if (reduce_) return reduce_->queue(connection_, name, input, output, count);
+      if (reduce_) return reduce_->queue(connection_, name, input, output, count, parts);
       submit(name, [=](const NcclFunctions& nccl, ncclComm_t comm, cudaStream_t stream) {
         return nccl.reduce_scatter(input, output, static_cast<std::size_t>(count), ncclFloat32, ncclSum, comm,
                                    stream);

@@ -25,7 +25,7 @@ MOST_REGISTERS = 64
 # Kernels that pass over whole matrices: every access to those is of 16 bytes, where they allow it.
 WIDE = ("Relu<", "ReluBackward<", "SwigluForward<", "SwigluBackward<", "Rotate<", "PlaceColumns<", "RmsNormForward<",
         "RmsNormAgain<", "RmsNormBackward<", "LayerNormForward<", "LayerNormAgain<", "LayerNormBackward<",
-        "SlabSums<", "adamw_kernel", "accumulate_kernel", "ordered_sum_kernel")
+        "SlabSums<", "adamw_kernel", "accumulate_kernel", "ordered_sum_kernel", "round_part_kernel")
 # One division a block, or beside a softmax's row, costs nothing.
 MAY_DIVIDE = ("AttentionSoftmax", "AddSlabs")
 

@@ -7,6 +7,8 @@
 #include <cstring>
 #include <thread>
 
+#include "base/bf16.h"
+
 namespace autoglm::testing {
 namespace {
 
@@ -20,7 +22,7 @@ std::uint64_t mix(std::uint64_t x) {
 double value_of(int rank, std::int64_t i) {
   const std::uint64_t bits = mix(static_cast<std::uint64_t>(rank) * 1000003 + static_cast<std::uint64_t>(i));
   const double mantissa = static_cast<double>(bits >> 12) * 0x1p-52 - 0.5;
-  return std::ldexp(mantissa, static_cast<int>(bits % 21) - 10);
+  return std::ldexp(mantissa, static_cast<int>(bits % 41) - 20);
 }
 
 std::byte byte_of(int rank, std::int64_t i) {
@@ -29,9 +31,13 @@ std::byte byte_of(int rank, std::int64_t i) {
 }
 
 // Sum of element i over ranks first, first + 1, ... (modulo size).
-float sum_from(int first, int size, std::int64_t i) {
-  float sum = static_cast<float>(value_of(first % size, i));
-  for (int step = 1; step < size; ++step) sum = sum + static_cast<float>(value_of((first + step) % size, i));
+float sum_from(int first, int size, std::int64_t i, Parts parts) {
+  const auto part = [&](int rank) {
+    const auto value = static_cast<float>(value_of(rank % size, i));
+    return parts == Parts::bf16 && size > 1 ? widen_bf16(round_bf16(value)) : value;
+  };
+  float sum = part(first);
+  for (int step = 1; step < size; ++step) sum = sum + part(first + step);
   return sum;
 }
 
@@ -42,7 +48,7 @@ bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
 
 }  // namespace
 
-void check_reduce_scatter(Communicator& communicator, std::int64_t count, bool in_place) {
+void check_reduce_scatter(Communicator& communicator, std::int64_t count, bool in_place, Parts parts) {
   const int rank = communicator.rank(), size = communicator.size();
   std::vector<float> input(static_cast<std::size_t>(count * size));
   for (std::size_t i = 0; i < input.size(); ++i) {
@@ -50,14 +56,15 @@ void check_reduce_scatter(Communicator& communicator, std::int64_t count, bool i
   }
   std::vector<float> output(static_cast<std::size_t>(count), -1.0f), expected(output), other_order(output);
   for (std::int64_t i = 0; i < count; ++i) {
-    expected[static_cast<std::size_t>(i)] = sum_from(rank + 1, size, rank * count + i);
-    other_order[static_cast<std::size_t>(i)] = sum_from(rank + 2, size, rank * count + i);
+    expected[static_cast<std::size_t>(i)] = sum_from(rank + 1, size, rank * count + i, parts);
+    other_order[static_cast<std::size_t>(i)] = sum_from(rank + 2, size, rank * count + i, parts);
   }
   if (size > 2 && count > 100) {
     EXPECT_FALSE(same_bits(expected, other_order)) << "the data cannot tell orders apart";
   }
   float* const shard = input.data() + rank * count;
-  communicator.reduce_scatter(input.data(), in_place ? shard : output.data(), count, Event()).synchronize();
+  communicator.reduce_scatter(input.data(), in_place ? shard : output.data(), count, parts, Event())
+      .synchronize();
   if (in_place) output.assign(shard, shard + count);
   EXPECT_TRUE(same_bits(output, expected)) << "rank " << rank << " of " << size << ", count " << count;
 }

@@ -7,7 +7,8 @@
 namespace autoglm::testing {
 
 // Each compares with the definition in communicator.h, bit for bit, and reports with EXPECT_.
-void check_reduce_scatter(Communicator& communicator, std::int64_t count, bool in_place);
+void check_reduce_scatter(Communicator& communicator, std::int64_t count, bool in_place,
+                          Parts parts = Parts::fp32);
 void check_all_gather(Communicator& communicator, std::int64_t bytes, bool in_place);
 void check_all_reduce(Communicator& communicator, std::size_t count);
 void check_broadcast(Communicator& communicator, std::int64_t bytes, int root);

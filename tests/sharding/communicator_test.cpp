@@ -6,6 +6,7 @@
 
 #include <cstring>
 
+#include "sharding/work.h"
 #include "tests/sharding/collective_checks.h"
 #include "tests/sharding/thread_ring.h"
 
@@ -21,6 +22,7 @@ void check_everything(Communicator& communicator) {
   for (const bool in_place : {false, true}) {
     for (const std::int64_t count : {0, 1, 5, 63, 64, 65, 127, 500, 1000}) {
       testing::check_reduce_scatter(communicator, count, in_place);
+      testing::check_reduce_scatter(communicator, count, in_place, Parts::bf16);
       testing::check_all_gather(communicator, count, in_place);
     }
   }
@@ -58,6 +60,17 @@ TEST(SelfCommunicator, PassesOnTheFailureThatItWaitedFor) {
   stream->submit([] { fail(ExitCode::io_failed, "the disk is gone"); });
   float value = 0;
   EXPECT_THROW(make_self_communicator()->reduce_scatter(&value, &value, 1, stream->record()), Error);
+}
+
+TEST(RehearsalCommunicator, CountsTwoBytesForEachElementOfRoundedParts) {
+  const auto communicator = make_rehearsal_communicator(1, 4);
+  WorkCounter counter;
+  const auto sent = [&](Parts parts) {
+    communicator->reduce_scatter(nullptr, nullptr, 100, parts, Event());
+    return counter.take()[WorkKind::reductions].written;
+  };
+  EXPECT_EQ(sent(Parts::fp32), 3 * 100 * 4);
+  EXPECT_EQ(sent(Parts::bf16), 3 * 100 * 2);
 }
 
 TEST(RehearsalCommunicator, AnswersWithoutTouchingBuffers) {

@@ -170,6 +170,11 @@ struct FakeJob {
   static inline FakeJob* current = nullptr;
 };
 
+// Bytes of what messages may be of; 0: of nothing else.
+inline std::size_t message_width(ncclDataType_t type) {
+  return type == ncclFloat32 ? 4 : type == ncclBfloat16 ? 2 : 0;
+}
+
 inline NcclFunctions fake_nccl() {
   NcclFunctions nccl = {};
   nccl.get_version = [](int* version) {
@@ -224,16 +229,16 @@ inline NcclFunctions fake_nccl() {
   nccl.group_end = [] { return FakeJob::current->post_group(); };
   nccl.send = [](const void* from, std::size_t count, ncclDataType_t type, int peer, ncclComm_t comm,
                  cudaStream_t) {
-    if (type != ncclFloat32 || peer == comm->rank) return ncclInvalidArgument;
+    if (message_width(type) == 0 || peer == comm->rank) return ncclInvalidArgument;
     auto* const data = static_cast<std::byte*>(const_cast<void*>(from));
-    FakeJob::group.push_back({false, peer, data, count * sizeof(float), comm, nullptr});
+    FakeJob::group.push_back({false, peer, data, count * message_width(type), comm, nullptr});
     return ncclSuccess;
   };
   nccl.receive = [](void* to, std::size_t count, ncclDataType_t type, int peer, ncclComm_t comm,
                     cudaStream_t) {
-    if (type != ncclFloat32 || peer == comm->rank) return ncclInvalidArgument;
+    if (message_width(type) == 0 || peer == comm->rank) return ncclInvalidArgument;
     auto* const data = static_cast<std::byte*>(to);
-    FakeJob::group.push_back({true, peer, data, count * sizeof(float), comm, nullptr});
+    FakeJob::group.push_back({true, peer, data, count * message_width(type), comm, nullptr});
     return ncclSuccess;
   };
   // Shard s is the sum over ranks s+1, s+2, ..., s.

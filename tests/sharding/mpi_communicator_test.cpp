@@ -29,6 +29,7 @@ void check_collectives(Communicator& communicator) {
   for (const bool in_place : {false, true}) {
     for (const std::int64_t count : {0, 1, 3, 1000, 16384, 16385, 70001}) {
       testing::check_reduce_scatter(communicator, count, in_place);
+      testing::check_reduce_scatter(communicator, count, in_place, Parts::bf16);
       testing::check_all_gather(communicator, count, in_place);
     }
   }

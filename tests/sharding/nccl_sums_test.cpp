@@ -24,7 +24,7 @@ using ::testing::HasSubstr;
 using ::testing::SizeIs;
 
 // Sums by the communicator and by `control`, from values of a few magnitudes.
-void compare_sums(Communicator& nccl, Communicator& control, std::int64_t count) {
+void compare_sums(Communicator& nccl, Communicator& control, std::int64_t count, Parts parts) {
   const int size = control.size();
   std::mt19937 random(static_cast<unsigned>(control.rank() + 1));
   std::normal_distribution<float> normal;
@@ -32,8 +32,8 @@ void compare_sums(Communicator& nccl, Communicator& control, std::int64_t count)
   for (float& value : mine) value = normal(random) * std::ldexp(1.0F, static_cast<int>(random() % 20) - 10);
   std::vector<float> theirs = mine;
   std::vector<float> sum(static_cast<std::size_t>(count), -1), expected(sum);
-  control.reduce_scatter(theirs.data(), expected.data(), count, Event()).synchronize();
-  nccl.reduce_scatter(mine.data(), sum.data(), count, Event()).synchronize();
+  control.reduce_scatter(theirs.data(), expected.data(), count, parts, Event()).synchronize();
+  nccl.reduce_scatter(mine.data(), sum.data(), count, parts, Event()).synchronize();
   EXPECT_EQ(sum, expected) << "rank " << control.rank() << " of " << size << ", " << count << " elements";
 }
 
@@ -46,7 +46,12 @@ void check_sums_between(const std::string& hosts) {
     NcclOptions options = quick();
     options.host = hosts[static_cast<std::size_t>(control.rank())];
     const auto nccl = join(job, control, options);
-    for (const std::int64_t count : {0, 1, 5, 256, 1001, 2500}) compare_sums(*nccl, control, count);
+    for (const std::int64_t count : {0, 1, 5, 256, 1001, 2500}) {
+      compare_sums(*nccl, control, count, Parts::fp32);
+      compare_sums(*nccl, control, count, Parts::bf16);
+    }
+    for (const bool in_place : {false, true})
+      testing::check_reduce_scatter(*nccl, 1001, in_place, Parts::bf16);
     testing::check_in_flight(*nccl);
   });
   EXPECT_THAT(failures, Each(std::string()));
@@ -69,26 +74,51 @@ TEST(NcclSums, DoNotDependOnTiming) {
   set_host_stream_delay(0, 0);
 }
 
-TEST(NcclSums, NoMoreBytesLeaveAHostThanOnARing) {
-  const std::string hosts = "aaabbbcc";
-  const int size = static_cast<int>(hosts.size());
-  constexpr std::int64_t count = 3000;
-  FakeJob job(size);
+constexpr std::int64_t kCounted = 3000;
+
+// One sum of kCounted elements a shard, after which `job` knows who sent how much.
+void run_counted(FakeJob& job, const std::string& hosts, Parts parts) {
+  const int size = job.size;
   const auto failures = run_ranks(size, {}, [&](Communicator& control) {
     NcclOptions options = quick();
     options.host = hosts[static_cast<std::size_t>(control.rank())];
     const auto nccl = join(job, control, options);
-    std::vector<float> values(count * static_cast<std::size_t>(size));
-    nccl->reduce_scatter(values.data(), values.data() + count * control.rank(), count, Event()).synchronize();
+    std::vector<float> values(kCounted * static_cast<std::size_t>(size));
+    nccl->reduce_scatter(values.data(), values.data() + kCounted * control.rank(), kCounted, parts, Event())
+        .synchronize();
   });
   EXPECT_THAT(failures, Each(std::string()));
+}
+
+TEST(NcclSums, NoMoreBytesLeaveAHostThanOnARing) {
+  const std::string hosts = "aaabbbcc";
+  const int size = static_cast<int>(hosts.size());
+  FakeJob job(size);
+  run_counted(job, hosts, Parts::fp32);
   std::map<char, std::int64_t> left;
   for (const auto& [ends, bytes] : job.sent) {
     const char from = hosts[static_cast<std::size_t>(ends.first)];
     if (from != hosts[static_cast<std::size_t>(ends.second)]) left[from] += bytes;
   }
   EXPECT_THAT(left, SizeIs(3));
-  for (const auto& [host, bytes] : left) EXPECT_EQ(bytes, (size - 1) * count * 4) << host;
+  for (const auto& [host, bytes] : left) EXPECT_EQ(bytes, (size - 1) * kCounted * 4) << host;
+}
+
+// Sums that go from host to host do not.
+TEST(NcclSums, RoundedPartsTakeTwoBytesAnElement) {
+  for (const std::string hosts : {"aaaa", "aabb"}) {
+    FakeJob job(4);
+    run_counted(job, hosts, Parts::bf16);
+    std::int64_t within = 0, between = 0;
+    for (const auto& [ends, bytes] : job.sent) {
+      const auto host = [&](int rank) { return hosts[static_cast<std::size_t>(rank)]; };
+      (host(ends.first) == host(ends.second) ? within : between) += bytes;
+    }
+    const bool alone = hosts == "aaaa";
+    // Of 16 parts 4 stay where they are; on two hosts every host adds its two of each shard at one rank.
+    EXPECT_EQ(within, (alone ? 12 : 8) * kCounted * 2);
+    EXPECT_EQ(between, (alone ? 0 : 6) * kCounted * 4);
+  }
 }
 
 // What clusters set, and what would make NCCL add in another order.

@@ -21,7 +21,8 @@ constexpr Strategy kUnusual{.stage = 3,
                             .bf16_gradients = true,
                             .bf16_moments = true,
                             .reduce = ReduceMode::step,
-                            .reduce_scatter = ReduceScatter::nccl};
+                            .reduce_scatter = ReduceScatter::nccl,
+                            .bf16_reduce = true};
 
 StrategyPins pins_of(const Strategy& strategy) {
   StrategyPins pins;
@@ -31,7 +32,7 @@ StrategyPins pins_of(const Strategy& strategy) {
 
 TEST(StrategyFields, AreAllVisited) {
   // As many names as a strategy has members, or this does not compile.
-  [[maybe_unused]] const auto [a, b, c, d, e, f, g, h, i, j, k, l, m] = Strategy();
+  [[maybe_unused]] const auto [a, b, c, d, e, f, g, h, i, j, k, l, m, n] = Strategy();
   std::set<std::string_view> names;
   each_field([&](auto field) {
     names.insert(field.name);
@@ -39,7 +40,7 @@ TEST(StrategyFields, AreAllVisited) {
     changed.*field.value = kUnusual.*field.value;
     EXPECT_NE(changed, Strategy()) << field.name;
   });
-  EXPECT_EQ(names.size(), 13U);
+  EXPECT_EQ(names.size(), 14U);
 }
 
 TEST(StrategyFields, HaveWordsForTheirValues) {
@@ -72,7 +73,8 @@ TEST(StrategyPins, WithoutChoicesKeepWhatChangesLastBits) {
   EXPECT_EQ(open, (Strategy{.bf16_gradients = true,
                             .bf16_moments = true,
                             .reduce = ReduceMode::step,
-                            .reduce_scatter = ReduceScatter::nccl}));
+                            .reduce_scatter = ReduceScatter::nccl,
+                            .bf16_reduce = true}));
 }
 
 }  // namespace

@@ -98,7 +98,9 @@ void GradientReducer::start(std::size_t index) {
   slot.in_place = slot.first && communicator_.size() > 1 && takes_sums(state);
   auto* sums = static_cast<float*>(slot.in_place ? element_pointer(state.gradients.front().sum, 0)
                                                  : element_pointer(slot.buffer, state.shard().begin));
-  slot.reduced = communicator_.reduce_scatter(data, sums, state.shard().size(), streams_.compute().record());
+  const Parts parts = placement_.strategy.bf16_reduce ? Parts::bf16 : Parts::fp32;
+  slot.reduced =
+      communicator_.reduce_scatter(data, sums, state.shard().size(), parts, streams_.compute().record());
   slot.in_flight = true;
   in_flight_.push_back(index);
   const bool last = last_ || placement_.strategy.reduce == ReduceMode::step;

@@ -39,7 +39,8 @@ void BlockState::relocate(const Strategy& strategy, std::int64_t host_elements) 
   AUTOGLM_CHECK(strategy.stage >= before.stage && strategy.master == before.master &&
                     strategy.bf16_gradients == before.bf16_gradients &&
                     strategy.bf16_moments == before.bf16_moments && strategy.reduce == before.reduce &&
-                    strategy.reduce_scatter == before.reduce_scatter,
+                    strategy.reduce_scatter == before.reduce_scatter &&
+                    strategy.bf16_reduce == before.bf16_reduce,
                 "{} cannot become {}", describe_strategy(before), describe_strategy(strategy));
   accumulated = false;
   const bool same_optimizer =

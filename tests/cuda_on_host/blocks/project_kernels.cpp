@@ -89,6 +89,7 @@ namespace {
   cuda_on_host::add(where + "accumulate_kernel", &accumulate_kernel, &cuda_on_host::run_threads);
   cuda_on_host::add(where + "squares_kernel", &squares_kernel, &cuda_on_host::run_grid);
   cuda_on_host::add(where + "ordered_sum_kernel", &ordered_sum_kernel, &cuda_on_host::run_threads);
+  cuda_on_host::add(where + "round_part_kernel", &round_part_kernel, &cuda_on_host::run_threads);
   return 0;
 }();
 

@@ -16,6 +16,7 @@ import models
 GB = 10**9
 SAMPLE_SECONDS = {2: 12, 4: 15, 8: 20}  # about 20, 10 and 4 strategies on two cores
 LEAST = {2: 6, 4: 4, 8: 2}
+IN_BF16 = dict(pins=dict(reduce_dtype="bf16"))
 WHOLE_SECONDS = 5400
 SCHEDULES = ({"SCHEDULE": "immediate"}, {"SCHEDULE": "threads"}, {"DELAY_US": 200})
 
@@ -55,6 +56,18 @@ def sample_on(ranks):
     return test
 
 
+def gradients_in_bf16_on(ranks):
+    def test():
+        answer = compare(ranks, SAMPLE_SECONDS[ranks], **IN_BF16)
+        judge(ranks, answer, LEAST[ranks])
+        exact = compare(ranks, 0)
+        require(answer["digest"] != exact["digest"], "nothing was rounded")
+        require(all(abs(a - b) < 0.01 * b for a, b in zip(answer["losses"], exact["losses"])),
+                f"losses {answer['losses']} and {exact['losses']}")
+    test.__name__ = f"gradients_in_bf16_on_{ranks}_cards"
+    return test
+
+
 def all_on(ranks, precision):
     def test():
         answer = compare(ranks, WHOLE_SECONDS, precision=precision)
@@ -74,4 +87,4 @@ def schedules_give_the_same_bits():
 
 if arguments.all:
     run_tests([schedules_give_the_same_bits, all_on(2, "fp32"), all_on(4, "bf16"), all_on(8, "bf16")])
-run_tests([sample_on(ranks) for ranks in SAMPLE_SECONDS])
+run_tests([*(sample_on(ranks) for ranks in SAMPLE_SECONDS), gradients_in_bf16_on(4)])

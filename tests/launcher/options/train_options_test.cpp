@@ -62,7 +62,7 @@ TEST(TrainOptions, DefaultsAreThoseOfTheDesign) {
     "device": "auto", "strategy": "auto", "micro-batch": null, "recompute": "auto", "recompute-layers": null,
     "offload-optimizer": null, "offload-activations": null, "weights": "auto", "master": "auto", "head-chunks": null,
     "memory-limit": null, "on-oom": "shrink", "gradient-dtype": "fp32", "moment-dtype": "fp32", "reduce": "micro-batch",
-    "reduce-scatter": "ordered", "products": "auto",
+    "reduce-scatter": "ordered", "reduce-dtype": "fp32", "products": "auto",
     "overwrite": false, "save-dtype": "input",
     "evaluate-every": 0, "sample": [], "log-every": 10, "dry-run": false})");
   EXPECT_EQ(to_json(parsed({})).dump(2), expected.dump(2));
@@ -191,6 +191,13 @@ TEST(TrainOptions, TheStrategyFollowsFromItsParts) {
             "the host, bf16 moments, reduced once a step, gradients added by NCCL");
 }
 
+TEST(TrainOptions, GradientsAreSentInBf16WhereThatIsAskedFor) {
+  EXPECT_FALSE(parsed({}).strategy.pins.bf16_reduce);
+  const TrainOptions options = parsed({"--reduce-dtype", "bf16", "--reduce", "step", "--strategy", "zero1"});
+  EXPECT_EQ(describe_strategy(pinned_strategy(options.strategy.pins, Precision::bf16)),
+            "zero1, split master, reduced once a step, gradients sent in bf16");
+}
+
 TEST_F(TrainOptionsFile, AStageOnTheCommandLineOutranksWhatTheFileSaysOfParts) {
   const TrainOptions options =
       parsed(with_file("weights = peers\nstrategy = zero3\n", {"--strategy", "zero2"}));
@@ -243,6 +250,8 @@ TEST_F(TrainOptionsFile, RecomputeLayersNeedRecompute) {
   EXPECT_THAT(refusal({"--precision", "fp32", "--master", "split"}), HasSubstr("needs --precision bf16"));
   EXPECT_THAT(refusal({"--strategy", "zero2", "--reduce", "step"}), HasSubstr("use ddp or zero1"));
   EXPECT_THAT(refusal({"--gradient-dtype", "bf16", "--reduce", "step"}), HasSubstr("would save nothing"));
+  EXPECT_THAT(refusal({"--reduce-dtype", "bf16", "--reduce-scatter", "nccl"}),
+              HasSubstr("needs --reduce-scatter ordered"));
   EXPECT_THAT(refusal({"--offload-activations", "0.5", "--recompute", "cheap"}),
               HasSubstr("needs --recompute full"));
   EXPECT_EQ(refusal({"--recompute-layers", "3", "--recompute", "none"}),

@@ -82,13 +82,16 @@ TEST(StepWork, RanksSendWhatTheStageSays) {
   constexpr double kParameters = 9'399'951'360.0, kLayer = 203'927'040.0;
   constexpr double kShare = 7.0 / 8;
   for (const int micro_batches : {1, 3}) {
-    const auto sent = [&](const std::string& stage) {
-      const nlohmann::json step = work_of("GLM-4-9B-0414", stage, micro_batches)["step"];
+    const auto sent = [&](const std::string& stage, const std::string& reduce_dtype = "fp32") {
+      const nlohmann::json work =
+          work_of("GLM-4-9B-0414", stage, micro_batches, {"--reduce-dtype", reduce_dtype});
+      const nlohmann::json& step = work["step"];
       return step["gathered"]["written_bytes"].get<double>() + step["reduced"]["written_bytes"].get<double>();
     };
     const double reduced = micro_batches * 4 * kParameters;
     EXPECT_NEAR(sent("ddp") / (kShare * (reduced + 4 * kParameters)), 1, 1e-4) << micro_batches;
     EXPECT_NEAR(sent("zero2") / (kShare * (reduced + 2 * kParameters)), 1, 1e-4) << micro_batches;
+    EXPECT_NEAR(sent("zero2", "bf16") / (kShare * (reduced / 2 + 2 * kParameters)), 1, 1e-4) << micro_batches;
     // Forward and backward gather, but for the last two layers of either, and for what a backward does not read.
     const double gathered = micro_batches * (kParameters + 38 * kLayer) - (micro_batches - 1) * 2 * kLayer;
     EXPECT_NEAR(sent("zero3") / (kShare * (reduced + 2 * gathered)), 1, 1e-4) << micro_batches;
