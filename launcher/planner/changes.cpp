@@ -198,6 +198,13 @@ std::string missing(std::string_view where, std::int64_t bytes, const MemoryUse&
                      category_name(largest_category(use)));
 }
 
+// Whether gradients rounded to bf16 would take fewer bytes of a link.
+bool may_send_less(const StrategyPins& pins, const PlanWish& wish) {
+  const MemoryQuestion& question = wish.question;
+  return question.world_size > 1 && question.target == ops::Target::cuda && !wish.rates.spans_hosts &&
+         !pins.bf16_reduce && pins.reduce_scatter == ReduceScatter::ordered;
+}
+
 }  // namespace
 
 std::string cheapest_change(const StrategyPins& pins, const PlanWish& wish, const Candidate* nearest) {
@@ -256,6 +263,10 @@ std::vector<OptIn> opt_ins(MemoryModel& memory, const StrategyPins& pins, const 
   if (sums_may_wait && pins.reduce == ReduceMode::micro_batch && !pins.bf16_gradients) {
     changed.emplace_back("--reduce step", pins);
     changed.back().second.reduce = ReduceMode::step;
+  }
+  if (may_send_less(pins, wish) && plan.chosen.time.exposed >= kLeastGain * plan.chosen.time.total()) {
+    changed.emplace_back("--reduce-dtype bf16", pins);
+    changed.back().second.bf16_reduce = true;
   }
   for (const auto& [option, next] : changed) {
     std::optional<Plan> other = plan_with(memory, next, wish, budget);

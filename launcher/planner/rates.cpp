@@ -38,6 +38,7 @@ Rates rates_of(const HardwareProfile& profile, const ClusterShape& shape, const 
   rates.host_link_bandwidth = profile.host_link_bandwidth;
   rates.host_memory_bandwidth = profile.host_memory_bandwidth / shape.ranks_per_node();
   rates.link_bandwidth = profile.link.bandwidth;
+  rates.spans_hosts = shape.nodes > 1;
   if (shape.nodes > 1) {
     rates.link_bandwidth =
         std::min(rates.link_bandwidth, bandwidth_between_nodes(profile, shape, between_nodes));

@@ -16,6 +16,7 @@ struct Rates {
   double host_memory_bandwidth = 0;  // this rank's share, for the optimizer on the host
   double link_bandwidth = 0;         // that NCCL's gathers, or a ring, reach per rank
   double message_bandwidth = 0;      // that messages to a shard's owner reach per rank
+  bool spans_hosts = false;          // so that sums of gradients go on from host to host, in fp32
   double link_latency = 0;           // seconds until a collective begins to move bytes
   double overlap = 1;                // share of communication that can hide behind compute
   double launch_overhead = 0;        // seconds that a kernel takes beyond its arithmetic

@@ -182,10 +182,14 @@ double TimeModel::ring_seconds(double bytes, double bandwidth) const {
   return rates_.link_latency + bytes * (ranks - 1) / ranks / bandwidth;
 }
 
-// Of a reduce-scatter: in order it goes by messages, which move as many bytes as a ring.
+// Of a reduce-scatter: in order it goes by messages, which move as many bytes as a ring; half as many between the
+// GPUs of a host where parts are rounded.
 double TimeModel::reduce_seconds(const Strategy& strategy, double bytes) const {
   const bool by_messages = strategy.reduce_scatter == ReduceScatter::ordered;
-  return ring_seconds(bytes, by_messages ? rates_.message_bandwidth : rates_.link_bandwidth);
+  const bool halved =
+      strategy.bf16_reduce && memory_.question().target == ops::Target::cuda && !rates_.spans_hosts;
+  return ring_seconds(halved ? bytes / 2 : bytes,
+                      by_messages ? rates_.message_bandwidth : rates_.link_bandwidth);
 }
 
 // What is left of a movement that goes on beside compute.

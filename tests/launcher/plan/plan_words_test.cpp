@@ -87,6 +87,7 @@ TEST(PlanCommand, ALinkThatBindsIsNamedWithWhatWouldHelp) {
   EXPECT_THAT(text, ContainsPattern("pcie4 between devices costs [2-9][0-9] % of the step"));
   EXPECT_THAT(text, HasSubstr("--device-link"));
   EXPECT_THAT(text, ContainsPattern("nearest changes:[^$]*--reduce step: \\+[1-9]"));
+  EXPECT_THAT(text, ContainsPattern("nearest changes:[^$]*--reduce-dtype bf16: \\+[1-9]"));
   EXPECT_THAT(on("a100-40gb"), ::testing::Not(HasSubstr(" % of the step:")));
   EXPECT_THAT(ask({"--model", "Llama-3-8B", "--ranks", "16", "--node-link", "25gbe"}).text,
               ContainsPattern("25gbe between nodes costs [5-9][0-9] % of the step"));
