@@ -78,6 +78,8 @@ TEST_F(AtenLayout, StridedCopies) {
   expect_same(card.t().contiguous(), host.t().contiguous(), "fp32");
   expect_same(at::empty({7, 5}, card.options().dtype(at::kBFloat16)).copy_(card.t()),
               host.t().contiguous().to(at::kBFloat16), "fp32 to bf16");
+  const at::Tensor narrow = host.to(at::kBFloat16);
+  expect_same(on_card(narrow).t().contiguous(), narrow.t().contiguous(), "bf16");
 }
 
 TEST_F(AtenLayout, Reductions) {

@@ -1,5 +1,7 @@
 // LibTorch's elementwise kernels that a training step launches: fills, sums of two, copies with and without a cast.
+#include <array>
 #include <cstdint>
+#include <optional>
 #include <stdexcept>
 
 #include "tests/cuda_on_host/aten/offsets.h"
@@ -156,10 +158,13 @@ struct StridedCopy {
   Type types[2];
 };
 
-Work bind_strided(void** arguments, bool casts, bool narrows) {
+// From one type to another, where the kernel is made for them.
+using Types = std::optional<std::array<Type, 2>>;
+
+Work bind_strided(void** arguments, const Types& types) {
   const int count = argument<int>(arguments, 0);
   auto copy = argument<StridedCopy>(arguments, 1);
-  if (!casts) copy.types[0] = narrows ? Type::bf16 : Type::fp32, copy.types[1] = Type::fp32;
+  if (types) copy.types[0] = (*types)[0], copy.types[1] = (*types)[1];
   const auto seen = raw_argument<StridedCopy>(arguments, 1);
   copy.offsets.check(static_cast<std::uint32_t>(count));
   const auto extents = copy.offsets.extents();
@@ -172,6 +177,15 @@ Work bind_strided(void** arguments, bool casts, bool narrows) {
   };
 }
 
+// None where the closure says them, or where they are not known.
+Types types_of_strided(const std::string& name, bool narrows) {
+  if (!contains(name, "gpu_kernel_impl_nocast")) return std::nullopt;
+  if (narrows) return {{Type::bf16, Type::fp32}};
+  if (contains(name, "{lambda(float)#")) return {{Type::fp32, Type::fp32}};
+  if (contains(name, "{lambda(c10::BFloat16)#")) return {{Type::bf16, Type::bf16}};
+  return std::nullopt;
+}
+
 Binder find(const std::string& name) {
   const bool vectorized = starts_with(name, "void at::native::vectorized_elementwise_kernel<");
   const bool dense = vectorized || starts_with(name, "void at::native::unrolled_elementwise_kernel<");
@@ -179,9 +193,9 @@ Binder find(const std::string& name) {
   const bool copies = contains(name, "direct_copy_kernel_cuda");
   const bool narrows = contains(name, "bfloat16_copy_kernel_cuda");
   if (strided && (copies || narrows)) {
-    const bool casts = !contains(name, "gpu_kernel_impl_nocast");
-    if (!casts && !narrows && !contains(name, "{lambda(float)#")) return nullptr;
-    return [=](const Launch&, void** arguments) { return bind_strided(arguments, casts, narrows); };
+    const Types types = types_of_strided(name, narrows);
+    if (!types && contains(name, "gpu_kernel_impl_nocast")) return nullptr;
+    return [=](const Launch&, void** arguments) { return bind_strided(arguments, types); };
   }
   if (!dense) return nullptr;
   if (contains(name, "FillFunctor<float>, std::array<char*, 1ul>")) return bind_fill<float>;
