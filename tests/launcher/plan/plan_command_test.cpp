@@ -67,11 +67,11 @@ TEST(PlanCommand, Glm4FitsOnEightFourTwoAndOneCardOf40GB) {
   };
   const nlohmann::json eight = on(8, "128GiB");
   EXPECT_TRUE(eight["fits"]);
-  // Nothing but the targets of a micro-batch.
-  const auto targets = [](const nlohmann::json& plan) {
-    return plan["chosen"]["micro_batch"].get<std::int64_t>() * 2048 * 4;
+  // Nothing but a micro-batch: an id, a position and a target for each token.
+  const auto micro_batch = [](const nlohmann::json& plan) {
+    return plan["chosen"]["micro_batch"].get<std::int64_t>() * 2048 * (8 + 4 + 4);
   };
-  EXPECT_EQ(eight["predicted_host_peak_bytes"], targets(eight));
+  EXPECT_EQ(eight["predicted_host_peak_bytes"], micro_batch(eight));
   const nlohmann::json four = on(4, "128GiB");
   EXPECT_TRUE(four["fits"]);
   EXPECT_LT(four["chosen"]["offload_optimizer"], 0.2);
@@ -79,7 +79,7 @@ TEST(PlanCommand, Glm4FitsOnEightFourTwoAndOneCardOf40GB) {
       plan({"--model", "GLM-4-9B-0414", "--ranks", "4", "--gradient-dtype", "bf16", "--offload-optimizer",
             "0", "--offload-activations", "0", "--weights", "peers"});
   EXPECT_TRUE(four_pinned["fits"]);
-  EXPECT_EQ(four_pinned["predicted_host_peak_bytes"], targets(four_pinned));
+  EXPECT_EQ(four_pinned["predicted_host_peak_bytes"], micro_batch(four_pinned));
   EXPECT_TRUE(on(2, "128GiB")["fits"]);
   const nlohmann::json one = on(1, "128GiB");
   EXPECT_TRUE(one["fits"]);
