@@ -24,9 +24,11 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr auto kLongestAttempt = std::chrono::seconds(3);  // at one address, which may lead nowhere
+constexpr auto kLongestAttempt = std::chrono::seconds(3);   // at one address, which may lead nowhere
+constexpr auto kLongestGreeting = std::chrono::seconds(1);  // of one that has connected, while others wait
 
-// What a peer says first; the one that listens answers with the same.
+// What a peer says first; the one that listens answers with the same, and hears it once more: a peer that has given up
+// meanwhile, and comes by another address, is so not taken twice.
 struct Greeting {
   std::uint64_t token = 0;
   std::int64_t number = 0;
@@ -162,10 +164,16 @@ PeerListener::PeerListener() : socket_(listen_somewhere(address_.port)) {
 std::optional<std::pair<int, Socket>> PeerListener::accept_until(Clock::time_point end) {
   while (wait_for(socket_, POLLIN, end)) {
     Socket peer(accept4(socket_.number(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    if (!peer && (errno == EMFILE || errno == ENFILE)) {
+      fail(ExitCode::unavailable, "a connection could not be taken: {}", std::strerror(errno));
+    }
     if (!peer) continue;
-    const auto greeting = receive_greeting(peer, std::min(end, Clock::now() + kLongestAttempt));
-    if (!greeting || greeting->token != address_.token || !send_greeting(peer, *greeting)) continue;
     send_at_once(peer);
+    const Clock::time_point greeting_end = std::min(end, Clock::now() + kLongestGreeting);
+    const auto greeting = receive_greeting(peer, greeting_end);
+    if (!greeting || greeting->token != address_.token || !send_greeting(peer, *greeting)) continue;
+    const auto again = receive_greeting(peer, greeting_end);
+    if (!again || again->token != greeting->token || again->number != greeting->number) continue;
     return std::pair(static_cast<int>(greeting->number), std::move(peer));
   }
   return std::nullopt;
@@ -175,9 +183,11 @@ Socket connect_to_peer(const PeerAddress& address, int number, Clock::time_point
   for (const std::string& one : address.addresses) {
     const Clock::time_point attempt_end = std::min(end, Clock::now() + kLongestAttempt);
     Socket socket = connect_at(one, address.port, attempt_end);
-    if (!socket || !send_greeting(socket, {address.token, number})) continue;
+    const Greeting greeting{address.token, number};
+    if (!socket || !send_greeting(socket, greeting)) continue;
     const auto answer = receive_greeting(socket, attempt_end);
-    if (answer && answer->token == address.token && answer->number == number) return socket;
+    if (!answer || answer->token != address.token || answer->number != number) continue;
+    if (send_greeting(socket, greeting)) return socket;
   }
   std::string tried;
   for (const std::string& one : address.addresses) tried += (tried.empty() ? "" : ", ") + one;

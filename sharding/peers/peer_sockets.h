@@ -43,7 +43,8 @@ class PeerListener {
   // With all addresses of this host.
   const PeerAddress& address() const { return address_; }
 
-  // The next peer that comes with the token until `end`, and the number that it gave; none when time is up.
+  // The next peer that comes with the token until `end`, and the number that it gave; none when time is up. Throws
+  // Error(unavailable) when this process may open no more files.
   std::optional<std::pair<int, Socket>> accept_until(std::chrono::steady_clock::time_point end);
 
  private:

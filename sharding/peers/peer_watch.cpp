@@ -110,15 +110,10 @@ void PeerWatch::connect(Communicator& control) {
 }
 
 void PeerWatch::run() {
-  Clock::time_point next_beat = Clock::now();
+  Clock::time_point next_beat = looked_ = Clock::now();
   while (true) {
     const Clock::time_point now = Clock::now();
     if (now >= next_beat) {
-      // Where this process itself was stopped, it cannot tell whether others are silent.
-      const bool stopped = now > next_beat + ticks(patience_.beat) * 2;
-      for (Link& link : links_) {
-        if (stopped) link.heard = now;
-      }
       send_to_all({Message::Kind::beat, rank_});
       next_beat = now + ticks(patience_.beat);
     }
@@ -173,7 +168,11 @@ void PeerWatch::take(Link& link, const Message& message) {
 
 void PeerWatch::look_for_silence() {
   const Clock::time_point now = Clock::now();
+  // Where this process itself was stopped, perhaps with the whole job, it cannot tell whether others are silent.
+  const bool stopped = now - looked_ > ticks(patience_.beat) * 3;
+  looked_ = now;
   for (Link& link : links_) {
+    if (stopped) link.heard = now;
     if (!link.watched || now - link.heard < patience_.silence) continue;
     link.watched = false;
     lose(link.rank, true);

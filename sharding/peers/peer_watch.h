@@ -90,7 +90,8 @@ class PeerWatch {
   const PeerActions actions_;
   std::vector<std::string> hosts_;
   std::string problem_;
-  std::vector<Link> links_;  // of the thread
+  std::vector<Link> links_;   // of the thread
+  Clock::time_point looked_;  // for silence, by the thread
   Socket wake_reader_, wake_writer_;
 
   mutable std::mutex mutex_;  // of the following

@@ -2,10 +2,16 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <csignal>
 #include <thread>
 
 #include "sharding/agree.h"
@@ -115,6 +121,33 @@ TEST(PeerWatch, ARankThatGivesNoSignOfLifeIsLost) {
   EXPECT_THAT(failures, Each(std::string()));
 }
 
+// Ends this process with the number of losses that two ranks have seen in four seconds.
+[[noreturn]] void lose_in_four_seconds() {
+  std::array<Seen, 2> seen;
+  PeerPatience patience = short_patience();
+  patience.silence = 1s;
+  testing::run_ranks(2, {}, [&](Communicator& control) {
+    const PeerWatch watch(control, "here", patience, watcher(seen[static_cast<std::size_t>(control.rank())]));
+    const auto end = std::chrono::steady_clock::now() + 4s;
+    while (std::chrono::steady_clock::now() < end) std::this_thread::sleep_for(10ms);
+  });
+  _exit(seen[0].losses + seen[1].losses);
+}
+
+// As schedulers do that suspend jobs.
+TEST(PeerWatch, AJobThatIsStoppedAsAWholeLosesNobody) {
+  const pid_t job = fork();
+  if (job == 0) lose_in_four_seconds();
+  std::this_thread::sleep_for(1s);
+  kill(job, SIGSTOP);
+  std::this_thread::sleep_for(2s);
+  kill(job, SIGCONT);
+  int status = 0;
+  ASSERT_EQ(waitpid(job, &status, 0), job);
+  EXPECT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
 TEST(PeerWatch, WithoutConnectionsThereIsNone) {
   std::array<Seen, 2> seen;
   const auto failures = testing::run_ranks(2, {}, [&](Communicator& control) {
@@ -140,6 +173,51 @@ TEST(PeerSockets, StrangersAreNotLetIn) {
   stranger.join();
   ASSERT_TRUE(peer);
   EXPECT_EQ(peer->first, 7);
+}
+
+// Connects to one that listens, and says nothing yet.
+Socket call(int port) {
+  Socket socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in there{};
+  there.sin_family = AF_INET;
+  there.sin_port = htons(static_cast<std::uint16_t>(port));
+  there.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  EXPECT_EQ(connect(socket.number(), reinterpret_cast<sockaddr*>(&there), sizeof there), 0);
+  return socket;
+}
+
+TEST(PeerSockets, ThoseWhoGaveUpAreNotLetIn) {
+  PeerListener listener;
+  const std::array<std::uint64_t, 2> greeting{listener.address().token, 3};
+  {
+    const Socket impatient = call(listener.address().port);
+    EXPECT_EQ(send(impatient.number(), &greeting, sizeof greeting, 0), sizeof greeting);
+  }
+  EXPECT_FALSE(listener.accept_until(std::chrono::steady_clock::now() + 500ms));
+}
+
+TEST(PeerSockets, SilentStrangersDoNotKeepPeersOut) {
+  PeerListener listener;
+  const Socket first = call(listener.address().port), second = call(listener.address().port);
+  std::thread rank([address = listener.address()] {
+    EXPECT_TRUE(connect_to_peer(address, 7, std::chrono::steady_clock::now() + 20s));
+  });
+  EXPECT_TRUE(listener.accept_until(std::chrono::steady_clock::now() + 20s));
+  rank.join();
+}
+
+TEST(PeerSockets, WantOfFilesIsToldAtOnce) {
+  PeerListener listener;
+  const Socket peer = call(listener.address().port);
+  rlimit limit{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
+  rlimit none = limit;
+  none.rlim_cur = static_cast<rlim_t>(peer.number()) + 1;
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  const auto began = std::chrono::steady_clock::now();
+  EXPECT_THROW(listener.accept_until(began + 10s), Error);
+  EXPECT_LT(std::chrono::steady_clock::now() - began, 5s);
+  setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 TEST(PeerSockets, AddressesTravelAsText) {
