@@ -63,8 +63,11 @@ void add_on_host(const ElementRange& shard, GradientPart& part, const float* val
 
 void expect_squares(const ElementRange& shard, GradientPart& part, bool squares) {
   part.squared = squares;
-  if (squares && ops::computes(part.sum))
-    part.squares.assign(static_cast<std::size_t>(num_squares_pieces(shard)), kNotTaken);
+  const auto pieces = static_cast<std::size_t>(num_squares_pieces(shard));
+  // Work that was queued before may be writing them: a tied matrix is added to twice. It is always the same pieces that
+  // are taken, so none is left of earlier sums.
+  if (squares && ops::computes(part.sum) && part.squares.size() != pieces)
+    part.squares.assign(pieces, kNotTaken);
 }
 
 std::optional<double> kept_squares(const GradientPart& part, std::int64_t piece) {

@@ -63,6 +63,17 @@ TEST_P(HostSums, AreThoseOfTheWholeAndKeepSquaresOfWholePieces) {
   }
 }
 
+// A tied matrix is added to twice a micro-batch, the second time perhaps before the first is over.
+TEST(TiedSums, SquaresThatAreBeingTakenAreLeftAlone) {
+  const at::Tensor values = at::ones({kPart.size()});
+  GradientPart part = part_of(at::kFloat);
+  add_in_ranges(part, values, true, true, 3 * kSquaresPiece);
+  const std::optional<double> kept = kept_squares(part, 1);
+  ASSERT_TRUE(kept.has_value());
+  expect_squares(kShard, part, true);
+  EXPECT_EQ(kept_squares(part, 1), kept);
+}
+
 INSTANTIATE_TEST_SUITE_P(Types, HostSums, ::testing::Values(at::kFloat, at::kBFloat16),
                          [](const auto& info) { return info.param == at::kFloat ? "fp32" : "bf16"; });
 
