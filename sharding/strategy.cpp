@@ -27,8 +27,7 @@ std::string strategy_conflict(const Strategy& strategy, Precision precision) {
   }
   if (strategy.bf16_reduce && strategy.reduce_scatter == ReduceScatter::nccl) {
     return "--reduce-scatter nccl has NCCL add gradients as it sends them, in fp32, so --reduce-dtype bf16 "
-           "needs "
-           "--reduce-scatter ordered";
+           "needs --reduce-scatter ordered";
   }
   if (strategy.offload_activations > 0 && strategy.recompute != Recompute::full) {
     return "--offload-activations moves the saved inputs of recomputed layers, so it needs --recompute full";
@@ -55,7 +54,7 @@ std::string describe_strategy(const Strategy& strategy) {
   if (strategy.bf16_moments) text += ", bf16 moments";
   if (strategy.reduce == ReduceMode::step) text += ", reduced once a step";
   if (strategy.reduce_scatter == ReduceScatter::nccl) text += ", gradients added by NCCL";
-  if (strategy.bf16_reduce) text += ", gradients sent in bf16";
+  if (strategy.bf16_reduce) text += ", gradients rounded to bf16 for sums";
   return text;
 }
 

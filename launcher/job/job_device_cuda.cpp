@@ -22,6 +22,8 @@
 namespace autoglm {
 namespace {
 
+constexpr int kLeastCapability = 80;  // of cmake/AutoglmCuda.cmake's architectures
+
 #ifdef AUTOGLM_WITH_NCCL
 // Of the device's arena, from its beginning: as it is rehearsed.
 std::shared_ptr<char> take_staging(std::int64_t bytes) {
@@ -75,6 +77,13 @@ CudaProbe find_cuda() {
 StartedDevice start_cuda_device(int device) {
   use_cuda_device(device);
   const CudaDeviceInfo info = cuda_device_info(device);
+  if (info.capability < kLeastCapability) {
+    fail(
+        ExitCode::unavailable,
+        "CUDA device {} ({}) is of compute capability {}.{}, but this program has device code for 8.0 (A100) "
+        "and newer: choose another card with CUDA_VISIBLE_DEVICES, or say --device cpu",
+        device, info.name, info.capability / 10, info.capability % 10);
+  }
   return {info.name, info.bus_id, info.uuid, info.multiprocessors, info.reads_host, cuda_device_bytes()};
 }
 

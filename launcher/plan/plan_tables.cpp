@@ -33,8 +33,8 @@ std::string parameters_text(double count) {
 
 std::string steps_text(const PlanContext& context) {
   const std::int64_t idle = context.shape.ranks - context.options.global_batch;
-  return fmt::format("steps of {} rows of {} tokens{}", context.options.global_batch,
-                     context.options.sequence_length,
+  return fmt::format("steps of {} row{} of {} tokens{}", context.options.global_batch,
+                     context.options.global_batch == 1 ? "" : "s", context.options.sequence_length,
                      idle > 0 ? fmt::format(", which leave {} of {} ranks without a row (--global-batch)",
                                             idle, context.shape.ranks)
                               : "");

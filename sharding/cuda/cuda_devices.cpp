@@ -39,7 +39,12 @@ CudaDeviceInfo cuda_device_info(int device) {
   int reads_host = 0;
   AUTOGLM_CUDA_CHECK(
       cudaDeviceGetAttribute(&reads_host, cudaDevAttrPageableMemoryAccessUsesHostPageTables, device));
-  return {properties.name, bus_id.data(), uuid, properties.multiProcessorCount, reads_host != 0};
+  return {properties.name,
+          bus_id.data(),
+          uuid,
+          properties.multiProcessorCount,
+          reads_host != 0,
+          properties.major * 10 + properties.minor};
 }
 
 void use_cuda_device(int device) {

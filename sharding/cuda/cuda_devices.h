@@ -17,6 +17,7 @@ struct CudaDeviceInfo {
   std::string uuid;    // of the device, which may be a part of a card (MIG)
   int multiprocessors = 0;
   bool reads_host = false;  // pageable memory, by the host's page tables: not staged by the driver
+  int capability = 0;       // 90 is compute capability 9.0
 };
 
 // Error(unavailable) when the device does not answer.

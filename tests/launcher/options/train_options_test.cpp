@@ -195,7 +195,7 @@ TEST(TrainOptions, GradientsAreSentInBf16WhereThatIsAskedFor) {
   EXPECT_FALSE(parsed({}).strategy.pins.bf16_reduce);
   const TrainOptions options = parsed({"--reduce-dtype", "bf16", "--reduce", "step", "--strategy", "zero1"});
   EXPECT_EQ(describe_strategy(pinned_strategy(options.strategy.pins, Precision::bf16)),
-            "zero1, split master, reduced once a step, gradients sent in bf16");
+            "zero1, split master, reduced once a step, gradients rounded to bf16 for sums");
 }
 
 TEST_F(TrainOptionsFile, AStageOnTheCommandLineOutranksWhatTheFileSaysOfParts) {
