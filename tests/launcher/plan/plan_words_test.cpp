@@ -75,6 +75,11 @@ TEST(PlanCommand, NodesHaveAsManyAdaptersAsUsualOrAsAreNamed) {
               HasSubstr("8 x infiniband-hdr between nodes"));
 }
 
+TEST(PlanCommand, AStepOfOneRowIsOneRow) {
+  EXPECT_THAT(ask({"--model", "SmolLM2-135M", "--global-batch", "1"}).text,
+              HasSubstr("steps of 1 row of 2048 tokens"));
+}
+
 TEST(PlanCommand, ALinkThatBindsIsNamedWithWhatWouldHelp) {
   const std::vector<std::string> box{"--model", "TinyLlama-1.1B", "--ranks", "8",    "--micro-batch",
                                      "1",       "--global-batch", "64",      "--gpu"};
