@@ -30,6 +30,11 @@ if [ -d build/cuda_on_host ]; then
 
   say "every strategy to the bit on two, four and eight pretend cards"
   "$python" tests/cuda_on_host/jobs/strategies_test.py build/cuda_on_host/bin --all
+
+  say "every wait of jobs on pretend cards is missed when it is left out"
+  rm -f build/cuda_on_host/waits.txt
+  "$python" tests/cuda_on_host/jobs/waits.py build/cuda_on_host/bin build/cuda_on_host/tsan \
+    --places '^(stream|function)' --table build/cuda_on_host/waits.txt
 fi
 
 say "parity, strategies and predictions by every route of products that this processor has"

@@ -22,14 +22,16 @@ CUDA_ON_HOST_ before it:
   COMPUTE_MODE=default   "taken": another process has the cards, and their compute mode is exclusive
   SCHEDULE=threads   streams are threads; "immediate": work is done when it is queued
   DELAY_US=0         the longest of random delays before each piece of work
+  QUERIES=prompt     "late": an event is not said to be ready before the host has waited for it
   BLOCKS=serial      one thread plays all of a block; "fibers": real blocks of threads
   THREAD_ORDER=0     the order of a block's threads: 0 upwards, 1 downwards, others mixed
   BYTES_ONLY=no      "yes": everything is allocated, charged and waited for, nothing is computed or copied
   HOST_BYTES=N       the memory that the host says it has, for BYTES_ONLY: page-locked memory takes none then
   FRESH_MEMORY=nan   what new memory of a card holds; or "zero"
+  READS_HOST=no      "yes": cards read pageable memory when a copy's turn comes; "unsaid": and say that they do not
   MISUSE=tell        what is done about calls that a device takes but no program should make; "stop", "ignore"
-  LEAVE_OUT_WAIT=none   streams do not wait for events at one place, or at "all"; a broken device, on purpose
-  LIST_WAITS=no      "yes": the places where streams wait, as LEAVE_OUT_WAIT takes them
+  LEAVE_OUT_WAIT=none   at these places, or at "all", nothing waits for events; a broken device, on purpose
+  LIST_WAITS=no      "yes": the places where streams and threads wait, as LEAVE_OUT_WAIT takes them
   COUNT_MESSAGES=no  "yes": how many bytes NCCL's messages moved within a host and between hosts
   TRACE=no           "yes": first launches of kernels, and all products
 TEXT

@@ -1,12 +1,9 @@
 #include "tests/cuda_on_host/blas/product.h"
 
-#include <algorithm>
 #include <cstdio>
-#include <cstring>
-#include <vector>
 
-#include "tests/cuda_on_host/runtime/bf16.h"
 #include "tests/cuda_on_host/runtime/interface.h"
+#include "tests/cuda_on_host/runtime/sanitizer.h"
 #include "tests/cuda_on_host/runtime/shortage.h"
 
 namespace cuda_on_host {
@@ -18,19 +15,6 @@ bool is_known(cudaDataType type) {
 
 std::int64_t width(cudaDataType type) {
   return type == CUDA_R_32F ? 4 : 2;
-}
-
-float load(const void* data, std::int64_t i, cudaDataType type) {
-  if (type == CUDA_R_32F) return static_cast<const float*>(data)[i];
-  return widen(static_cast<const std::uint16_t*>(data)[i]);
-}
-
-void store(void* data, std::int64_t i, cudaDataType type, float value) {
-  if (type == CUDA_R_32F) {
-    static_cast<float*>(data)[i] = value;
-  } else {
-    static_cast<std::uint16_t*>(data)[i] = narrow(value);
-  }
 }
 
 std::int64_t extent(const Operand& operand, std::int64_t rows, std::int64_t columns, std::int64_t batch) {
@@ -53,35 +37,26 @@ const char* find_missing(const Product& p, int card) {
   return nullptr;
 }
 
-// Column j of the result.
-void multiply_column(const Product& p, std::int64_t which, std::int64_t j, const std::vector<float>& left,
-                     std::vector<float>& sum) {
-  std::fill(sum.begin(), sum.end(), 0.0f);
-  for (std::int64_t l = 0; l < p.k; ++l) {
-    const std::int64_t place = p.transpose_b ? j + l * p.b.leading : l + j * p.b.leading;
-    const float factor = load(p.b.data, which * p.b.stride + place, p.b.type);
-    const float* const column = left.data() + l * p.m;
-    for (std::int64_t i = 0; i < p.m; ++i) sum[i] += factor * column[i];
-  }
-  for (std::int64_t i = 0; i < p.m; ++i) {
-    float value = p.alpha * sum[i];
-    if (p.beta != 0) value += p.beta * load(p.c.data, which * p.c.stride + i + j * p.c.leading, p.c.type);
-    if (p.bias != nullptr) value += load(p.bias, i, p.bias_type);
-    store(const_cast<void*>(p.d.data), which * p.d.stride + i + j * p.d.leading, p.d.type, value);
+// Tells the sanitizer of an operand, column by column.
+template <typename Touch>
+void each_column(const Operand& operand, std::int64_t rows, std::int64_t columns, std::int64_t batch,
+                 Touch touch) {
+  const std::int64_t bytes = width(operand.type);
+  for (std::int64_t which = 0; which < batch; ++which) {
+    for (std::int64_t j = 0; j < columns; ++j) {
+      const std::int64_t begin = (which * operand.stride + j * operand.leading) * bytes;
+      touch(static_cast<char*>(const_cast<void*>(operand.data)) + begin,
+            static_cast<std::size_t>(rows * bytes));
+    }
   }
 }
 
-void multiply(const Product& p) {
-  std::vector<float> left(static_cast<std::size_t>(p.m * p.k)), sum(static_cast<std::size_t>(p.m));
-  for (std::int64_t which = 0; which < p.batch; ++which) {
-    for (std::int64_t l = 0; l < p.k; ++l) {
-      for (std::int64_t i = 0; i < p.m; ++i) {
-        const std::int64_t place = p.transpose_a ? l + i * p.a.leading : i + l * p.a.leading;
-        left[l * p.m + i] = load(p.a.data, which * p.a.stride + place, p.a.type);
-      }
-    }
-    for (std::int64_t j = 0; j < p.n; ++j) multiply_column(p, which, j, left, sum);
-  }
+void tell_what_is_touched(const Product& p) {
+  each_column(p.a, p.transpose_a ? p.k : p.m, p.transpose_a ? p.m : p.k, p.batch, reads);
+  each_column(p.b, p.transpose_b ? p.n : p.k, p.transpose_b ? p.k : p.n, p.batch, reads);
+  if (p.beta != 0) each_column(p.c, p.m, p.n, p.batch, reads);
+  if (p.bias != nullptr) reads(p.bias, static_cast<std::size_t>(p.m * width(p.bias_type)));
+  each_column(p.d, p.m, p.n, p.batch, writes);
 }
 
 }  // namespace
@@ -109,7 +84,11 @@ Queued queue_product(const char* call, const Product& product, cudaStream_t stre
   Product real = p;
   for (Operand* operand : {&real.a, &real.b, &real.c, &real.d}) operand->data = view(operand->data);
   if (real.bias != nullptr) real.bias = view(real.bias);
-  return submit(stream, [real] { multiply(real); }) == cudaSuccess ? Queued::yes : Queued::failed;
+  const auto work = [real] {
+    tell_what_is_touched(real);
+    multiply(real);
+  };
+  return submit(stream, work) == cudaSuccess ? Queued::yes : Queued::failed;
 }
 
 }  // namespace cuda_on_host

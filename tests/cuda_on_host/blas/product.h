@@ -25,6 +25,9 @@ struct Product {
   std::int64_t batch = 1;
 };
 
+// On the calling thread. The operands are where the host sees them.
+void multiply(const Product& product);
+
 enum class Queued { yes, unknown_type, outside_of_memory, no_memory, failed };
 
 // Every operand must lie in memory of the stream's card.

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import subprocess
 import sys
 
 from running import Job, prepare_folder, require, run_tests
@@ -60,5 +61,19 @@ def long_documents_among_short_ones_learn_as_on_the_cpu():
         require(len(card) == 4 and all(abs(a - b) < 0.01 * b for a, b in zip(card, host)), f"{key}: {card} and {host}")
 
 
+def uploads_wait_for_cards_that_read_the_host():
+    """A card that does not say so finds memory that was used again."""
+    weights, slow = {}, {"DELAY_US": 2000}
+    for how in ("no", "yes"):
+        weights[how] = Job(programs, folder, f"reads_{how}", options=("--steps", 2),
+                           environment=dict(slow, READS_HOST=how)).succeed().weights
+    require(weights["yes"] == weights["no"], f"weights differ: {weights}")
+    try:
+        job = Job(programs, folder, "unsaid", options=("--steps", 2), environment=dict(slow, READS_HOST="unsaid"), seconds=60)
+        require(job.code != 0 or job.weights != weights["no"], "memory that is used again was read in time")
+    except subprocess.TimeoutExpired:
+        pass  # what it read may also make it stand
+
+
 run_tests([trains_on_one_card, two_cards_train_the_same, the_probe_times_cards_and_links, schedules_do_not_change_a_bit,
-           long_documents_among_short_ones_learn_as_on_the_cpu])
+           long_documents_among_short_ones_learn_as_on_the_cpu, uploads_wait_for_cards_that_read_the_host])

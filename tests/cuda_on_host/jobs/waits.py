@@ -1,14 +1,17 @@
-"""What notices when a stream does not wait where it should: every place of a job is left out in turn.
+"""What notices when something does not wait where it should: every place of a job is left out in turn.
 
-waits.py PROGRAMS LIBRARIES [--sample N] [--table FILE] [--jobs one,two] [--seconds N] [--without-sanitizer]
+waits.py PROGRAMS LIBRARIES [--jobs NAME,...] [--places REGULAR_EXPRESSION] [--least N] [--table FILE] [--seconds N]
+  [--in NAME,...] [--list] [--races]
 
-LIBRARIES are those of the sanitizer. A place is where the program makes a stream wait for an event. Its waits are left
-out under threads and under random delays, where other bits of the trained model, or a job that fails, show it, and
-under ThreadSanitizer, which sees work that is not ordered any more. FILE keeps a line a place: what it holds is not run
-again. Exit code 1 where a place is noticed by nothing.
+LIBRARIES are those of the sanitizer. A place is where the program makes a stream wait for another one or for the host, or
+a thread of the host for a stream. With all waits a job must have no races. Those of a place are left out under
+ThreadSanitizer, which sees work that is not ordered any more, and then under random delays, where a job fails or the
+trained model has other bits; one of the jobs must notice. FILE keeps a line a run: what it holds is not run again. Exit
+code 1 where a place is noticed by nothing, unless KNOWN says why that must be so.
 """
 
 import argparse
+import os
 import pathlib
 import re
 import subprocess
@@ -17,43 +20,68 @@ import time
 
 from running import Job, prepare_folder
 
-EVERYTHING = ("--strategy", "zero3", "--weights", "host", "--offload-optimizer", 1, "--offload-activations", 1,
-              "--recompute", "full", "--global-batch", 4, "--micro-batch", 1, "--sequence-length", 64)
-JOBS = {"one": (1, EVERYTHING), "two": (2, EVERYTHING)}
-SCHEDULES = {"threads": {}, "delays": {"DELAY_US": 2000}}
-STEPS, SANITIZED_STEPS = ("--steps", 2), ("--steps", 1, "--global-batch", 2)
+ALL_ON_HOST = ("--weights", "host", "--offload-optimizer", 1, "--offload-activations", 1, "--recompute", "full")
+JOBS = {
+    "one": (1, ("--strategy", "zero3", *ALL_ON_HOST)),
+    "resident": (1, ("--strategy", "zero1", "--weights", "resident", "--offload-optimizer", 1)),
+    "peers": (2, ("--strategy", "zero3", "--weights", "peers", "--offload-optimizer", 0.5, "--offload-activations", 1,
+                  "--recompute", "full")),
+    "host": (2, ("--strategy", "zero1", "--weights", "host", "--offload-optimizer", 0, "--master", "plain")),
+    "ddp": (2, ("--strategy", "ddp", "--weights", "resident", "--offload-optimizer", 0.5)),
+    "ddp_host": (2, ("--strategy", "ddp", "--weights", "resident", "--offload-optimizer", 1)),
+    "two": (2, ("--strategy", "zero3", *ALL_ON_HOST)),
+}
+COMMON = ("--steps", 2, "--global-batch", 4, "--micro-batch", 1, "--sequence-length", 64)
+# Events are late, so that no wait is left out by chance because its event was ready.
+SANITIZED, DELAYED = {"QUERIES": "late"}, {"QUERIES": "late", "DELAY_US": 2000}
 
-parser = argparse.ArgumentParser()
-parser.add_argument("programs", type=pathlib.Path)
-parser.add_argument("libraries", type=pathlib.Path)
-parser.add_argument("--sample", type=int, default=0)
-parser.add_argument("--table", type=pathlib.Path)
-parser.add_argument("--jobs", default="one,two")
-parser.add_argument("--seconds", type=float, default=3600)
-parser.add_argument("--without-sanitizer", action="store_true")
-arguments = parser.parse_args()
+# Functions that only pass a wait on: its place is the first caller that is none of them.
+PASSING_ON = re.compile(r"^(CudaStream|CudaEvent|EventStopwatch|DeviceWaitClock|HostWait|Event)::|^EngineStreams::wait|"
+                        r"^(Self|Nccl|Ring|Rehearsal)Communicator::|^NcclConnection::start|^std::|^wait_quietly")
+# Lines of two ranks may run into each other; what one loses the other still says.
+WAIT = re.compile(r"^cuda_on_host: wait at (\w+(?: [\w.-]+\+0x[0-9a-f]+)+)$", re.MULTILINE)
+# Why nothing needs to notice some of them.
+KNOWN = (
+    (r"^stream: Engine::(acquire_head|backward_layer|train_micro_batch) ",
+     "a copy of WeightSource::acquire(), made by the compiler for resident weights: the forward pass has waited already"),
+    (r"^host: .*::~", "what an exception left under way; a job that ends well has waited for all of it"),
+)
+
+
+def arguments_of():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("programs", type=pathlib.Path)
+    parser.add_argument("libraries", type=pathlib.Path)
+    parser.add_argument("--jobs", default=",".join(JOBS))
+    parser.add_argument("--places", type=re.compile, default=re.compile(""))
+    parser.add_argument("--in", dest="tried", help="leave waits out in these jobs alone")
+    parser.add_argument("--least", type=int, default=1, help="fail where fewer places are found")
+    parser.add_argument("--table", type=pathlib.Path)
+    parser.add_argument("--seconds", type=float, default=36000)
+    parser.add_argument("--list", action="store_true", help="only name them")
+    parser.add_argument("--races", action="store_true", help="only see that the jobs have none with all of their waits")
+    return parser.parse_args()
+
+
+arguments = arguments_of()
+# Thousands of reports of one wait take minutes. Open MPI takes its own locks in several orders.
+os.environ["TSAN_OPTIONS"] = "halt_on_error=1:detect_deadlocks=0"
 folder = prepare_folder()
 until = time.monotonic() + arguments.seconds
 counter = iter(range(1000000))
 
 
-def train(which, more, settings, seconds=120):
+def train(which, settings, seconds=120):
     """The ended job, or None where it did not end: a wait that is missing may also make a job stand."""
     ranks, options = JOBS[which]
     try:
-        return Job(arguments.programs, folder, f"job{next(counter)}", ranks=ranks, options=(*options, *more),
+        return Job(arguments.programs, folder, f"job{next(counter)}", ranks=ranks, options=(*COMMON, *options),
                    environment=settings, seconds=seconds)
     except subprocess.TimeoutExpired:
         return None
 
 
-def places_of(which):
-    """The waits of a job, each once, and the functions that they are in."""
-    job = train(which, STEPS, {"LIST_WAITS": "yes"}).succeed()
-    return job.weights, sorted(set(re.findall(r"cuda_on_host: wait at (.*)", job.text)))
-
-
-def symbols():
+def functions():
     """Addresses and names of the program's functions, in order."""
     program = arguments.programs.parent.parent / "bin" / "autoglm-train"
     listed = subprocess.run(["nm", "-C", "--defined-only", program], stdout=subprocess.PIPE, text=True, check=True)
@@ -61,76 +89,131 @@ def symbols():
     return sorted((int(parts[0], 16), parts[2]) for parts in found if len(parts) == 3 and parts[1] in "tTwW")
 
 
-def name_of(place, table):
-    """The nearest callers, by name; the first is the stream's own function."""
-    names = []
-    for frame in place.split():
-        file, offset = frame.rsplit("+", 1)
-        name = file
-        if file == "autoglm-train":
-            address = int(offset, 16)
-            held = [text for at, text in table if at < address]
-            name = re.sub(r"\(.*", "", (held[-1] if held else file).replace("(anonymous namespace)::", ""))
-            name = name.replace("autoglm::", "")
-        names.append(f"{name}+{offset}")
-    return " < ".join(names[1:] or names)
+def plain(name):
+    for noise in ("(anonymous namespace)::", "autoglm::", "[clone .cold]", "[clone .isra.0]"):
+        name = name.replace(noise, "")
+    handler = re.match(r"std::_Function_handler<.*\), (\w.*)>::_M_invoke", name)
+    return re.sub(r"[(<].*", "", handler.group(1) if handler else name).strip()
 
 
-def noticed_by_bits(which, place, expected):
-    for name, settings in SCHEDULES.items():
-        job = train(which, STEPS, dict(settings, LEAVE_OUT_WAIT=place))
-        if job is None:
-            return f"does not end ({name})"
-        if job.code != 0:
-            return f"exit code {job.code} ({name})"
-        if job.weights != expected:
-            return f"other bits ({name})"
-    return None
+def named(frame, table):
+    """(name, offset) of a caller; a function's name, or that of the library."""
+    file, offset = frame.rsplit("+", 1)
+    if file != "autoglm-train":
+        return file, frame
+    address = int(offset, 16)
+    held = [text for at, text in table if at < address]
+    return plain(held[-1] if held else file), frame
 
 
-def noticed_by_sanitizer(which, place):
-    job = train(which, SANITIZED_STEPS, {"LEAVE_OUT_WAIT": place, "LIBRARIES": arguments.libraries.resolve()}, 400)
+def places_of(which, table):
+    """The trained model's sum, and the job's places: {(what waits, caller, collective): (names of callers, stacks)}."""
+    job = train(which, dict(SANITIZED, LIST_WAITS="yes")).succeed()
+    places = {}
+    for stack in sorted(set(WAIT.findall(job.text))):
+        kind, *frames = stack.split()
+        callers = [named(frame, table) for frame in frames]
+        own = next((i for i, (name, _) in enumerate(callers) if not PASSING_ON.match(name)), len(callers) - 1)
+        collective = next((name for name, _ in callers[:own] if "Communicator::" in name), "")
+        names, stacks = places.setdefault((kind, callers[own][1], collective), (set(), []))
+        names.add(" < ".join(name for name, _ in callers[own:own + 3]))
+        stacks.append(stack)
+    return job.weights, places
+
+
+class Place:
+    """Stacks by job, and who calls."""
+
+    def __init__(self, kind, name):
+        self.kind, self.name, self.callers, self.stacks = kind, name, set(), {}
+
+
+def all_places(jobs):
+    """The places of all jobs, under names that a build with other addresses keeps."""
+    found = {}
+    for which, (_, places) in jobs.items():
+        for (kind, frame, collective), (names, stacks) in places.items():
+            file, offset = frame.rsplit("+", 1)
+            inner = min(names, key=len).split(" < ")[0]
+            key = (f"{collective} < {inner}" if collective else inner, kind, file, int(offset, 16))
+            place = found.setdefault(key, Place(kind, key[0]))
+            place.callers |= {name.split(" < ", 1)[-1] for name in names}
+            place.stacks[which] = stacks
+    counts = {}
+    for key in sorted(found):
+        place = found[key]
+        counts[place.name, place.kind] = number = counts.get((place.name, place.kind), 0) + 1
+        place.name = f"{place.kind}: {place.name} #{number}"
+    return [found[key] for key in sorted(found)]
+
+
+def what_notices(which, stacks, expected):
+    left_out = {"LEAVE_OUT_WAIT": ";".join(stacks)}
+    job = train(which, dict(SANITIZED, LIBRARIES=arguments.libraries.resolve(), **left_out), 300)
     if job is None:
-        return "does not end (sanitizer)"
-    found = [line for line in job.text.splitlines() if "WARNING: ThreadSanitizer" in line]
-    return f"sanitizer, {len(found)} reports" if found else (f"exit code {job.code} (sanitizer)" if job.code else None)
+        return "does not end"
+    if "WARNING: ThreadSanitizer: data race" in job.text:
+        return "sanitizer"
+    if job.code != 0:
+        return f"exit code {job.code}"
+    job = train(which, dict(DELAYED, **left_out))
+    if job is None:
+        return "does not end"
+    if job.code != 0:
+        return f"exit code {job.code}"
+    return "other bits" if job.weights != expected else "nothing"
 
 
 def kept():
     lines = arguments.table.read_text().splitlines() if arguments.table and arguments.table.exists() else []
-    return {(parts[0], parts[1]): parts[3] for parts in (line.split(" | ") for line in lines) if len(parts) == 4}
+    return {tuple(parts[:2]): parts[2] for parts in (line.split(" | ") for line in lines) if len(parts) == 3}
 
 
-def sweep(which, table, done):
-    """Lines of (job, place, name, what noticed); what is done already is not done again."""
-    expected, places = places_of(which)
-    print(f"{which}: {len(places)} places", flush=True)
-    if arguments.sample:
-        places = places[::max(1, len(places) // arguments.sample)][:arguments.sample]
-    for place in places:
-        if (which, place) in done:
-            yield which, place, name_of(place, table), done[which, place]
-            continue
-        if time.monotonic() > until:
-            print("no time was left", flush=True)
-            return
-        seen = noticed_by_bits(which, place, expected)
+def sweep(place, jobs, tried, done):
+    """What notices in one of the place's jobs; what is done already is not done again."""
+    seen = "nothing"
+    for which in (which for which in tried if which in place.stacks):
+        stacks = place.stacks[which]
+        seen = done.get((place.name, which))
         if seen is None:
-            seen = "not by bits" if arguments.without_sanitizer else noticed_by_sanitizer(which, place) or "nothing"
-        line = (which, place, name_of(place, table), seen)
-        print(" | ".join(line), flush=True)
-        if arguments.table:
-            with arguments.table.open("a") as file:
-                file.write(" | ".join(line) + "\n")
-        yield line
+            seen = what_notices(which, stacks, jobs[which][0])
+            line = f"{place.name} | {which} | {seen}"
+            print(line, flush=True)
+            if arguments.table:
+                with arguments.table.open("a") as file:
+                    file.write(line + "\n")
+        if seen != "nothing":
+            break
+    return seen
 
 
 def main():
-    table, done = symbols(), kept()
-    lines = [line for which in arguments.jobs.split(",") for line in sweep(which, table, done)]
-    unnoticed = [line for line in lines if line[3] == "nothing"]
-    print(f"{len(lines)} places, {len(unnoticed)} of them noticed by nothing", flush=True)
-    return 1 if unnoticed and not arguments.sample or not lines else 0
+    table, done = functions(), kept()
+    tried = (arguments.tried or arguments.jobs).split(",")
+    for which in () if arguments.list else tried:
+        train(which, dict(SANITIZED, LIBRARIES=arguments.libraries.resolve()), 300).succeed()
+        print(f"{which}: no races", flush=True)
+    if arguments.races:
+        return 0
+    jobs = {which: places_of(which, table) for which in arguments.jobs.split(",")}
+    places = [place for place in all_places(jobs)
+              if arguments.places.search(place.name) and set(tried) & set(place.stacks)]
+    print(f"{len(places)} places in {len(jobs)} jobs", flush=True)
+    if arguments.list:
+        for place in places:
+            print(f"{place.name} | {','.join(place.stacks)} | {'; '.join(sorted(place.callers))}")
+        return 0
+    unnoticed = []
+    for place in places:
+        if time.monotonic() > until:
+            print("no time was left", flush=True)
+            return 1
+        if sweep(place, jobs, tried, done) == "nothing":
+            unnoticed.append(place.name)
+    reasons = {name: next((why for form, why in KNOWN if re.search(form, name)), None) for name in unnoticed}
+    for name, why in reasons.items():
+        print(f"noticed by nothing: {name}{': ' + why if why else ''}", flush=True)
+    return 1 if None in reasons.values() or len(places) < arguments.least else 0
 
 
 sys.exit(main())

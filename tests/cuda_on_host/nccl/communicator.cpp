@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "tests/cuda_on_host/runtime/interface.h"
+#include "tests/cuda_on_host/runtime/sanitizer.h"
 #include "tests/cuda_on_host/runtime/shortage.h"
 
 using namespace cuda_on_host;
@@ -134,6 +135,7 @@ ncclResult_t ncclComm::submit_work(cudaStream_t stream, std::function<void()> wo
   ++queued_;
   const cudaError_t status = submit(stream, [this, work = std::move(work)] {
     if (!aborted_ && !failed_) work();
+    const Unseen unseen;
     --queued_;
   });
   if (status == cudaSuccess) return ncclSuccess;

@@ -153,7 +153,7 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int car
       *value = properties.warpSize;
       return cudaSuccess;
     case cudaDevAttrPageableMemoryAccessUsesHostPageTables:
-      *value = 0;
+      *value = settings().reads_host && settings().says_so ? 1 : 0;
       return cudaSuccess;
     default:
       std::fprintf(stderr, "cuda_on_host: attribute %d of a device: ", static_cast<int>(attribute));

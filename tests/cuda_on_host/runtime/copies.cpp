@@ -1,6 +1,7 @@
 // Copies and fills. What is pageable is read or written before the call returns, as CUDA does.
 #include <cstring>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "tests/cuda_on_host/runtime/device_memory.h"
@@ -56,10 +57,10 @@ cudaError_t copy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind k
   const void* const real_from = cuda_on_host_view(from);
   if (settings().bytes_only) {
     queue->push([] {});
-  } else if (source == Place::pageable && target == Place::device) {
+  } else if (source == Place::pageable && target == Place::device && !settings().reads_host) {
     const auto* const begin = static_cast<const char*>(from);
-    const auto staged = std::make_shared<std::vector<char>>(begin, begin + bytes);
-    queue->push([=] { std::memcpy(real_to, staged->data(), bytes); });
+    auto staged = std::make_shared<std::vector<char>>(begin, begin + bytes);
+    queue->push([=, staged = std::move(staged)] { std::memcpy(real_to, staged->data(), bytes); });
   } else {
     queue->push([=] { std::memmove(real_to, real_from, bytes); });
   }

@@ -105,6 +105,8 @@ const char* cudaGetErrorName(cudaError_t status) {
       return "cudaErrorNotReady";
     case cudaErrorInvalidDeviceFunction:
       return "cudaErrorInvalidDeviceFunction";
+    case cudaErrorAssert:
+      return "cudaErrorAssert";
     case cudaErrorLaunchFailure:
       return "cudaErrorLaunchFailure";
     case cudaErrorNotSupported:
@@ -138,6 +140,8 @@ const char* cudaGetErrorString(cudaError_t status) {
       return "device not ready";
     case cudaErrorInvalidDeviceFunction:
       return "invalid device function";
+    case cudaErrorAssert:
+      return "device-side assert triggered";
     case cudaErrorLaunchFailure:
       return "unspecified launch failure";
     case cudaErrorNotSupported:

@@ -14,8 +14,8 @@
 namespace cuda_on_host {
 namespace {
 
-constexpr int kFrames = 12;
-constexpr std::size_t kNearest = 3;  // that make a place
+constexpr int kFrames = 16;
+constexpr std::size_t kNearest = 8;  // that make a place
 
 std::vector<void*> callers_outside() {
   void* frames[kFrames];
@@ -23,8 +23,11 @@ std::vector<void*> callers_outside() {
   Dl_info own{}, info{};
   dladdr(reinterpret_cast<void*>(&callers_outside), &own);
   std::vector<void*> outside;
+  bool in_own = false;  // ThreadSanitizer's backtrace() begins with itself
   for (int i = 0; i < count; ++i) {
-    if (dladdr(frames[i], &info) != 0 && info.dli_fbase != own.dli_fbase) outside.push_back(frames[i]);
+    const bool is_own = dladdr(frames[i], &info) != 0 && info.dli_fbase == own.dli_fbase;
+    in_own = in_own || is_own;
+    if (in_own && !is_own) outside.push_back(frames[i]);
   }
   return outside;
 }
@@ -51,19 +54,19 @@ std::string describe_callers() {
   return describe(callers_outside());
 }
 
-bool wait_is_left_out() {
+bool wait_is_left_out(const char* what_waits) {
   if (settings().no_waits) return true;
-  if (settings().left_out_wait.empty() && !settings().list_waits) return false;
+  if (settings().left_out_waits.empty() && !settings().list_waits) return false;
   static std::mutex mutex;
   static auto* places = new std::set<std::string>;
   std::vector<void*> callers = callers_outside();
   if (callers.size() > kNearest) callers.resize(kNearest);
-  const std::string place = describe(callers);
+  const std::string place = std::string(what_waits) + " " + describe(callers);
   const std::lock_guard lock(mutex);
   if (settings().list_waits && places->insert(place).second) {
     std::fprintf(stderr, "cuda_on_host: wait at %s\n", place.c_str());
   }
-  return place == settings().left_out_wait;
+  return settings().left_out_waits.count(place) > 0;
 }
 
 }  // namespace cuda_on_host

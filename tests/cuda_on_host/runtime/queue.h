@@ -18,15 +18,22 @@ using Work = std::function<void()>;
 
 class Ticket {
  public:
+  Ticket() : owner_(std::this_thread::get_id()) {}
+
   void finish();
   void wait();
+  // Orders the work before it and that which the caller queues later, if the caller has made the ticket: other threads
+  // watch streams for other reasons.
   bool ready();
+  bool is_of_caller() const { return owner_ == std::this_thread::get_id(); }
+  bool host_has_waited();  // some thread of the host, by wait()
   std::chrono::steady_clock::time_point when();
 
  private:
+  std::thread::id owner_;
   std::mutex mutex_;
   std::condition_variable changed_;
-  bool done_ = false;
+  bool done_ = false, host_has_waited_ = false;
   std::chrono::steady_clock::time_point when_;
 };
 
@@ -45,14 +52,20 @@ class Queue {
   int card() const { return card_; }
 
  private:
+  // What a call has queued: the call comes before it, and with it nothing that the caller did later.
+  struct Item {
+    Work work;
+  };
+
   void run();
+  std::unique_ptr<Item> take();
   static void perform(const Work& work);
 
   int card_;
   std::minstd_rand random_;
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<Work> queue_;
+  std::deque<std::unique_ptr<Item>> queue_;
   bool busy_ = false, ended_ = false;
   std::thread thread_;
 };

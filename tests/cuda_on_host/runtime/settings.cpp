@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <initializer_list>
+#include <sstream>
 
 namespace cuda_on_host {
 namespace {
@@ -44,6 +45,14 @@ int choice(const char* name, std::initializer_list<const char*> known) {
   refuse(name, value);
 }
 
+// What stands between semicolons.
+std::set<std::string> pieces(const std::string& text) {
+  std::set<std::string> found;
+  std::istringstream stream(text);
+  for (std::string piece; std::getline(stream, piece, ';');) found.insert(piece);
+  return found;
+}
+
 // Ranks of one mpirun share the cards of their host; other programs have cards of their own.
 std::string default_ledger() {
   const char* job = std::getenv("PMIX_NAMESPACE");
@@ -68,16 +77,20 @@ Settings read() {
   found.sees_dead_peers = choice("DEAD_PEERS", {"seen", "unseen"}) == 0;
   found.taken = choice("COMPUTE_MODE", {"default", "taken"}) == 1;
   found.immediate = choice("SCHEDULE", {"threads", "immediate"}) == 1;
+  found.late_queries = choice("QUERIES", {"prompt", "late"}) == 1;
   found.longest_delay_us = static_cast<int>(number("DELAY_US", 0));
   found.fibers = choice("BLOCKS", {"serial", "fibers"}) == 1;
   found.thread_order = static_cast<int>(number("THREAD_ORDER", 0));
   found.bytes_only = choice("BYTES_ONLY", {"no", "yes"}) == 1;
   found.host_bytes = number("HOST_BYTES", 0);
+  const int reads_host = choice("READS_HOST", {"no", "yes", "unsaid"});
+  found.reads_host = reads_host > 0;
+  found.says_so = reads_host == 1;
   found.fresh_nan = choice("FRESH_MEMORY", {"nan", "zero"}) == 0;
   found.misuse = static_cast<Misuse>((choice("MISUSE", {"tell", "stop", "ignore"}) + 1) % 3);
   const std::string left_out = text("LEAVE_OUT_WAIT", "none");
   found.no_waits = left_out == "all";
-  if (left_out != "all" && left_out != "none") found.left_out_wait = left_out;
+  if (left_out != "all" && left_out != "none") found.left_out_waits = pieces(left_out);
   found.counts_messages = choice("COUNT_MESSAGES", {"no", "yes"}) == 1;
   found.list_waits = choice("LIST_WAITS", {"no", "yes"}) == 1;
   found.trace = choice("TRACE", {"no", "yes"}) == 1;

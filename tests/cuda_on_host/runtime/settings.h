@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <set>
 #include <string>
 
 namespace cuda_on_host {
@@ -23,15 +24,18 @@ struct Settings {
   bool sees_dead_peers = true;     // NCCL's communicators do
   bool taken = false;              // another process has the cards, whose compute mode is exclusive
   bool immediate = false;          // work is done when it is queued, by the caller
-  int longest_delay_us = 0;        // before each piece of work
-  bool fibers = false;             // blocks of real threads, else one thread plays all of a block
+  bool late_queries = false;
+  int longest_delay_us = 0;  // before each piece of work
+  bool fibers = false;       // blocks of real threads, else one thread plays all of a block
   int thread_order = 0;
   bool bytes_only = false;      // nothing is computed or copied, and page-locked memory holds nothing
   std::int64_t host_bytes = 0;  // what the host says it has; 0: the truth
+  bool reads_host = false;      // pageable memory, when a copy's turn comes
+  bool says_so = true;          // that it does
   bool fresh_nan = true;        // new memory holds NaNs
   Misuse misuse = Misuse::tell;
-  bool no_waits = false;      // streams do not wait for events
-  std::string left_out_wait;  // nor do those of this place
+  bool no_waits = false;                 // nothing waits for events
+  std::set<std::string> left_out_waits;  // nor do those of these places
   bool list_waits = false;
   bool counts_messages = false;  // of NCCL, which tells of them at its end
   bool trace = false;

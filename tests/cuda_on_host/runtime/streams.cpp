@@ -1,7 +1,9 @@
 // Streams and events, as the program calls them.
+#include <chrono>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <thread>
 #include <vector>
 
 #include "tests/cuda_on_host/runtime/cards.h"
@@ -151,7 +153,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
   EventState state;
   const auto queue = find_queue(stream);
   if (queue == nullptr || !find_event(event, state)) return unknown_handle();
-  if (state.ticket == nullptr || wait_is_left_out()) return cudaSuccess;
+  if (state.ticket == nullptr || wait_is_left_out("stream")) return cudaSuccess;
   queue->push([ticket = state.ticket] { ticket->wait(); });
   return cudaSuccess;
 }
@@ -160,6 +162,10 @@ cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void*
   if (const cudaError_t status = enter("cudaLaunchHostFunc")) return status;
   const auto queue = find_queue(stream);
   if (queue == nullptr) return unknown_handle();
+  if (wait_is_left_out("function")) {
+    std::thread([=] { function(data); }).detach();
+    return outcome();
+  }
   queue->push([=] {
     const HostFunctionScope scope;
     function(data);
@@ -220,14 +226,21 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
   if (const cudaError_t status = enter("cudaEventQuery")) return status;
   EventState state;
   if (!find_event(event, state)) return unknown_handle();
-  return state.ticket == nullptr || state.ticket->ready() ? outcome() : cudaErrorNotReady;
+  if (state.ticket == nullptr) return outcome();
+  const bool hidden = settings().late_queries && !state.ticket->host_has_waited();
+  return !hidden && state.ticket->ready() ? outcome() : cudaErrorNotReady;
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   const cudaError_t entered = enter("cudaEventSynchronize");
   EventState state;
   if (!find_event(event, state)) return unknown_handle();
-  if (state.ticket != nullptr) state.ticket->wait();
+  if (state.ticket == nullptr || wait_is_left_out("host"))
+    return entered != cudaSuccess ? entered : outcome();
+  state.ticket->wait();
+  // Work on the host is late too.
+  const std::chrono::microseconds delay(settings().longest_delay_us);
+  if (!state.ticket->is_of_caller()) std::this_thread::sleep_for(delay);
   return entered != cudaSuccess ? entered : outcome();
 }
 
