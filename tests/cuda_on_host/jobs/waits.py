@@ -23,12 +23,14 @@ from running import Job, prepare_folder
 ALL_ON_HOST = ("--weights", "host", "--offload-optimizer", 1, "--offload-activations", 1, "--recompute", "full")
 JOBS = {
     "one": (1, ("--strategy", "zero3", *ALL_ON_HOST)),
-    "resident": (1, ("--strategy", "zero1", "--weights", "resident", "--offload-optimizer", 1)),
+    "resident": (1, ("--strategy", "zero1", "--weights", "resident", "--offload-optimizer", 1, "--offload-activations", 1,
+                     "--recompute", "full")),
     "peers": (2, ("--strategy", "zero3", "--weights", "peers", "--offload-optimizer", 0.5, "--offload-activations", 1,
                   "--recompute", "full")),
     "host": (2, ("--strategy", "zero1", "--weights", "host", "--offload-optimizer", 0, "--master", "plain")),
     "ddp": (2, ("--strategy", "ddp", "--weights", "resident", "--offload-optimizer", 0.5)),
     "ddp_host": (2, ("--strategy", "ddp", "--weights", "resident", "--offload-optimizer", 1)),
+    "zero2": (2, ("--strategy", "zero2", "--weights", "resident", "--offload-optimizer", 0, "--reduce-dtype", "bf16")),
     "two": (2, ("--strategy", "zero3", *ALL_ON_HOST)),
 }
 COMMON = ("--steps", 2, "--global-batch", 4, "--micro-batch", 1, "--sequence-length", 64)
@@ -44,6 +46,9 @@ WAIT = re.compile(r"^cuda_on_host: wait at (\w+(?: [\w.-]+\+0x[0-9a-f]+)+)$", re
 KNOWN = (
     (r"^stream: Engine::(acquire_head|backward_layer|train_micro_batch) ",
      "a copy of WeightSource::acquire(), made by the compiler for resident weights: the forward pass has waited already"),
+    (r"^stream: SelfCommunicator::all_reduce < Engine::finish_accumulation ",
+     "a rank alone adds numbers of the host, and the norm has waited for those of the device"),
+    (r"^stream: SelfCommunicator::reduce_scatter < start_cuda_collectives ", "a rank alone copies nothing"),
     (r"^host: .*::~", "what an exception left under way; a job that ends well has waited for all of it"),
 )
 
