@@ -25,6 +25,7 @@ JOBS = {
     "one": (1, ("--strategy", "zero3", *ALL_ON_HOST)),
     "resident": (1, ("--strategy", "zero1", "--weights", "resident", "--offload-optimizer", 1, "--offload-activations", 1,
                      "--recompute", "full")),
+    "stored": (1, ("--strategy", "zero1", "--weights", "host", "--offload-optimizer", 0)),
     "peers": (2, ("--strategy", "zero3", "--weights", "peers", "--offload-optimizer", 0.5, "--offload-activations", 1,
                   "--recompute", "full")),
     "host": (2, ("--strategy", "zero1", "--weights", "host", "--offload-optimizer", 0, "--master", "plain")),
