@@ -164,12 +164,12 @@ void time_layer(const MemoryQuestion& question, std::int64_t layer, at::Device d
   });
   const auto ratio = static_cast<double>(times.micro_batch * times.row_length) /
                      static_cast<double>(brief.micro_batch * brief.row_length);
-  const double foreseen = most(communicator, ratio * brief.layer);
-  if (!device.is_cuda() || foreseen > kMostSeconds) {
+  const double once = most(communicator, brief.layer);
+  if (!device.is_cuda() || ratio * once > kMostSeconds) {
     brief.out_of_memory = times.out_of_memory;
     times = brief;
-    return;
   }
+  if (!device.is_cuda() || kRepeats * once > kMostSeconds) return;
   unless_full([&] {
     const MicroBatch batch(times.micro_batch, times.row_length, device);
     timer->run(batch, 1);

@@ -42,6 +42,11 @@ def undisturbed(ranks, options=SMALL):
     return done[key]
 
 
+def late_product(plain):
+    """One after the first step: the probe and that step have fewer than two thirds of all."""
+    return int(0.75 * plain.calls["product"])
+
+
 def events_of(job):
     return job.succeed().record["result"]["memory_events"]
 
@@ -63,7 +68,7 @@ def a_later_step_is_run_again_with_a_smaller_plan():
     """cuBLAS finds no memory; when the same plan meets that once more, another one is made."""
     for ranks in (1, 2):
         plain = undisturbed(ranks)
-        call = int(0.6 * plain.calls["product"])
+        call = late_product(plain)
         job = run(ranks, SMALL, f"product:{call}:{ranks - 1},product:{call + 9}:{ranks - 1}")
         events = events_of(job)
         require(len(events) == 2 and all(event["step"] > 1 for event in events), f"events: {events}")
@@ -84,9 +89,9 @@ def a_card_that_gives_no_more_in_a_step():
 
 
 def it_stops_where_it_is_told_to():
-    call = undisturbed(1).calls["product"] // 2
-    job = run(1, ("--on-oom", "stop"), f"product:{call}")
-    require_refusal(job, "phase of step 2", "ALLOC_FAILED", "--on-oom shrink would go on")
+    job = run(1, ("--on-oom", "stop"), f"product:{late_product(undisturbed(1))}")
+    require_refusal(job, "phase of step", "ALLOC_FAILED", "--on-oom shrink would go on")
+    require("phase of step 1" not in job.text, job.text)
 
 
 def it_ends_when_no_plan_is_small_enough():

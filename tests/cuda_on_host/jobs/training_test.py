@@ -31,8 +31,9 @@ def two_cards_train_the_same():
 def the_probe_times_cards_and_links():
     plan = Job(programs, folder, "probed", ranks=2, options=("--steps", 1)).succeed().record["plan"]
     require(plan["rates"]["measured"], "nothing was measured")
-    # Pretend cards are no faster than this host, and data sheets are.
-    for speed, most in (("matrix_flops", 5e12), ("memory_bandwidth", 4e11), ("link_bandwidth", 1e11),
+    # Pretend cards are no faster than this host, and data sheets are. Products are too small a part of such a layer to
+    # say how fast they are.
+    for speed, most in (("memory_bandwidth", 4e11), ("link_bandwidth", 1e11),
                         ("message_bandwidth", 1e11), ("host_link_bandwidth", 1e11), ("host_memory_bandwidth", 4e11)):
         require(0 < plan["rates"][speed] < most, f"{speed} is {plan['rates'][speed]:.3g}")
 
