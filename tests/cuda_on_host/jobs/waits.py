@@ -30,7 +30,9 @@ JOBS = {
                   "--recompute", "full")),
     "host": (2, ("--strategy", "zero1", "--weights", "host", "--offload-optimizer", 0, "--master", "plain")),
     "ddp": (2, ("--strategy", "ddp", "--weights", "resident", "--offload-optimizer", 0.5)),
-    "ddp_host": (2, ("--strategy", "ddp", "--weights", "resident", "--offload-optimizer", 1)),
+    "ddp_host": (2, ("--strategy", "ddp", "--weights", "resident", "--offload-optimizer", 1, "--master", "split")),
+    "host_all": (2, ("--strategy", "zero1", "--weights", "host", "--offload-optimizer", 1)),
+    "gathered": (2, ("--strategy", "zero3", "--weights", "peers", "--offload-optimizer", 0)),
     "zero2": (2, ("--strategy", "zero2", "--weights", "resident", "--offload-optimizer", 0, "--reduce-dtype", "bf16")),
     "two": (2, ("--strategy", "zero3", *ALL_ON_HOST)),
 }
@@ -50,6 +52,9 @@ KNOWN = (
     (r"^stream: SelfCommunicator::all_reduce < Engine::finish_accumulation ",
      "a rank alone adds numbers of the host, and the norm has waited for those of the device"),
     (r"^stream: SelfCommunicator::reduce_scatter < start_cuda_collectives ", "a rank alone copies nothing"),
+    (r"^stream: OptimizerStep::load #2$",
+     "gathered gradients are loaded over what the piece before the last one stored; where each block is one piece, as in "
+     "models this small, their gather has waited for that"),
     (r"^host: .*::~", "what an exception left under way; a job that ends well has waited for all of it"),
 )
 
