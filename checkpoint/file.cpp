@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,6 +12,7 @@
 #include <memory>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include "base/error.h"
 
@@ -23,6 +25,15 @@ constexpr std::size_t kCopyBuffer = std::size_t{4} << 20;
 
 [[noreturn]] void fail_writing(const std::filesystem::path& path, int error) {
   fail_system(ExitCode::io_failed, path, "writing failed", error);
+}
+
+// Some file systems let a signal break off the wait for a server.
+int open_file(const std::filesystem::path& path, int flags, mode_t mode = 0) {
+  int descriptor = -1;
+  do {
+    descriptor = ::open(path.c_str(), flags | O_CLOEXEC, mode);
+  } while (descriptor < 0 && errno == EINTR);
+  return descriptor;
 }
 
 // Runs `fill`, and removes the new file when that fails.
@@ -79,7 +90,7 @@ File::~File() {
 
 File File::open(const std::filesystem::path& path) {
   // Without O_NONBLOCK, opening a pipe would wait for a writer.
-  File file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK), path);
+  File file(open_file(path, O_RDONLY | O_NONBLOCK), path);
   if (file.descriptor_ < 0) {
     const int error = errno;
     const bool exhausted = error == EMFILE || error == ENFILE || error == ENOMEM || error == EIO;
@@ -95,8 +106,17 @@ File File::open(const std::filesystem::path& path) {
 }
 
 File File::create(const std::filesystem::path& path) {
-  File file(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666), path);
+  File file(open_file(path, O_RDWR | O_CREAT | O_EXCL, 0666), path);
   if (file.descriptor_ < 0) fail_system(ExitCode::cannot_create, path, "cannot be created", errno);
+  return file;
+}
+
+File File::open_for_writing(const std::filesystem::path& path) {
+  File file(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW), path);
+  if (file.descriptor_ < 0) fail_system(ExitCode::cannot_create, path, "cannot be written to", errno);
+  struct stat status {};
+  if (::fstat(file.descriptor_, &status) != 0 || !S_ISREG(status.st_mode))
+    fail(ExitCode::cannot_create, "{}: is not a regular file", path.string());
   return file;
 }
 
@@ -152,6 +172,10 @@ void File::truncate(std::uint64_t size) noexcept {
   }
 }
 
+void File::forget_cached() const noexcept {
+  ::posix_fadvise(descriptor_, 0, 0, POSIX_FADV_DONTNEED);
+}
+
 bool File::is_in_place() const {
   struct stat mine {
   }, there{};
@@ -159,12 +183,16 @@ bool File::is_in_place() const {
          mine.st_dev == there.st_dev && mine.st_ino == there.st_ino;
 }
 
-void File::sync_and_close() {
+void File::sync() const {
   int result = 0;
   do {
     result = ::fsync(descriptor_);
   } while (result != 0 && errno == EINTR);
   if (result != 0) fail_writing(path_, errno);
+}
+
+void File::sync_and_close() {
+  sync();
   // After EINTR the descriptor is closed all the same on Linux.
   if (::close(std::exchange(descriptor_, -1)) != 0 && errno != EINTR) fail_writing(path_, errno);
 }
@@ -212,13 +240,25 @@ void copy_file_durably(const File& source, const std::filesystem::path& to) {
 
 void create_folders(const std::filesystem::path& path) {
   std::error_code error;
+  std::vector<std::filesystem::path> parents;
+  for (auto at = path; at.has_relative_path() && !std::filesystem::exists(at, error); at = at.parent_path())
+    parents.push_back(at.parent_path());
   std::filesystem::create_directories(path, error);
   if (error) fail_system(ExitCode::cannot_create, path, "cannot be created", error.value());
+  // Or all that comes to lie in them would go with them when the power does.
+  for (const auto& parent : parents) sync_directory(parent);
+}
+
+std::optional<std::uint64_t> free_space_of(const std::filesystem::path& folder) {
+  struct statvfs status {};
+  // A file system that counts no blocks (some network ones) says nothing about its space.
+  if (::statvfs(folder.c_str(), &status) != 0 || status.f_blocks == 0) return std::nullopt;
+  return std::uint64_t{status.f_bavail} * status.f_frsize;
 }
 
 void sync_directory(const std::filesystem::path& path) {
   const std::filesystem::path folder = path.empty() ? std::filesystem::path(".") : path;
-  const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  const int descriptor = open_file(folder, O_RDONLY | O_DIRECTORY);
   if (descriptor < 0 && errno == EACCES) return;  // a folder may allow passing through and not reading
   if (descriptor < 0) fail_writing(folder, errno);
   int result = 0;

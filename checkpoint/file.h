@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -36,6 +37,9 @@ class File {
   // Creates a file that does not exist yet. Throws Error(cannot_create), or DiskFull.
   static File create(const std::filesystem::path& path);
 
+  // Opens a regular file that is there, to be read and written. Throws Error(cannot_create).
+  static File open_for_writing(const std::filesystem::path& path);
+
   const std::filesystem::path& path() const { return path_; }
 
   // Bytes in the file now. Throws Error(io_failed).
@@ -54,8 +58,15 @@ class File {
   // Drops what lies behind `size`. Whatever happens, nothing is thrown.
   void truncate(std::uint64_t size) noexcept;
 
+  // Lets the system drop what it holds of the file in memory, so that reads go to the disk, and memory is free for
+  // others. What is not durable yet stays.
+  void forget_cached() const noexcept;
+
   // Whether the path still leads to this file.
   bool is_in_place() const;
+
+  // Makes the contents durable. Throws as sync_and_close().
+  void sync() const;
 
   // Makes the contents durable and closes. Throws Error(io_failed): some file systems report a full disk only
   // here.
@@ -90,12 +101,16 @@ void replace_file(const std::filesystem::path& path, std::string_view contents);
 // left.
 void copy_file_durably(const File& source, const std::filesystem::path& to);
 
-// Creates a folder and its parents where they are missing. Throws Error(cannot_create), or DiskFull.
+// Creates a folder and its parents where they are missing, and makes their names durable. Throws Error(cannot_create),
+// Error(io_failed) or DiskFull.
 void create_folders(const std::filesystem::path& path);
 
 // Throws Error(`code`) that says what could not be done with `path` and why, DiskFull where room is missing.
 [[noreturn]] void fail_system(ExitCode code, const std::filesystem::path& path, std::string_view what,
                               int error);
+
+// Bytes that may be written to a folder's file system; none when it does not say.
+std::optional<std::uint64_t> free_space_of(const std::filesystem::path& folder);
 
 // Makes the names in a folder durable. Throws Error(io_failed).
 void sync_directory(const std::filesystem::path& path);

@@ -20,6 +20,17 @@ for seed in 1 2 3 4 5; do
     --program build/bin/autoglm-data --model .cache/smollm2-135m-instruct
 done
 
+say "saves of one to four ranks that are killed, lose power or meet broken disks, at every call and at random"
+for name in kill power_loss disk_faults; do
+  "$python" "tests/checkpoint/step_store/faults/${name}_test.py" build/bin/step_store_program \
+    build/tests/checkpoint/libfaults_shim.so --all --random "$([ "$name" = kill ] && echo 3000 || echo 20)"
+done
+
+say "files that may hold anything, ten minutes each"
+for name in manifest safetensors checkpoint model_directory; do
+  (cd build && "bin/${name}_fuzz" 600 "$RANDOM")
+done
+
 say "a real model stops in transformers where it was trained to"
 "$python" tests/launcher/end_to_end/template_test.py build/bin/autoglm-train build/bin/autoglm-data \
   scripts/mpirun_test.sh --long StopTest.test_a_real_model

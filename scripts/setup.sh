@@ -62,7 +62,7 @@ find_missing_python() {
 }
 
 find_missing_tools() {
-  local package libraries=(libopenmpi-dev libboost-program-options-dev nlohmann-json3-dev libonig-dev libicu-dev
+  local package libraries=(libopenmpi-dev libboost-program-options-dev nlohmann-json3-dev libonig-dev libicu-dev libisal-dev
     libfmt-dev libspdlog-dev)
   missing_packages=()
   need g++ command -v g++
