@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <optional>
 
+#include "trainer/engine/step_votes.h"
+
 namespace autoglm {
 
 // One optimizer step over all ranks.
@@ -27,9 +29,17 @@ class LoopListener {
 
   // Before the micro-batches of a step run, also when it is run again.
   virtual void before_step(std::int64_t /*step*/) {}
+  // Adds this rank's votes, which all ranks' sums of the step bring to end_of_step(). A step without anything
+  // supervised has no sums, and so no votes.
+  virtual void vote(std::int64_t /*step*/, StepVotes& /*mine*/) {}
+  // The optimizer is about to change weights and moments.
+  virtual void before_update(std::int64_t /*step*/) {}
   virtual void after_step(const StepReport& /*step*/) {}
   // `loss` is the mean over the supervised tokens of the validation set, after so many steps.
   virtual void after_evaluation(std::int64_t /*step*/, double /*loss*/) {}
+  // After a step and the evaluation that follows it, if any. `votes` are the same on all ranks. Returns whether
+  // training is to end here, which all ranks must say alike.
+  virtual bool end_of_step(std::int64_t /*step*/, const StepVotes& /*votes*/) { return false; }
   // So many ranks ran out of memory in a step or an evaluation, which is void and will be run again: the
   // engine may be given another strategy. Returns whether the listener has seen to it.
   virtual bool out_of_memory(std::int64_t /*step*/, std::int64_t /*num_ranks*/) { return false; }

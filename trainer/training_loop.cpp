@@ -63,7 +63,8 @@ const RowPlan& TrainingLoop::epoch_rows(std::int64_t epoch) {
   return training_rows_;
 }
 
-StepSums TrainingLoop::accumulate(const StepRows& step, double supervised) {
+StepSums TrainingLoop::accumulate(std::int64_t index, double supervised) {
+  const StepRows step = plan_.step(index);
   const RowPlan& rows = epoch_rows(step.epoch);
   double loss_sum = 0;
   micro_losses_.clear();
@@ -73,13 +74,15 @@ StepSums TrainingLoop::accumulate(const StepRows& step, double supervised) {
     micro_losses_.push_back(engine_.train_micro_batch(batch_, static_cast<float>(1 / supervised), last));
     loss_sum += micro_losses_.back();
   }
-  return engine_.finish_accumulation(loss_sum);
+  StepVotes mine;
+  for (LoopListener* listener : listeners_) listener->vote(index + 1, mine);
+  return engine_.finish_accumulation(loss_sum, mine);
 }
 
 StepSums TrainingLoop::accumulate_until_it_fits(std::int64_t index, double supervised) {
   while (true) {
     for (LoopListener* listener : listeners_) listener->before_step(index + 1);
-    const StepSums sums = accumulate(plan_.step(index), supervised);
+    const StepSums sums = accumulate(index, supervised);
     if (sums.votes.out_of_memory == 0) return sums;
     engine_.discard_gradients();
     recover(index + 1, sums.votes.out_of_memory);
@@ -98,11 +101,12 @@ void TrainingLoop::recover(std::int64_t step, std::int64_t num_ranks) {
   batch_ = MicroBatch(rows, engine_.options().row_length, engine_.options().device);
 }
 
-void TrainingLoop::train_step(std::int64_t index) {
+StepVotes TrainingLoop::train_step(std::int64_t index) {
   const auto start = std::chrono::steady_clock::now();
   const StepRows step = plan_.step(index);
   const RowPlan& rows = epoch_rows(step.epoch);
   StepReport report;
+  StepVotes votes;
   report.step = index + 1;
   report.learning_rate = schedule_.learning_rate(index + 1);
   report.epoch = static_cast<double>(step.epoch) +
@@ -128,12 +132,15 @@ void TrainingLoop::train_step(std::int64_t index) {
                       "no model was written; {}",
                       report.step, *report.loss, sums.gradient_norm, advice(plan_, step, rows)));
     }
+    votes = sums.votes;
+    for (LoopListener* listener : listeners_) listener->before_update(report.step);
     engine_.optimizer_step(options_.adamw, report.learning_rate, report.step,
                            clip_factor(sums.gradient_norm, options_.clip));
     updated_ = true;
   }
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   for (LoopListener* listener : listeners_) listener->after_step(report);
+  return votes;
 }
 
 std::optional<double> TrainingLoop::evaluate(std::int64_t step) {
@@ -224,15 +231,20 @@ std::string TrainingLoop::advice(const BatchPlan& plan, const StepRows& step, co
   return fmt::format("{}, which are broken, or need --precision fp32", unchanged);
 }
 
-void TrainingLoop::run(std::int64_t first_step) {
+bool TrainingLoop::run(std::int64_t first_step) {
   if (first_step == 0) evaluate(0);
+  updated_ = first_step > 0;
   for (std::int64_t index = first_step; index < plan_.num_steps(); ++index) {
-    train_step(index);
+    const StepVotes votes = train_step(index);
     const std::int64_t done = index + 1;
-    if (done == plan_.num_steps()) break;
+    const bool last = done == plan_.num_steps();
     const bool due = options_.evaluate_every > 0 && done % options_.evaluate_every == 0;
-    if (due || plan_.ends_epoch(index)) evaluate(done);
+    if (!last && (due || plan_.ends_epoch(index))) evaluate(done);
+    bool ends = false;
+    for (LoopListener* listener : listeners_) ends = listener->end_of_step(done, votes) || ends;
+    if (ends && !last) return false;
   }
+  return true;
 }
 
 }  // namespace autoglm

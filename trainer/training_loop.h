@@ -41,16 +41,17 @@ class TrainingLoop {
   // Evaluates, then trains all steps with evaluations between them; the one after the last step is left to
   // the caller. With `first_step` goes on after so many steps of an earlier run, where the first evaluation
   // was. Throws AgreedError: not_finite when a loss or a gradient is not finite (nothing was updated with
-  // it), does_not_fit when ranks ran out of memory and no listener saw to it.
-  void run(std::int64_t first_step = 0);
+  // it), does_not_fit when ranks ran out of memory and no listener saw to it. Returns false where a listener has
+  // ended it before the last step.
+  bool run(std::int64_t first_step = 0);
 
   // Mean loss over the supervised tokens of the validation set, the same on all ranks; none when there is no
   // validation set. Reports it to the listeners as belonging to `step`. Throws AgreedError(not_finite).
   std::optional<double> evaluate(std::int64_t step);
 
  private:
-  void train_step(std::int64_t index);
-  StepSums accumulate(const StepRows& step, double supervised);
+  StepVotes train_step(std::int64_t index);
+  StepSums accumulate(std::int64_t index, double supervised);
   // Sums of the step, run as often as memory runs out in it.
   StepSums accumulate_until_it_fits(std::int64_t index, double supervised);
   void recover(std::int64_t step, std::int64_t num_ranks);

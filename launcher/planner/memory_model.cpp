@@ -110,6 +110,8 @@ RehearsalRequest MemoryModel::request_for(const Strategy& strategy) const {
   request.options.row_length = question_.row_length;
   request.options.max_positions = question_.max_positions;
   request.options.strategy = strategy;
+  // Every job can save, when a signal asks for it.
+  request.options.saves_states = true;
   return request;
 }
 
@@ -195,6 +197,7 @@ const MemoryModel::Activations& MemoryModel::activations(const Strategy& strateg
   const auto seen = activations_.find(key);
   if (seen != activations_.end()) return seen->second;
   RehearsalRequest request = request_for(key.strategy);
+  request.options.saves_states = false;  // what they are saved through is priced with the states
   if (all_trained) request.frozen.clear();
   request.world_size = 1;
   request.layers = layers.numbers;

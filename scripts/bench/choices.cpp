@@ -73,6 +73,7 @@ class Trainer {
   Trainer(const Setting& setting, const Candidate& candidate, Communicator& communicator)
       : candidate_(candidate), communicator_(communicator), model_(make_model(config_of(setting))) {
     EngineOptions options;
+    options.saves_states = true;  // as plans count with it
     options.strategy = candidate.strategy;
     options.row_length = setting.length;
     engine_ = std::make_unique<Engine>(model_, options, communicator);

@@ -161,6 +161,7 @@ std::unique_ptr<Engine> make_random_engine(RunRequest& request, MemoryQuestion& 
     foreseen = foresee_with_layers(request, question, rates);
     model.emplace(make_model(question.model));
     EngineOptions options;
+    options.saves_states = true;  // as plans count with it
     options.device = device.device();
     options.precision = request.precision;
     options.row_length = request.row_length;

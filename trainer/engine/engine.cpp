@@ -76,6 +76,7 @@ Engine::Engine(Model& model, const EngineOptions& options, Communicator& communi
   while (lowest_trainable_ < states_.size() && !states_[lowest_trainable_].trainable()) ++lowest_trainable_;
   AUTOGLM_CHECK(lowest_trainable_ < states_.size(), "nothing is trainable");
   offload_activations();
+  if (options_.saves_states) saver_.emplace(placement_of(options_, communicator));
   anchor_ =
       at::empty({0}, at::TensorOptions().dtype(scalar_type(options_.precision)).device(options_.device));
   anchor_.requires_grad_(true);
@@ -312,13 +313,23 @@ double Engine::evaluate_micro_batch(const MicroBatch& batch) {
   return loss_sum;
 }
 
-StepSums Engine::finish_accumulation(double loss_sum) {
+StepSums Engine::finish_accumulation(double loss_sum, const StepVotes& mine) {
   reducer().finish();
-  std::array<double, 3> sums{loss_sum, states_.norm().sum_of_squares(),
-                             std::exchange(failed_, false) ? 1.0 : 0.0};
+  const auto number = [](std::int64_t votes) { return static_cast<double>(votes); };
+  std::array<double, 7> sums{loss_sum,
+                             states_.norm().sum_of_squares(),
+                             std::exchange(failed_, false) ? 1.0 : 0.0,
+                             number(mine.save),
+                             number(mine.stop),
+                             number(mine.saved),
+                             number(mine.save_failed)};
   const Event summed = communicator_.all_reduce(sums, streams_.compute().record());
   streams_.wait_on_host(summed);
-  return {sums[0], std::sqrt(sums[1]), streams_.take_exposed_seconds(), {std::llround(sums[2])}};
+  const auto votes = [&](std::size_t index) { return std::llround(sums[index]); };
+  return {sums[0],
+          std::sqrt(sums[1]),
+          streams_.take_exposed_seconds(),
+          {votes(2), votes(3), votes(4), votes(5), votes(6)}};
 }
 
 std::int64_t Engine::agree_on_memory() {

@@ -47,7 +47,8 @@ class Engine {
 
   // Ends the accumulation of a step: sums `loss_sum` and the squared gradients over all ranks, in a fixed
   // order. Collective.
-  StepSums finish_accumulation(double loss_sum);
+  // `mine` are this rank's votes, but for memory.
+  StepSums finish_accumulation(double loss_sum, const StepVotes& mine = {});
 
   // How many ranks have run out of memory since the last call of this or of finish_accumulation().
   // Collective.
@@ -83,6 +84,8 @@ class Engine {
 
   // Weights and optimizer states, to be loaded, exported and looked at.
   StateAccess state_access() { return states_.access(); }
+  // Reads the states that state_access() says are to be saved, with options().saves_states.
+  StateSaver& saver() { return *saver_; }
   const BlockState& block_state(std::size_t index) const { return states_[index]; }
   std::size_t num_blocks() const { return states_.size(); }
 
@@ -137,6 +140,7 @@ class Engine {
   std::vector<std::size_t> layers_;
   std::size_t lowest_trainable_ = 0;
   std::optional<ActivationStore> activations_;
+  std::optional<StateSaver> saver_;
   at::Tensor anchor_;
   std::vector<SavedLayer> saved_;
   EnginePhase phase_ = EnginePhase::construction;

@@ -9,6 +9,7 @@
 
 #include "base/dtype.h"
 #include "sharding/strategy.h"
+#include "trainer/engine/step_votes.h"
 
 namespace autoglm {
 
@@ -30,16 +31,11 @@ struct EngineOptions {
   std::int64_t max_positions = 0;
   // Keys the rounding of bf16 moments.
   std::uint64_t seed = 42;
+  // Whether states are saved while training goes on, for which memory is taken.
+  bool saves_states = false;
   // Called on the calling thread when a phase has ended: for every block of a forward and backward pass, with
   // its index, and with index 0 otherwise. For the planner.
   std::function<void(EnginePhase phase, std::size_t block)> on_phase = {};
-};
-
-// What ranks decide together at a step's end: how many of them ask for it. Rides on the step's sums.
-struct StepVotes {
-  // Ran out of memory since the last step's sums: if any did, the sums and gradients mean nothing, and the
-  // step is void.
-  std::int64_t out_of_memory = 0;
 };
 
 // What all ranks know at the end of a step.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -64,6 +65,39 @@ void each_in(const BlockState& state, StateKind kind, const std::function<void(c
   }
 }
 
+SavedRun run_of(const BlockState& state, const OptimizerPart& part, SavedKind kind, ElementRange range) {
+  const auto here = [&](const at::Tensor& flat) {
+    return flat.narrow(0, range.begin - part.range.begin, range.size());
+  };
+  SavedRun run;
+  run.kind = kind;
+  if (kind != SavedKind::master) {
+    run.values = here(kind == SavedKind::moment1 ? part.moment1 : part.moment2);
+    run.dtype = run.values.scalar_type() == at::kBFloat16 ? DType::bfloat16 : DType::float32;
+  } else if (part.master.defined()) {
+    run.values = here(part.master);
+  } else {
+    run.values = state.trained.range(range);
+    run.remainder = here(part.remainder);
+  }
+  return run;
+}
+
+void add_runs(const BlockState& state, const OptimizerPart& part, SavedKind kind,
+              std::vector<SavedRun>& runs) {
+  const ElementRange mine = part.range.within(state.shard());
+  for (std::size_t i = 0; i < state.block->parameters().size(); ++i) {
+    const Parameter& parameter = state.block->parameters()[i];
+    if (!parameter.trainable()) continue;
+    const ElementRange all = state.elements_of(i), range = all.within(mine);
+    if (range.size() == 0) continue;
+    SavedRun run = run_of(state, part, kind, range);
+    run.parameter = &parameter;
+    run.offset = range.begin - all.begin;
+    runs.push_back(std::move(run));
+  }
+}
+
 bool is_narrow(DType dtype) {
   return dtype == DType::bfloat16 || dtype == DType::float16;
 }
@@ -95,6 +129,19 @@ void StateAccess::fill(StateKind kind, const std::function<void(const HeldState&
     if (kind == StateKind::gradient) state.accumulated = true;
   }
   weights_.refilled();
+}
+
+std::vector<SavedRun> StateAccess::runs_to_save() const {
+  weights_.settle();
+  std::vector<SavedRun> runs;
+  for (const SavedKind kind : {SavedKind::master, SavedKind::moment1, SavedKind::moment2}) {
+    for (const BlockState& state : states_) {
+      if (!state.trainable() || (kind != SavedKind::master && !state.stepped)) continue;
+      // Where every rank optimizes all of it, each saves its shard.
+      for (const OptimizerPart& part : state.optimizer) add_runs(state, part, kind, runs);
+    }
+  }
+  return runs;
 }
 
 void StateAccess::load(const std::function<void(const std::string&, std::int64_t, std::span<float>)>& read) {

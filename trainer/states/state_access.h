@@ -7,10 +7,12 @@
 #include <functional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "base/dtype.h"
 #include "sharding/communicator.h"
 #include "trainer/states/block_state.h"
+#include "trainer/states/state_saver.h"
 #include "trainer/states/weight_source.h"
 
 namespace autoglm {
@@ -45,6 +47,10 @@ class StateAccess {
   // The same, to be written: `read` fills the values of every run, of moments also before the first step.
   // Every rank fills what it holds; afterwards the kind counts as there.
   void fill(StateKind kind, const std::function<void(const HeldState&)>& read);
+
+  // What this rank saves, for StateSaver: master weights, and moments once there are some. Together the ranks save
+  // every element of every trainable parameter once. Local; valid until the strategy changes.
+  std::vector<SavedRun> runs_to_save() const;
 
   // Fills working and master weights: `read(name, offset, values)` writes fp32 values from element `offset`
   // on, a piece at a time; parameters that no file holds initialise themselves. Nothing beyond what this rank

@@ -25,6 +25,7 @@ inline EngineOptions options_of(const StepShape& shape) {
   options.precision = shape.precision;
   options.row_length = shape.row_length;
   options.strategy = shape.strategy;
+  options.saves_states = true;
   return options;
 }
 
