@@ -30,7 +30,7 @@ JsonFields::JsonFields(const json& object, std::string where, std::string prefix
 }
 
 void JsonFields::wrong(const std::string& key, const std::string& what) const {
-  fail(ExitCode::bad_data, "{}: \"{}{}\" is {}, not {}", where_, prefix_, key, object_.at(key).dump(), what);
+  fail(ExitCode::bad_data, "{}: \"{}{}\" is {}, not {}", where_, prefix_, key, at(key).dump(), what);
 }
 
 const json& JsonFields::at(const std::string& key) const {

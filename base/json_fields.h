@@ -46,7 +46,7 @@ class JsonFields {
   // Refuses fields that nobody asked for.
   void finish() const;
 
-  // Throws about one field, which is there: it is not `what`.
+  // Throws about one field: it is missing, or not `what`.
   [[noreturn]] void wrong(const std::string& key, const std::string& what) const;
 
  private:

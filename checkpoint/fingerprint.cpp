@@ -96,4 +96,10 @@ std::string fingerprint_of(const SafetensorsFile& weights) {
   return describe(bytes, fingerprint);
 }
 
+std::string fingerprint_of_weights(const ModelDirectory& model) {
+  Fingerprint fingerprint;
+  for (const SafetensorsFile& file : model.weight_files()) fingerprint.add(as_bytes(fingerprint_of(file)));
+  return fingerprint.text();
+}
+
 }  // namespace autoglm

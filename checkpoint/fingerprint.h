@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <string>
 
+#include "checkpoint/model_directory.h"
 #include "checkpoint/safetensors.h"
 
 namespace autoglm {
@@ -14,5 +15,8 @@ std::string fingerprint_of(const std::filesystem::path& path);
 
 // The same of weights: in a large file, of the header, and of blocks of every tensor.
 std::string fingerprint_of(const SafetensorsFile& weights);
+
+// 16 hexadecimal digits, of the fingerprints of all weight files of a model.
+std::string fingerprint_of_weights(const ModelDirectory& model);
 
 }  // namespace autoglm

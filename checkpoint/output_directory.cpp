@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -137,10 +136,7 @@ void OutputDirectory::refuse_taken(const std::string& name) const {
 }
 
 std::optional<std::uint64_t> OutputDirectory::free_space() const {
-  struct statvfs status {};
-  // A file system that counts no blocks (some network ones) says nothing about its space.
-  if (::statvfs(output_.c_str(), &status) != 0 || status.f_blocks == 0) return std::nullopt;
-  return std::uint64_t{status.f_bavail} * status.f_frsize;
+  return free_space_of(output_);
 }
 
 void OutputDirectory::require_space(std::uint64_t bytes) const {
@@ -162,10 +158,21 @@ void OutputDirectory::require_space(std::uint64_t bytes) const {
                                                     : "");
 }
 
+void OutputDirectory::go_on() {
+  const fs::path path = output_ / kRunRecordName;
+  if (name_exists(path)) run_record_ = read_text_file(path, std::uint64_t{64} << 20);
+  goes_on_ = true;
+}
+
 void OutputDirectory::begin() {
   created_.keep();
   remove_temporary_files();
-  if (keeps_model_) {
+  if (goes_on_) {
+    for (const std::string& name : earlier_files_) {
+      const bool stays = keeps_model_ || name == kRunRecordName || name == kMetricsName;
+      if (!stays) remove_earlier_file(name);
+    }
+  } else if (keeps_model_) {
     keep_earlier_record();
   } else {
     // run.json names what is left until the end.

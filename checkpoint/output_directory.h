@@ -55,6 +55,10 @@ class OutputDirectory {
   // Bytes that may be written to the folder; none when its file system does not say.
   std::optional<std::uint64_t> free_space() const;
 
+  // Goes on with the unfinished run whose record is there: that and its metrics stay, and begin() removes the rest of
+  // what it left.
+  void go_on();
+
   // Removes what an unfinished run left. A model that is to be replaced stays, with the record and the metrics of
   // the run that wrote it under other names. To be called when nothing but training can fail any more. Throws
   // Error(cannot_create).
@@ -104,6 +108,7 @@ class OutputDirectory {
   std::filesystem::path output_;          // or another beside it
   std::vector<std::string> model_files_;  // of this run, config.json last
   std::set<std::string> earlier_files_;   // of an earlier one, to be removed
+  bool goes_on_ = false;
   bool keeps_model_ = false;              // the earlier one's model, until this run's is written
   std::optional<std::string> ended_run_;
   std::string run_record_;  // as it was written last

@@ -75,18 +75,14 @@ EarlierRun read_record(const fs::path& path) {
       if (is_plain_relative(name)) run.files.insert(name);
     }
     run.finished = record.at("finished").get<bool>();
+    run.run = record.value("run", "");
+    run.options = record.value("options", nlohmann::json());
     for (const std::string_view name : kRunFiles) run.files.emplace(name);
     if (record.value("state", "") == "running") run.open_end = describe_begin(record);
   } catch (const std::exception&) {  // not there, or not written by us
     return {};
   }
   return run;
-}
-
-// A run that was killed as it began may have left the record of the one before alone.
-EarlierRun read_earlier_run(const fs::path& output) {
-  EarlierRun run = read_record(output / kRunRecordName);
-  return run.files.empty() ? read_record(output / kEarlierRecordName) : run;
 }
 
 // A name that the run would write, or a weight file beside the model's, which a loader might take for a part
@@ -127,6 +123,12 @@ void require_short_names(const fs::path& output, std::span<const std::string> fi
 }
 
 }  // namespace
+
+// A run that was killed as it began may have left the record of the one before alone.
+EarlierRun read_earlier_run(const fs::path& output) {
+  EarlierRun run = read_record(output / kRunRecordName);
+  return run.files.empty() ? read_record(output / kEarlierRecordName) : run;
+}
 
 bool parents_are_folders(const fs::path& output, const std::string& name) {
   fs::path folder = output;

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include <nlohmann/json.hpp>
+
 #include "checkpoint/model_directory.h"
 
 namespace autoglm {
@@ -15,9 +17,14 @@ namespace autoglm {
 struct EarlierRun {
   std::set<std::string> files;  // relative paths; empty when there is no run of ours
   bool finished = false;
+  std::string run;  // its 32 digits; empty where its record has none
+  nlohmann::ordered_json options;  // as its record has them
   // When and where it began, for a run of which nothing says how it ended.
   std::string open_end;
 };
+
+// What the record in the folder says; an empty run where there is none of ours.
+EarlierRun read_earlier_run(const std::filesystem::path& output);
 
 // Returns the earlier run whose files a new one, which writes files of these names, would replace. Throws as
 // OutputDirectory::check does.

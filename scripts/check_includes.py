@@ -32,6 +32,7 @@ MAY_INCLUDE = {
     "launcher/report/": LAUNCHER + ["launcher/options/", "launcher/planner/"],
     "launcher/plan/": LAUNCHER + ["launcher/options/", "launcher/planner/", "launcher/report/"],
     "launcher/job/": LAUNCHER + ["launcher/options/", "launcher/planner/", "launcher/report/"],
+    "launcher/export/": LAUNCHER + ["launcher/options/", "launcher/report/", "launcher/job/"],
     "launcher/": LAUNCHER,
 }
 

@@ -135,3 +135,30 @@ build_benchmark() {
   run_logged "$cache/configure-bench.log" cmake --preset release -B build-bench || stop "configuring failed"
   run_logged "$cache/build-bench.log" cmake --build build-bench -j "$(build_jobs)" --target "$1" || stop "building failed"
 }
+
+# run_stoppable COMMAND...: runs mpirun so that Ctrl-C or TERM ask the ranks for a checkpoint; mpirun itself would kill
+# them two seconds later, whatever they do. A second one ends them at once. Returns the command's status.
+run_stoppable() {
+  local job status asked=no
+  set -m # a process group of its own, which the terminal's Ctrl-C does not reach
+  "$@" </dev/null &
+  job=$!
+  set +m
+  # shellcheck disable=SC2317  # called by the trap
+  ask() {
+    if [ "$asked" = yes ]; then
+      kill -TERM "$job" 2>/dev/null || true
+    else
+      asked=yes
+      say "stopping after a checkpoint; once more ends it at once"
+      kill -USR1 "$job" 2>/dev/null || true
+    fi
+  }
+  trap ask INT TERM
+  # A signal to this script ends the wait alone.
+  while kill -0 "$job" 2>/dev/null; do wait "$job" || true; done
+  status=0
+  wait "$job" || status=$?
+  trap - INT TERM
+  return "$status"
+}

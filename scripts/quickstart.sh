@@ -54,7 +54,10 @@ command=(mpirun -np "$ranks" --bind-to none --oversubscribe build/bin/autoglm-tr
   --model .cache/smollm2-135m-instruct --data "$folder/identity.json" "$folder/alpaca.json"
   --output "$folder/model" --overwrite "${on_device[@]}" "$@")
 say "training: $(printf '%q ' "${command[@]}")"
-"${command[@]}" </dev/null
+status=0
+run_stoppable "${command[@]}" || status=$?
+[ "$status" -ne 75 ] || say "stopped; the same command goes on where it was"
+[ "$status" -eq 0 ] || exit "$status"
 
 .venv/bin/python - "$folder/model/metrics.jsonl" <<'PYTHON'
 import json

@@ -2,6 +2,7 @@
 
 #include <signal.h>
 
+#include <atomic>
 #include <initializer_list>
 #include <mutex>
 #include <thread>
@@ -9,6 +10,8 @@
 
 namespace autoglm {
 namespace {
+
+std::atomic<bool> stop_signal = false;
 
 // Never destroyed: the thread may use it while the process ends.
 struct Registered {
@@ -35,9 +38,12 @@ sigset_t ending_signals() {
   while (true) {
     int signal = 0;
     if (sigwait(&signals, &signal) != 0) continue;
+    const bool remembered = signal == SIGUSR1 || signal == SIGUSR2;
+    if (remembered) stop_signal = true;
     {
       const std::lock_guard lock(registered().mutex);
-      if (registered().action && registered().action(signal) == AfterSignal::go_on) continue;
+      const bool goes_on = registered().action && registered().action(signal) == AfterSignal::go_on;
+      if (goes_on || remembered) continue;
     }
     ::signal(signal, SIG_DFL);
     pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
@@ -52,6 +58,10 @@ void watch_ending_signals() {
   const sigset_t signals = ending_signals();
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   std::thread([signals] { wait_for(signals); }).detach();
+}
+
+bool stop_signal_came() noexcept {
+  return stop_signal;
 }
 
 OnEndingSignal::OnEndingSignal(std::function<AfterSignal(int signal)> action) {

@@ -5,10 +5,14 @@
 
 namespace autoglm {
 
-// From now on SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGXCPU and, as schedulers may send them before a job's end, SIGUSR1
-// and SIGUSR2 are waited for by a thread of their own, which runs what is registered and then lets the signal end the process as it would have; SIGPIPE is ignored, so that a reader of
-// the console who goes away ends nothing. To be called before other threads are started, once.
+// From now on SIGTERM, SIGINT, SIGHUP, SIGQUIT and SIGXCPU are waited for by a thread of their own, which runs what is
+// registered and then lets the signal end the process as it would have. SIGUSR1 and SIGUSR2, which schedulers send before
+// a job's end, are only remembered, after what is registered. SIGPIPE is ignored, so that a reader of the console who goes
+// away ends nothing. To be called before other threads are started, once.
 void watch_ending_signals();
+
+// Whether SIGUSR1 or SIGUSR2 has come.
+bool stop_signal_came() noexcept;
 
 enum class AfterSignal { end, go_on };
 

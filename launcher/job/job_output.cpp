@@ -13,7 +13,8 @@
 namespace autoglm {
 
 std::unique_ptr<JobOutput> open_output(const TrainOptions& options, const JobInputs& inputs,
-                                       Communicator& ranks) {
+                                       Communicator& ranks, bool goes_on) {
+  const bool replaces = options.saving.overwrite || goes_on;
   return run_agreed(ranks, [&]() -> std::unique_ptr<JobOutput> {
     if (ranks.rank() != 0) return nullptr;
     SideFiles side_files = SideFiles::keep(inputs.directory);
@@ -24,15 +25,16 @@ std::unique_ptr<JobOutput> open_output(const TrainOptions& options, const JobInp
     std::vector<std::string> names = inputs.directory.weight_file_names();
     for (std::string& name : side_files.names()) names.push_back(std::move(name));
     if (options.watching.dry_run) {
-      OutputDirectory::check(options.output, inputs.directory, options.saving.overwrite, std::move(names));
+      OutputDirectory::check(options.output, inputs.directory, replaces, std::move(names));
       return nullptr;
     }
     const std::uint64_t bytes =
         ModelWriter::bytes_needed(inputs.directory, side_files, options.saving.save_dtype);
-    std::unique_ptr<JobOutput> output(new JobOutput{
-        OutputDirectory(options.output, inputs.directory, options.saving.overwrite, std::move(names)),
-        std::move(side_files), std::move(changes)});
+    std::unique_ptr<JobOutput> output(
+        new JobOutput{OutputDirectory(options.output, inputs.directory, replaces, std::move(names)),
+                      std::move(side_files), std::move(changes)});
     output->directory.require_space(bytes);
+    if (goes_on) output->directory.go_on();
     if (const auto& ended = output->directory.run_that_was_ended()) spdlog::warn("{}", *ended);
     return output;
   });

@@ -22,10 +22,10 @@ struct JobOutput {
   ModelPlacement placement = {};
 };
 
-// Takes the folder, on rank 0; null on others, and where nothing is to be written. Throws what OutputDirectory
-// throws. Collective.
+// Takes the folder, on rank 0; null on others, and where nothing is to be written. `goes_on` with the unfinished run
+// whose record is there. Throws what OutputDirectory throws. Collective.
 std::unique_ptr<JobOutput> open_output(const TrainOptions& options, const JobInputs& inputs,
-                                       Communicator& ranks);
+                                       Communicator& ranks, bool goes_on);
 
 // Settles what the output says of where an answer ends, which depends on whether there are chats in the data.
 // Throws Error(cannot_create).

@@ -79,11 +79,13 @@ bool all_finite(std::span<const float> values) {
 
 }  // namespace
 
-std::string load_weights(const ModelDirectory& directory, Engine& engine, std::optional<DType> save_dtype) {
+std::string load_weights(const ModelDirectory& directory, Engine& engine, std::optional<DType> save_dtype,
+                         const WeightReader& trained) {
   const auto saved = saved_dtypes(directory, save_dtype);
   std::vector<std::string> found;
   std::set<std::string> names;
   engine.state_access().load([&](const std::string& name, std::int64_t offset, std::span<float> values) {
+    if (trained && trained(name, offset, values)) return;
     directory.read_tensor(name, offset, values);
     const DType dtype = saved(name);
     if (const std::int64_t lost = count_out_of_range(values, dtype); lost > 0) {
@@ -110,6 +112,13 @@ std::function<DType(const std::string&)> saved_dtypes(const ModelDirectory& dire
   };
 }
 
+TensorCopies copies_in(const ModelDirectory& directory, const Model& model) {
+  TensorCopies copies;
+  for (const TensorCopy& copy : possible_copies(model))
+    if (directory.find(copy.name).tensor != nullptr) copies.emplace(copy.name, copy.of);
+  return copies;
+}
+
 std::optional<DType> narrowest_saved(const Model& model,
                                      const std::function<DType(const std::string&)>& saved,
                                      Precision precision) {
@@ -125,42 +134,11 @@ std::optional<DType> narrowest_saved(const Model& model,
 
 namespace {
 
-// Rank 0's side of write_model.
-class TrainedModel {
- public:
-  TrainedModel(const ModelDirectory& directory, const Model& model, ModelWriter& writer)
-      : directory_(directory), writer_(writer), copies_(possible_copies(model)) {
-    std::erase_if(copies_,
-                  [&](const TensorCopy& copy) { return directory.find(copy.name).tensor == nullptr; });
-  }
-
-  void write(const std::string& name, std::int64_t offset, std::span<const float> values) {
-    writer_.write(name, offset, values);
-    written_.insert(name);
-    for (const TensorCopy& copy : copies_) {
-      if (copy.of == name) write(copy.name, offset, values);
-    }
-  }
-
-  void copy_the_rest() {
-    for (const SafetensorsFile& file : directory_.weight_files()) {
-      for (const SafetensorsTensor& tensor : file.tensors()) {
-        if (written_.count(tensor.name) == 0) writer_.copy_tensor(tensor.name);
-      }
-    }
-  }
-
- private:
-  const ModelDirectory& directory_;
-  ModelWriter& writer_;
-  std::vector<TensorCopy> copies_;
-  std::set<std::string> written_;
-};
-
 // Returns on rank 0 what went wrong there. A rank that cannot write any more goes on taking part, so that the
 // others are not left waiting.
 std::exception_ptr write_once(const ModelDirectory& directory, Engine& engine, ModelTarget* target,
                               std::optional<DType> save_dtype) {
+  const TensorCopies copies = copies_in(directory, engine.model());
   std::optional<TrainedModel> model;
   std::exception_ptr failure;
   const auto attempt = [&](auto action) {
@@ -171,7 +149,7 @@ std::exception_ptr write_once(const ModelDirectory& directory, Engine& engine, M
       failure = std::current_exception();
     }
   };
-  attempt([&] { model.emplace(directory, engine.model(), target->writer()); });
+  attempt([&] { model.emplace(directory, copies, target->writer()); });
   engine.state_access().export_parameters(
       saved_dtypes(directory, save_dtype),
       [&](const std::string& name, std::int64_t offset, std::span<const float> values) {

@@ -7,6 +7,7 @@
 
 #include "checkpoint/model_directory.h"
 #include "launcher/job/model_target.h"
+#include "launcher/job/trained_model.h"
 #include "trainer/engine/engine.h"
 
 namespace autoglm {
@@ -31,14 +32,23 @@ std::optional<DType> narrowest_saved(const Model& model,
                                      const std::function<DType(const std::string&)>& saved,
                                      Precision precision);
 
-// Reads what this rank holds of every parameter into the engine, a piece at a time. Returns which tensors of which
+// Fills values of a parameter from one of its elements on; returns false where they are to come from elsewhere.
+using WeightReader =
+    std::function<bool(const std::string& name, std::int64_t offset, std::span<float> values)>;
+
+// Reads what this rank holds of every parameter into the engine, a piece at a time: from `trained`, where that has
+// it, else from the directory. Returns which tensors of which
 // file hold values that are not finite, as far as this rank has read them; empty when there is none. Throws
 // Error(not_finite) naming the tensor when the dtype in which it will be written cannot hold a value of it.
-std::string load_weights(const ModelDirectory& directory, Engine& engine, std::optional<DType> save_dtype);
+std::string load_weights(const ModelDirectory& directory, Engine& engine, std::optional<DType> save_dtype,
+                         const WeightReader& trained = {});
 
 // The dtype in which the model's tensors are written.
 std::function<DType(const std::string&)> saved_dtypes(const ModelDirectory& directory,
                                                       std::optional<DType> save_dtype);
+
+// The tensors of the directory that repeat one of the model's parameters.
+TensorCopies copies_in(const ModelDirectory& directory, const Model& model);
 
 // Writes the trained model to `target`, which rank 0 alone has. Collective: rank 0 writes, the others hand over
 // what they hold, once more where the target asks for it. Frozen parameters and other tensors are copied. Throws

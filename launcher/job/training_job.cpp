@@ -3,20 +3,27 @@
 #include <ATen/Parallel.h>
 #include <spdlog/spdlog.h>
 
+#include <csignal>
 #include <cstdlib>
 
 #include "base/units.h"
+#include "launcher/job/earlier_run.h"
 #include "launcher/job/ending_signals.h"
 #include "launcher/job/fault_injection.h"
 #include "launcher/job/input_checks.h"
+#include "launcher/job/job.h"
 #include "launcher/job/job_device.h"
 #include "launcher/job/job_inputs.h"
 #include "launcher/job/job_output.h"
 #include "launcher/job/job_plan.h"
+#include "launcher/job/job_progress.h"
+#include "launcher/job/job_saving.h"
 #include "launcher/job/memory_recovery.h"
 #include "launcher/job/model_transfer.h"
 #include "launcher/job/ranks.h"
 #include "launcher/job/same_inputs.h"
+#include "launcher/job/step_saver.h"
+#include "launcher/job/stop_request.h"
 #include "launcher/report/data_report.h"
 #include "launcher/report/progress.h"
 #include "launcher/report/run_record.h"
@@ -29,71 +36,12 @@
 namespace autoglm {
 namespace {
 
-// Longest answer to --sample, in tokens.
-constexpr std::int64_t kSampleTokens = 64;
-
 // As many threads as processors that the rank with the fewest may use, unless the environment says otherwise:
 // workspaces are per thread, and all ranks plan alike. Collective.
 void set_threads(const LocalRank& local, Communicator& control) {
   const int num_processors = least(control, local.num_processors);
   if (std::getenv("OMP_NUM_THREADS") == nullptr) at::set_num_threads(num_processors);
 }
-
-EngineOptions engine_options(const TrainOptions& options, const ModelConfig& config) {
-  EngineOptions engine;
-  engine.precision = options.training.precision;
-  engine.row_length = options.data.sequence_length;
-  engine.max_positions = options.data.sequence_length + kSampleTokens;
-  if (const auto limit = config.position_limit())
-    engine.max_positions = std::min(engine.max_positions, *limit);
-  engine.seed = options.training.seed;
-  return engine;
-}
-
-// Everything that is decided before the first tensor is allocated.
-struct Decisions {
-  EngineOptions engine;
-  BatchPlan batches;
-  std::int64_t warmup_steps;
-  JobPlan job;
-
-  nlohmann::ordered_json to_json() const {
-    nlohmann::ordered_json plan = {{"steps", batches.num_steps()}, {"warmup_steps", warmup_steps}};
-    plan.update(autoglm::to_json(job));
-    return plan;
-  }
-};
-
-// Collective.
-Decisions decide(const TrainOptions& options, const JobInputs& inputs, const Dataset& dataset,
-                 JobDevice& device, const LocalRank& local) {
-  Communicator& communicator = device.communicator();
-  EngineOptions engine = engine_options(options, inputs.model.config);
-  engine.device = device.device();
-  const LoopOptions& loop = options.training.loop;
-  JobPlan job = plan_job(options, inputs.model, engine.max_positions, device, local);
-  engine.strategy = job.strategy();
-  return run_agreed(communicator, [&] {
-    BatchPlan batches(count_rows(dataset, loop), loop.global_batch, communicator.size(),
-                      engine.strategy.micro_batch, loop.steps);
-    const std::int64_t warmup = warmup_steps(loop.schedule.warmup, batches.num_steps());
-    return Decisions{engine, std::move(batches), warmup, std::move(job)};
-  });
-}
-
-// A job of which everything is known that must be known before it takes memory.
-struct Job {
-  const TrainOptions& options;
-  LocalRank local;
-  JobDevice& device;
-  JobInputs inputs;
-  Dataset dataset;
-  Decisions decisions;
-  std::unique_ptr<JobOutput> output;  // on rank 0, unless nothing is to be written
-  std::string broken_weights = {};    // tensors that were not finite when they were read
-
-  Communicator& ranks() const { return device.communicator(); }
-};
 
 std::string describe(const Job& job) {
   const Model& model = job.inputs.model;
@@ -160,13 +108,14 @@ class Reporting : public LoopListener {
 };
 
 // The last evaluation, on the weights as they will be written.
-void evaluate_last(const Job& job, Engine& engine, TrainingLoop& loop) {
+void evaluate_last(const Job& job, Engine& engine, TrainingLoop& loop, const StepSaver& saver) {
   const std::int64_t last = job.decisions.batches.num_steps();
   const auto dtypes = saved_dtypes(job.inputs.directory, job.options.saving.save_dtype);
   const std::optional<DType> rounded_to =
       narrowest_saved(job.inputs.model, dtypes, engine.options().precision);
+  std::optional<double> exact = loop.evaluate(last);
+  if (const auto best = load_best(job, engine, saver, exact)) exact = best;
   run_agreed(job.ranks(), [&] { engine.state_access().check_saved_range(dtypes); });
-  const std::optional<double> exact = loop.evaluate(last);
   if (!rounded_to) return;
   engine.state_access().round_to_saved(dtypes);
   const std::optional<double> rounded = loop.evaluate(last);
@@ -189,8 +138,7 @@ std::unique_ptr<Engine> make_engine(Job& job, MemoryRecovery& recovery) {
           [&] { engine = std::make_unique<Engine>(job.inputs.model, decisions.engine, ranks); });
     });
     if (!recovery.recover_construction(failure ? &*failure : nullptr)) {
-      const std::string mine = run_agreed(
-          ranks, [&] { return load_weights(job.inputs.directory, *engine, job.options.saving.save_dtype); });
+      const std::string mine = run_agreed(ranks, [&] { return load_states(job, *engine); });
       const std::vector<std::string> all = gather_text(ranks, mine);
       const auto broken = std::ranges::find_if(all, [](const std::string& one) { return !one.empty(); });
       if (broken != all.end()) {
@@ -216,12 +164,14 @@ std::unique_ptr<TrainingReport> open_report(const Job& job) {
     return std::make_unique<TrainingReport>(
         job.options, job.decisions.to_json(), ranks, job.local.mpi_version, job.output->directory,
         job.decisions.batches.num_steps(),
-        MemoryExpectation{plan.plan.predicted, plan.budget.device, plan.predicted_resident()});
+        MemoryExpectation{plan.plan.predicted, plan.budget.device, plan.predicted_resident()},
+        job.identity.run, reported_so_far(job.identity));
   });
 }
 
-void train_and_write(Job& job, TrainingReport* report, DiskPatience& patience) {
+void train_and_write(Job& job, TrainingReport* report, DiskPatience& patience, const StopRequest& stop) {
   Communicator& ranks = job.ranks();
+  StepStore store = open_step_store(job.options, job.identity, ranks);
   // On rank 0; null on others.
   const auto target = run_agreed(ranks, [&] {
     return job.output ? open_target(*job.output, job.options, job.inputs, patience) : nullptr;
@@ -237,17 +187,21 @@ void train_and_write(Job& job, TrainingReport* report, DiskPatience& patience) {
   const std::unique_ptr<Engine> engine = make_engine(job, recovery);
   Reporting reporting(job, *engine, report);
   reporting.end_phase(JobPhase::loading);
-  reporting.show_samples();
+  const std::int64_t first_step = job.identity.resume ? job.identity.resume->step() : 0;
+  if (first_step == 0) reporting.show_samples();
   job_memory().reset_peak();
 
   FaultInjection faults(ranks.rank());
+  StepSaver saver(saver_setup(job, *engine, report, std::move(store)), *engine, ranks, stop);
   TrainingLoop loop(*engine, job.dataset, job.decisions.batches, ranks, job.options.training.loop,
-                    {&faults, &recovery, &reporting},
+                    {&faults, &saver, &recovery, &reporting},
                     {job.broken_weights, [&](std::uint32_t sample) {
                        return describe_sample(job.dataset, job.inputs.tokenizer, sample);
                      }});
-  loop.run();
-  evaluate_last(job, *engine, loop);
+  const bool whole = loop.run(first_step);
+  saver.finish();
+  if (!whole) end_stopped(job, *saver.stopped(), report);
+  evaluate_last(job, *engine, loop, saver);
   reporting.show_samples();
   // What activations held is free for the writer.
   job_memory().trim();
@@ -264,19 +218,21 @@ void train_and_write(Job& job, TrainingReport* report, DiskPatience& patience) {
 }
 
 // Whatever ends the run, run.json says so: a failure, or a signal, which also ends a wait for a full disk.
-void train(Job& job) {
+void train(Job& job, StopRequest& stop) {
   const FaultInjection faults(job.ranks().rank());
   DiskPatience patience(std::chrono::seconds(faults.disk_patience_seconds().value_or(30 * 60)),
                         end_of_slurm_job(std::getenv("SLURM_JOB_END_TIME")));
   const std::unique_ptr<TrainingReport> report = open_report(job);
   const OnEndingSignal on_signal([&](int signal) {
     if (patience.stop()) return AfterSignal::go_on;
+    if (sender_waits(signal, job.ranks().size()) && stop.ask()) return AfterSignal::go_on;
+    if (signal == SIGUSR1 || signal == SIGUSR2) return AfterSignal::go_on;
     if (report) end_by_signal(signal, *job.output, *report);
     return AfterSignal::end;
   });
   try {
     try {
-      train_and_write(job, report.get(), patience);
+      train_and_write(job, report.get(), patience, stop);
     } catch (const OutOfMemory& error) {
       fail(ExitCode::does_not_fit, "{}; lower --micro-batch, or set --recompute full", error.what());
     } catch (const AgreedError&) {
@@ -298,22 +254,42 @@ void train(Job& job) {
 }  // namespace
 
 void run_training_job(const TrainOptions& options, Communicator& control, const LocalRank& local) {
+  StopRequest stop(options.saving.stop_after);
   check_same(control, "the options", to_json(options).dump());
   set_threads(local, control);
   JobDevice device({options.strategy.device, options.strategy.memory_limit, at::get_num_threads(),
                     options.strategy.pins.reduce_scatter},
                    local, control);
   Communicator& ranks = device.communicator();
+  if (is_finished_already(options, ranks)) return;
   JobInputs inputs = run_agreed(ranks, [&] { return read_inputs(options); });
   check_same_inputs(ranks, inputs.directory, options.data);
-  std::unique_ptr<JobOutput> output = open_output(options, inputs, ranks);
+  RunIdentity identity = identify_run(options, ranks);
+  run_agreed(ranks, [&] {
+    if (identity.resume) check_resume_point(*identity.resume, inputs.model);
+  });
+  std::unique_ptr<JobOutput> output = open_output(options, inputs, ranks, identity.goes_on);
   Dataset dataset = load_data(options, inputs, ranks);
+  const std::string data = fingerprint_of(dataset);
+  const std::string frozen = run_agreed(ranks, [&] {
+    std::string mark = ranks.rank() == 0 ? fingerprint_of_frozen(inputs.directory, inputs.model) : "";
+    if (identity.resume && ranks.rank() == 0) check_resumed_data(*identity.resume, options, data, mark);
+    return mark;
+  });
   run_agreed(ranks, [&] {
     if (output) export_for_data(*output, options, inputs, dataset);
   });
-  Decisions decisions = decide(options, inputs, dataset, device, local);
-  Job job{options,          local, device, std::move(inputs), std::move(dataset), std::move(decisions),
-          std::move(output)};
+  Decisions decisions = decide(options, identity, inputs, dataset, device, local);
+  Job job{options,
+          local,
+          device,
+          std::move(inputs),
+          std::move(dataset),
+          std::move(decisions),
+          std::move(output),
+          std::move(identity),
+          data,
+          frozen};
   if (ranks.rank() == 0) stderr_console().print(describe(job));
   if (options.watching.dry_run) return;
   // What is planned for is all there is, so that too much is met here and not by the system's out-of-memory
@@ -321,7 +297,7 @@ void run_training_job(const TrainOptions& options, Communicator& control, const 
   job_memory().device().set_limit(job.decisions.job.budget.device);
   const FaultInjection faults(ranks.rank());
   if (faults.arena_limit()) job_memory().device().set_limit(*faults.arena_limit());
-  train(job);
+  train(job, stop);
 }
 
 }  // namespace autoglm

@@ -81,17 +81,6 @@ void bind_training(OptionTable& table, TrainingOptions& training) {
   bind_seed(table, training.seed);
 }
 
-void bind_saving(OptionTable& table, SavingOptions& saving) {
-  table.begin_group("Saving");
-  table.add_flag("overwrite", saving.overwrite, "replace a finished run, once the new model is written");
-  table.add_choice<std::optional<DType>>("save-dtype", saving.save_dtype,
-                                         {{"input", std::nullopt},
-                                          {"fp32", DType::float32},
-                                          {"bf16", DType::bfloat16},
-                                          {"fp16", DType::float16}},
-                                         "dtype of the written weights; input: as read");
-}
-
 void bind_watching(OptionTable& table, WatchingOptions& watching, LoopOptions& loop) {
   table.begin_group("Watching");
   table.add_integer("evaluate-every", loop.evaluate_every, {0, kMostSteps},
@@ -117,9 +106,12 @@ void settle_length(const OptionTable& table, LoopOptions& loop) {
     loop.steps.reset();
 }
 
+bool validates(const TrainOptions& options) {
+  return options.data.validation.file || options.data.validation.fraction > 0;
+}
+
 void check_watching(const OptionTable& table, const TrainOptions& options) {
-  const bool validates = options.data.validation.file || options.data.validation.fraction > 0;
-  if (options.training.loop.evaluate_every > 0 && !validates && options.watching.samples.empty())
+  if (options.training.loop.evaluate_every > 0 && !validates(options) && options.watching.samples.empty())
     fail(ExitCode::usage, "{} {} has nothing to evaluate; give --validation or --sample",
          table.spelled("evaluate-every"), options.training.loop.evaluate_every);
 }
@@ -145,7 +137,7 @@ void bind(OptionTable& table, TrainOptions& options) {
   bind_data_options(table, options.data);
   bind_training(table, options.training);
   bind_strategy_options(table, options.strategy);
-  bind_saving(table, options.saving);
+  bind_saving_options(table, options.saving);
   bind_watching(table, options.watching, options.training.loop);
 }
 
@@ -165,6 +157,7 @@ OptionRequest TrainCommandLine::parse(const std::vector<std::string>& arguments)
   settle_pins(table_, options_.strategy.pins, options_.training.precision);
   check_micro_batch(table_, options_.strategy.pins, options_.training.loop.global_batch);
   check_watching(table_, options_);
+  check_saving_options(table_, options_.saving, validates(options_));
   check_folders(table_, options_);
   options_.data.seed = options_.training.seed;
   return request;

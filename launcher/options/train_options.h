@@ -10,6 +10,7 @@
 
 #include "base/dtype.h"
 #include "launcher/options/option_table.h"
+#include "launcher/options/saving_options.h"
 #include "launcher/options/strategy_options.h"
 #include "trainer/data/data_options.h"
 #include "trainer/loop_options.h"
@@ -21,11 +22,6 @@ struct TrainingOptions {
   Precision precision = Precision::bf16;
   std::vector<std::string> freeze;  // patterns of parameter names that stay as they are
   std::uint64_t seed = 42;          // DataOptions::seed is the same
-};
-
-struct SavingOptions {
-  bool overwrite = false;
-  std::optional<DType> save_dtype;  // each tensor keeps the dtype it was read in when not set
 };
 
 struct WatchingOptions {

@@ -18,7 +18,19 @@ nlohmann::ordered_json number_or_null(const std::optional<Number>& number) {
 
 }  // namespace
 
-MetricsWriter::MetricsWriter(const std::filesystem::path& path) : file_(File::create(path)) {}
+MetricsWriter::MetricsWriter(const std::filesystem::path& path, std::optional<std::uint64_t> kept_bytes)
+    : file_(kept_bytes ? File::open_for_writing(path) : File::create(path)), size_(kept_bytes.value_or(0)) {
+  if (!kept_bytes) return;
+  if (const std::uint64_t size = file_.size(); size < *kept_bytes) {
+    fail(ExitCode::io_failed, "{}: has {} bytes, of {} that were there when the checkpoint was written",
+         path.string(), size, *kept_bytes);
+  }
+  file_.truncate(*kept_bytes);
+}
+
+void MetricsWriter::sync() const {
+  file_.sync();
+}
 
 void MetricsWriter::step(const StepMetrics& metrics) {
   const StepReport& report = metrics.report;

@@ -1,6 +1,7 @@
 // What is measured of a training, and where it goes.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <filesystem>
 #include <nlohmann/json_fwd.hpp>
@@ -61,8 +62,9 @@ class MetricsSink {
 // not finite are null, for JSON has none.
 class MetricsWriter : public MetricsSink {
  public:
-  // Creates the file. Throws Error(cannot_create), also when there is one already.
-  explicit MetricsWriter(const std::filesystem::path& path);
+  // Creates the file. Throws Error(cannot_create), also when there is one already. With `kept_bytes` goes on with one
+  // that is there, behind so many bytes of it, and drops the rest; throws Error(io_failed) where it has fewer.
+  explicit MetricsWriter(const std::filesystem::path& path, std::optional<std::uint64_t> kept_bytes = {});
 
   // Tries once more to write what is kept back.
   ~MetricsWriter() override;
@@ -73,6 +75,11 @@ class MetricsWriter : public MetricsSink {
   void evaluation(const EvaluationMetrics& metrics) override;
   void event(const nlohmann::ordered_json& event) override;
 
+  // Bytes of whole lines in the file, and how many of these are durable from now on. From any thread. Throws
+  // Error(io_failed).
+  std::uint64_t size() const { return size_; }
+  void sync() const;
+
   // From now on in another file, which gets all that was written. Where that fails, it says so and goes on as it was.
   void move_to(const std::filesystem::path& path);
 
@@ -81,7 +88,7 @@ class MetricsWriter : public MetricsSink {
   void write_again(const std::filesystem::path& path);
 
   File file_;
-  std::uint64_t size_ = 0;
+  std::atomic<std::uint64_t> size_ = 0;
   std::string kept_;  // whole lines that are not in the file yet
   bool warned_ = false;
 };

@@ -7,6 +7,8 @@ namespace autoglm {
 
 nlohmann::ordered_json to_json(const RunRecord& record) {
   nlohmann::ordered_json object;
+  object["run"] = record.run;
+  if (record.resumed_at_step) object["resumed_at_step"] = *record.resumed_at_step;
   object["options"] = record.options;
   object["plan"] = record.plan;
   object["versions"] = {{"autoglm-train", AUTOGLM_VERSION},

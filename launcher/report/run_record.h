@@ -15,6 +15,8 @@ struct RunVersions {
 };
 
 struct RunRecord {
+  std::string run;  // 32 hexadecimal digits, which the run's checkpoints share
+  std::optional<std::int64_t> resumed_at_step = {};
   nlohmann::ordered_json options;  // to_json(TrainOptions)
   nlohmann::ordered_json plan;     // what was decided, and the bytes foreseen
   RunVersions versions;

@@ -6,6 +6,8 @@
 #include <csignal>
 #include <cstring>
 
+#include "base/error.h"
+#include "base/units.h"
 #include "launcher/planner/candidate_json.h"
 #include "launcher/report/build_info.h"
 #include "launcher/report/progress.h"
@@ -22,14 +24,33 @@ nlohmann::ordered_json to_json(const MemoryEvent& event) {
           {"micro_batch", event.micro_batch}};
 }
 
+nlohmann::ordered_json number(const std::optional<double>& value) {
+  return value ? nlohmann::ordered_json(*value) : nlohmann::ordered_json(nullptr);
+}
+
+std::unique_ptr<MetricsWriter> open_metrics(const std::filesystem::path& path,
+                                            const nlohmann::ordered_json& earlier) {
+  if (earlier.is_null()) return std::make_unique<MetricsWriter>(path);
+  try {
+    return std::make_unique<MetricsWriter>(path, earlier.at("metrics_bytes").get<std::uint64_t>());
+  } catch (const Error& error) {
+    // The training matters more than what is told of it.
+    spdlog::warn("{}; what was measured before is lost", error.what());
+    std::error_code ignored;
+    std::filesystem::remove(path, ignored);
+    return std::make_unique<MetricsWriter>(path);
+  }
+}
+
 }  // namespace
 
 TrainingReport::TrainingReport(const TrainOptions& options, nlohmann::ordered_json plan,
                                nlohmann::ordered_json ranks, const std::string& mpi_version,
                                OutputDirectory& output, std::int64_t num_steps,
-                               const MemoryExpectation& expected)
+                               const MemoryExpectation& expected, const std::string& run,
+                               const ReportedSoFar& earlier)
     : output_(output), memory_(expected) {
-  auto metrics = std::make_unique<MetricsWriter>(output.path() / kMetricsName);
+  auto metrics = open_metrics(output.path() / kMetricsName, earlier.values);
   metrics_ = metrics.get();
   sinks_.push_back(std::move(metrics));
   sinks_.push_back(std::make_unique<Progress>(stderr_console(), num_steps, options.watching.log_every));
@@ -38,6 +59,8 @@ TrainingReport::TrainingReport(const TrainOptions& options, nlohmann::ordered_js
   record_.versions = {TORCH_VERSION, mpi_version, kWithCuda};
   record_.ranks = std::move(ranks);
   record_.started = std::chrono::system_clock::now();
+  record_.run = run;
+  go_on(earlier);
   summary_.num_steps = num_steps;
   summary_.output = output.path();
   summary_.predicted_device_peak_bytes = expected.device_peak();
@@ -80,10 +103,58 @@ void TrainingReport::sample(const std::string& prompt, const std::string& answer
   for (const auto& sink : sinks_) sink->sample(prompt, answer);
 }
 
-nlohmann::ordered_json TrainingReport::result() const {
-  const auto number = [](const std::optional<double>& value) {
-    return value ? nlohmann::ordered_json(*value) : nlohmann::ordered_json(nullptr);
+void TrainingReport::go_on(const ReportedSoFar& earlier) {
+  if (earlier.values.is_null()) return;
+  const nlohmann::ordered_json& values = earlier.values;
+  record_.resumed_at_step = earlier.step;
+  steps_done_ = earlier.step;
+  summary_.tokens = values.at("tokens").get<std::int64_t>();
+  earlier_seconds_ = values.at("seconds").get<double>();
+  const auto number = [&](const char* name) {
+    return values.at(name).is_null() ? std::nullopt : std::optional(values.at(name).get<double>());
   };
+  summary_.first_loss = number("first_loss");
+  summary_.last_loss = number("last_loss");
+  summary_.first_validation_loss = number("first_validation_loss");
+  summary_.last_validation_loss = number("last_validation_loss");
+  events_ = values.at("memory_events");
+}
+
+nlohmann::ordered_json TrainingReport::so_far() const {
+  const std::lock_guard lock(mutex_);
+  return {{"metrics_bytes", metrics_->size()},
+          {"tokens", summary_.tokens},
+          {"seconds", seconds()},
+          {"first_loss", number(summary_.first_loss)},
+          {"last_loss", number(summary_.last_loss)},
+          {"first_validation_loss", number(summary_.first_validation_loss)},
+          {"last_validation_loss", number(summary_.last_validation_loss)},
+          {"memory_events", events_}};
+}
+
+void TrainingReport::saved(const SaveReport& save) {
+  if (save.failure.empty()) {
+    spdlog::info("checkpoint of step {}: {} in {}, training stood still for {:.2f} s", save.step,
+                 format_bytes(static_cast<std::int64_t>(save.bytes)), format_duration(save.write_seconds),
+                 save.stall_seconds);
+  } else {
+    spdlog::warn("no checkpoint of step {}: {}; training goes on, and it is tried again later", save.step,
+                 save.failure);
+  }
+  nlohmann::ordered_json event = {{"event", save.failure.empty() ? "checkpoint" : "no_checkpoint"},
+                                  {"step", save.step},
+                                  {"bytes", save.bytes},
+                                  {"stall_seconds", save.stall_seconds},
+                                  {"write_seconds", save.write_seconds}};
+  if (!save.failure.empty()) event["message"] = save.failure;
+  for (const auto& sink : sinks_) sink->event(event);
+}
+
+double TrainingReport::seconds() const {
+  return earlier_seconds_ + std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+}
+
+nlohmann::ordered_json TrainingReport::result() const {
   const MemoryStatistics memory = job_memory().statistics();
   return {
       {"steps", summary_.num_steps},
@@ -109,7 +180,7 @@ void TrainingReport::end(std::string state, nlohmann::ordered_json failure) noex
     const std::lock_guard lock(mutex_);
     if (record_.ended) return;
     summary_.num_steps = steps_done_;
-    summary_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+    summary_.seconds = seconds();
     record_.ended = std::chrono::system_clock::now();
     record_.state = std::move(state);
     record_.result = result();
@@ -130,10 +201,14 @@ void TrainingReport::interrupted(int signal) noexcept {
                   {"message", fmt::format("ended by signal {} (SIG{})", signal, name ? name : "?")}});
 }
 
+void TrainingReport::stopped(const std::string& message) noexcept {
+  end("stopped", {{"exit_code", static_cast<int>(ExitCode::stopped)}, {"message", message}});
+}
+
 void TrainingReport::finish() {
   const std::lock_guard lock(mutex_);
   if (record_.ended) return;
-  summary_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  summary_.seconds = seconds();
   summary_.output = output_.path();
   RunRecord finished = record_;
   finished.ended = std::chrono::system_clock::now();

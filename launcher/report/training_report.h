@@ -16,11 +16,18 @@
 #include "launcher/report/memory_watch.h"
 #include "launcher/report/metrics.h"
 #include "launcher/report/run_record.h"
+#include "launcher/report/save_report.h"
 
 namespace autoglm {
 
 // Whose resident memory at its highest is reported apart.
 enum class JobPhase { loading, training, saving };
+
+// What was reported of a run before the checkpoint that it goes on from: so_far(). Null: nothing.
+struct ReportedSoFar {
+  std::int64_t step = 0;
+  nlohmann::ordered_json values = nullptr;
+};
 
 class TrainingReport {
  public:
@@ -28,7 +35,16 @@ class TrainingReport {
   // throw.
   TrainingReport(const TrainOptions& options, nlohmann::ordered_json plan, nlohmann::ordered_json ranks,
                  const std::string& mpi_version, OutputDirectory& output, std::int64_t num_steps,
-                 const MemoryExpectation& expected);
+                 const MemoryExpectation& expected, const std::string& run,
+                 const ReportedSoFar& earlier = {});
+
+  // What a checkpoint keeps of the report: what was reported so far. From the training's thread.
+  nlohmann::ordered_json so_far() const;
+  // Makes durable what was reported. From any thread. Throws Error(io_failed).
+  void sync() const { metrics_->sync(); }
+
+  // A checkpoint was written, or could not be.
+  void saved(const SaveReport& save);
 
   void step(const StepReport& step, const RankExtremes& largest);
   void evaluation(std::int64_t step, double loss);
@@ -48,19 +64,24 @@ class TrainingReport {
   // second one is called from another thread while the run goes on.
   void fail(const FailureSummary& failure) noexcept;
   void interrupted(int signal) noexcept;
+  // Ended on request, to be gone on with.
+  void stopped(const std::string& message) noexcept;
 
  private:
   nlohmann::ordered_json result() const;
+  void go_on(const ReportedSoFar& earlier);
+  double seconds() const;
   void end(std::string state, nlohmann::ordered_json failure) noexcept;
 
   OutputDirectory& output_;
-  std::mutex mutex_;  // of what a signal's thread reads
+  mutable std::mutex mutex_;  // of what a signal's thread reads
   RunRecord record_;
   std::vector<std::unique_ptr<MetricsSink>> sinks_;
   MetricsWriter* metrics_ = nullptr;  // of sinks_
   RunSummary summary_;
   MemoryWatch memory_;
   std::int64_t steps_done_ = 0;
+  double earlier_seconds_ = 0;  // of the run before the checkpoint
   std::array<std::int64_t, 3> resident_peaks_{};
   nlohmann::ordered_json events_ = nlohmann::ordered_json::array();
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();

@@ -4,10 +4,13 @@ import json
 import os
 import resource
 import signal
+import time
 
 import end_to_end
 from end_to_end import DIVERGING, IO_FAILED, NOT_FINITE, limit, read_metrics, read_run, tree
 from running import LONG, RunningTest
+
+STOPPED = 75
 
 
 class EndingTest(RunningTest):
@@ -21,13 +24,37 @@ class EndingTest(RunningTest):
         self.assertEqual(set(tree(output)), {"run.json", "metrics.jsonl"})
 
     def test_signals(self):
-        for one in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGXCPU):
+        for one in (signal.SIGHUP, signal.SIGXCPU):
             with self.subTest(signal=one):
                 output = self.own_path(one.name)
                 process = self.begin(self.good, output, "--steps", 100000)
                 process.send_signal(one)
                 self.finish(process, -one)
                 self.check_record(output, one.name)
+
+    def test_signals_that_ask_for_a_checkpoint(self):
+        for one in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+            with self.subTest(signal=one):
+                output = self.own_path(one.name)
+                process = self.begin(self.good, output, "--steps", 100000)
+                process.send_signal(one)
+                said = self.finish(process, STOPPED)
+                self.assertIn("whose checkpoint is in place; the same command goes on from it", said)
+                run = read_run(output)
+                self.assertEqual((run["state"], run["failure"]["exit_code"]), ("stopped", STOPPED))
+                self.assertTrue((output / f"checkpoint-{run['result']['steps']}" / "manifest.json").exists())
+
+    def test_a_second_signal_does_not_wait(self):
+        """For the end of a step that takes long."""
+        many = end_to_end.write_lines(self.folder / "many.jsonl", [end_to_end.chat(i) for i in range(8000)])
+        process = self.begin(self.good, self.output, "--global-batch", 8000, "--steps", 2, data=many,
+                             until=lambda: (self.output / "run.json").exists())
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.2)
+        self.assertIsNone(process.poll())
+        process.send_signal(signal.SIGINT)
+        self.finish(process, -signal.SIGINT)
+        self.assertEqual(read_run(self.output)["state"], "stopped")
 
     def test_another_rank_is_killed(self):
         """mpirun then ends the first."""

@@ -202,8 +202,12 @@ class OutputTest(Refusals):
 
     def test_finished_run(self):
         self.train(self.good, self.output)
-        self.refuse(CANNOT_CREATE, [self.output, "finished run", "--overwrite"], ranks=(1, 2))
+        self.refuse(CANNOT_CREATE, [self.output, "finished run", "--overwrite"], "--seed", 7, ranks=(1, 2))
         before = tree(self.output)
+        for ranks in (1, 2):
+            ended = self.start(self.good, self.output, ranks=ranks, code=0)
+            self.assertIn("finished already, with the same options; nothing is left to do", ended.stderr)
+            self.assertEqual(tree(self.output), before)
         self.train(self.good, self.output, "--overwrite", "--seed", 7)
         after = tree(self.output)
         self.assertEqual(set(after), set(before))

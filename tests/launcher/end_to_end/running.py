@@ -22,9 +22,9 @@ def remove_tree(folder):
 
 
 class RunningTest(end_to_end.GoodModelTest):
-    def begin(self, model, output, *options, ranks=1, environment=(), until=None, **how):
+    def begin(self, model, output, *options, ranks=1, environment=(), until=None, data=None, **how):
         """Starts a training; returns it once until() holds, or else its first step is done."""
-        command = self.on_ranks(ranks, self.command(model, output, *options))
+        command = self.on_ranks(ranks, self.command(model, output, *options, data=data))
         process = subprocess.Popen([str(part) for part in command], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
                                    text=True, env={**os.environ, **dict(environment)}, start_new_session=True, **how)
         self.addCleanup(process.stderr.close)

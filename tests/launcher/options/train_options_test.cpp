@@ -63,7 +63,8 @@ TEST(TrainOptions, DefaultsAreThoseOfTheDesign) {
     "offload-optimizer": null, "offload-activations": null, "weights": "auto", "master": "auto", "head-chunks": null,
     "memory-limit": null, "on-oom": "shrink", "gradient-dtype": "fp32", "moment-dtype": "fp32", "reduce": "micro-batch",
     "reduce-scatter": "ordered", "reduce-dtype": "fp32", "products": "auto",
-    "overwrite": false, "save-dtype": "input",
+    "overwrite": false, "save-dtype": "input", "save-every": "auto", "keep": 2, "keep-best": false, "export": "last",
+    "checkpoint-dir": null, "resume": "auto", "allow-change": [], "stop-after": null,
     "evaluate-every": 0, "sample": [], "log-every": 10, "dry-run": false})");
   EXPECT_EQ(to_json(parsed({})).dump(2), expected.dump(2));
 }
@@ -360,8 +361,8 @@ TEST(TrainOptions, EveryWrongValueHasItsSentence) {
 }
 
 TEST(TrainOptions, OptionsThatDoNotExistYetAreUnknown) {
-  EXPECT_THAT(refusal({"--save-every", "5"}), HasSubstr("unknown option --save-every"));
-  EXPECT_THAT(refusal({"--resume", "never"}), HasSubstr("unknown option --resume"));
+  EXPECT_THAT(refusal({"--adapter", "lora"}), HasSubstr("unknown option --adapter"));
+  EXPECT_THAT(refusal({"--metrics-port", "9090"}), HasSubstr("unknown option --metrics-port"));
   EXPECT_EQ(refusal({"--lerning-rate", "1"}), "unknown option --lerning-rate; did you mean --learning-rate?");
 }
 

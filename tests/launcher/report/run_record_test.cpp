@@ -10,6 +10,7 @@ namespace {
 
 TEST(RunRecord, SaysWhatWasRunAndHowItEnded) {
   RunRecord record;
+  record.run = "0123456789abcdef0123456789abcdef";
   record.options = {{"model", "m"}, {"steps", 3}};
   record.plan = {{"device", "cpu"}};
   record.versions = {"2.11.0", "Open MPI 4.1.4", false};
@@ -35,8 +36,9 @@ TEST(RunRecord, SaysWhatWasRunAndHowItEnded) {
   EXPECT_EQ(ended["result"]["exit_code"], 0);
   std::vector<std::string> keys;
   for (const auto& [key, value] : ended.items()) keys.push_back(key);
-  EXPECT_THAT(keys, testing::ElementsAre("options", "plan", "versions", "ranks", "started_at", "ended_at",
-                                         "state", "result"));
+  EXPECT_EQ(ended["run"], record.run);
+  EXPECT_THAT(keys, testing::ElementsAre("run", "options", "plan", "versions", "ranks", "started_at",
+                                         "ended_at", "state", "result"));
 }
 
 }  // namespace

@@ -1,0 +1,30 @@
+// What may differ between a run and the one that it goes on from.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+namespace autoglm {
+
+enum class ChangeEffect {
+  none,       // the trained model is the same to the bit
+  last_bits,  // sums are taken in another order or width
+  result,     // another training
+};
+
+struct OptionChange {
+  std::string option;  // "learning-rate"
+  std::string before, now;
+  ChangeEffect effect = ChangeEffect::result;
+};
+
+// The options, as TrainOptions' to_json() spells them, whose values differ and are of any effect, in the order of
+// `now`. An option that `before` lacks, being older, counts as it is now.
+std::vector<OptionChange> option_changes(const nlohmann::ordered_json& before,
+                                         const nlohmann::ordered_json& now);
+
+// "--learning-rate was 1e-05 and is 0.0001; ..."
+std::string describe_changes(const std::vector<OptionChange>& changes);
+
+}  // namespace autoglm

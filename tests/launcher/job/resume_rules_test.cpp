@@ -1,0 +1,63 @@
+#include "launcher/job/resume_rules.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <set>
+#include <string>
+
+#include "launcher/options/train_options.h"
+
+namespace autoglm {
+namespace {
+
+nlohmann::ordered_json defaults() {
+  TrainOptions options;
+  options.training.loop.steps.reset();
+  return to_json(options);
+}
+
+// Of every option there is, which may differ and what that means: a new one must be thought about.
+TEST(ResumeRules, EveryOptionHasAnEffect) {
+  const std::set<std::string> result = {
+      "template",  "sequence-length", "validation", "loss-on",      "eot",           "packing",
+      "overlong",  "epochs",          "steps",      "global-batch", "learning-rate", "schedule",
+      "warmup",    "weight-decay",    "adam-beta1", "adam-beta2",   "adam-eps",      "clip",
+      "precision", "freeze",          "seed"};
+  const std::set<std::string> last_bits = {"device",   "micro-batch",    "head-chunks",
+                                           "products", "gradient-dtype", "moment-dtype",
+                                           "reduce",   "reduce-scatter", "reduce-dtype"};
+  const nlohmann::ordered_json before = defaults();
+  for (const auto& [option, value] : before.items()) {
+    nlohmann::ordered_json now = before;
+    now[option] = "another";
+    const std::vector<OptionChange> changes = option_changes(before, now);
+    if (!result.contains(option) && !last_bits.contains(option)) {
+      EXPECT_TRUE(changes.empty()) << option;
+      continue;
+    }
+    ASSERT_EQ(changes.size(), 1U) << option;
+    EXPECT_EQ(changes[0].option, option);
+    EXPECT_EQ(changes[0].effect, result.contains(option) ? ChangeEffect::result : ChangeEffect::last_bits)
+        << option;
+  }
+}
+
+TEST(ResumeRules, ChangesAreNamedWithBothValues) {
+  const nlohmann::ordered_json before = {
+      {"seed", 42}, {"steps", nullptr}, {"schedule", "cosine"}, {"clip", 1.0}};
+  nlohmann::ordered_json now = before;
+  now["seed"] = 43;
+  now["steps"] = 100;
+  now["schedule"] = "linear";
+  EXPECT_EQ(describe_changes(option_changes(before, now)),
+            "--seed was 42 and is 43; --steps was not set and is 100; --schedule was cosine and is linear");
+  EXPECT_TRUE(option_changes(before, before).empty());
+}
+
+TEST(ResumeRules, AnOptionThatTheCheckpointDoesNotKnowIsAsItIs) {
+  EXPECT_TRUE(option_changes({{"seed", 42}}, {{"seed", 42}, {"clip", 2.0}}).empty());
+}
+
+}  // namespace
+}  // namespace autoglm
