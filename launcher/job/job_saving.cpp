@@ -82,10 +82,8 @@ std::optional<double> load_best(const Job& job, Engine& engine, const StepSaver&
 
 // mpirun kills ranks two seconds after the SIGTERM or SIGINT that it sends them, whatever they do: too soon for a
 // checkpoint. Other senders wait.
-bool sender_waits(int signal, int num_ranks) {
-  const bool of_mpirun =
-      std::getenv("OMPI_COMM_WORLD_SIZE") != nullptr && std::getenv("SLURM_STEP_ID") == nullptr;
-  return (signal == SIGTERM || signal == SIGINT) && (num_ranks == 1 || !of_mpirun);
+bool sender_waits(int signal, bool of_mpirun) {
+  return (signal == SIGTERM || signal == SIGINT) && !of_mpirun;
 }
 
 void end_stopped(const Job& job, const StepSaver::Stopped& stopped, TrainingReport* report) {

@@ -26,7 +26,7 @@ std::optional<double> load_best(const Job& job, Engine& engine, const StepSaver&
                                 const std::optional<double>& last_loss);
 
 // Whether the sender of a signal waits for a checkpoint, so that the run should stop after one.
-bool sender_waits(int signal, int num_ranks);
+bool sender_waits(int signal, bool of_mpirun);
 
 // Ends the job where its training was ended on request, and says so in run.json. Throws AgreedError(stopped), or
 // AgreedError(io_failed) where there is no checkpoint. On all ranks.

@@ -26,7 +26,7 @@ const char* variable(const char* name) {
   return std::getenv(name);
 }
 
-int run_on_ranks(const TrainOptions& options) {
+int run_on_ranks(const TrainOptions& options, bool of_mpirun) {
   // Before MPI and the libraries start threads, which keep the processors of the one that starts them.
   const std::optional<std::string> rebound = widen_binding(variable);
   Console& console = stderr_console();
@@ -40,9 +40,9 @@ int run_on_ranks(const TrainOptions& options) {
     const std::unique_ptr<LostPeers, void (*)(LostPeers*)> until_it_ends(
         &peers, [](LostPeers* watched) { watched->release_control(); });
     peers.begin(*communicator, host_name());
-    run_training_job(
-        options, *communicator,
-        {session.local_rank(), session.local_size(), session.library_version(), session.num_processors()});
+    run_training_job(options, *communicator,
+                     {session.local_rank(), session.local_size(), session.library_version(),
+                      session.num_processors(), of_mpirun});
     return static_cast<int>(ExitCode::done);
   } catch (const AgreedError&) {
     return report_failure("autoglm-train", console, environment, std::current_exception());
@@ -58,7 +58,9 @@ int run_on_ranks(const TrainOptions& options) {
 int run_training(const TrainOptions& options) {
   watch_ending_signals();
   check_launcher(variable);
-  if (detect_launch(variable)) return run_on_ranks(options);
+  // MPI_Init sets what mpirun sets.
+  const std::optional<Launch> launch = detect_launch(variable);
+  if (launch) return run_on_ranks(options, launch->variable == "OMPI_COMM_WORLD_SIZE");
   const auto communicator = make_self_communicator();
   run_training_job(options, *communicator, {0, 1, "", threads_of_this_process()});
   return static_cast<int>(ExitCode::done);

@@ -225,7 +225,7 @@ void train(Job& job, StopRequest& stop) {
   const std::unique_ptr<TrainingReport> report = open_report(job);
   const OnEndingSignal on_signal([&](int signal) {
     if (patience.stop()) return AfterSignal::go_on;
-    if (sender_waits(signal, job.ranks().size()) && stop.ask()) return AfterSignal::go_on;
+    if (sender_waits(signal, job.local.of_mpirun) && stop.ask()) return AfterSignal::go_on;
     if (signal == SIGUSR1 || signal == SIGUSR2) return AfterSignal::go_on;
     if (report) end_by_signal(signal, *job.output, *report);
     return AfterSignal::end;

@@ -198,7 +198,10 @@ void TrainingReport::fail(const FailureSummary& failure) noexcept {
 void TrainingReport::interrupted(int signal) noexcept {
   const char* name = ::sigabbrev_np(signal);
   end("stopped", {{"signal", signal},
-                  {"message", fmt::format("ended by signal {} (SIG{})", signal, name ? name : "?")}});
+                  {"message", fmt::format("ended by signal {} (SIG{}){}", signal, name ? name : "?",
+                                          signal == SIGTERM || signal == SIGINT
+                                              ? "; SIGUSR1 to mpirun asks for a checkpoint first"
+                                              : "")}});
 }
 
 void TrainingReport::stopped(const std::string& message) noexcept {
