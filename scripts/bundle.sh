@@ -39,9 +39,9 @@ TEXT
 # Given by every system; and what the torch wheel, or the packages that it depends on, bring.
 system_libraries='^(ld-linux.*|linux-vdso|lib(c|m|dl|rt|pthread|util|resolv|stdc\+\+|gcc_s))\.so'
 torch_libraries='^lib(torch.*|c10.*|gomp|shm|cud.*|cu(blas|fft|file|pti|rand|solver|sparse).*|nccl|nvrtc.*|nv.*)\.so'
-# Plugins of Open MPI that are of no use here: shared-memory programming, monitoring, and network hardware that
+# Plugins of Open MPI that are of no use here: shared-memory programming, files, monitoring, and network hardware that
 # Debian's settings leave alone too.
-unused_plugins='_(atomic|memheap|scoll|spml|sshmem)_|_(ucx|ofi|openib|psm2?|monitoring|simulator)\.so$'
+unused_plugins='_(atomic|memheap|scoll|spml|sshmem|fbtl|fcoll|fs|io|sharedfp)_|_(ucx|ofi|openib|psm2?|monitoring|simulator)\.so$'
 
 declare -A seen=()
 
