@@ -114,7 +114,7 @@ class ResumeTest(RunningTest):
     def test_what_differs_is_explained(self):
         self.stop_soon(self.output, 5)
         ended = self.start(self.good, self.output, *TRAINING, "--warmup", 0, "--clip", 2, code=CANNOT_CREATE)
-        self.assertIn("--warmup was 0.03 and is 0; --clip was 1.0 and is 2.0", ended.stderr)
+        self.assertIn("--warmup was 0.03 and is 0.0; --clip was 1.0 and is 2.0", ended.stderr)
         self.assertIn("--allow-change warmup", ended.stderr)
         ended = self.start(self.good, self.output, *TRAINING, "--clip", 2, "--allow-change", "clip", code=0)
         self.assertIn("going on from", ended.stderr)
