@@ -26,6 +26,9 @@ for name in kill power_loss disk_faults; do
     build/tests/checkpoint/libfaults_shim.so --all --random "$([ "$name" = kill ] && echo 3000 || echo 20)"
 done
 
+say "checkpoints of one to four ranks, gone on with on one to four, with every strategy"
+"$python" tests/launcher/end_to_end/worlds_test.py build/bin/autoglm-train scripts/mpirun_test.sh build/bin/resave_program --all
+
 say "files that may hold anything, ten minutes each"
 for name in manifest safetensors checkpoint model_directory; do
   (cd build && "bin/${name}_fuzz" 600 "$RANDOM")
