@@ -29,6 +29,10 @@ done
 say "checkpoints of one to four ranks, gone on with on one to four, with every strategy"
 "$python" tests/launcher/end_to_end/worlds_test.py build/bin/autoglm-train scripts/mpirun_test.sh build/bin/resave_program --all
 
+say "trainings that are stopped fifty times and killed a hundred times, with several strategies"
+"$python" tests/launcher/end_to_end/random_stops_test.py build/bin/autoglm-train build/bin/autoglm-data \
+  scripts/mpirun_test.sh --shim build/tests/checkpoint/libfaults_shim.so --all
+
 say "files that may hold anything, ten minutes each"
 for name in manifest safetensors checkpoint model_directory; do
   (cd build && "bin/${name}_fuzz" 600 "$RANDOM")

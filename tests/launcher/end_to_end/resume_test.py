@@ -60,24 +60,6 @@ class ResumeTest(RunningTest):
             self.assertGreater(stops, 0)
             self.check_same(output, whole)
 
-
-    def test_killed_and_gone_on_with(self):
-        """At most what came after the last checkpoint is trained again, and no line of the metrics is there twice."""
-        for ranks, options in ((1, ("--precision", "bf16")), (2, ("--strategy", "zero1", "--precision", "fp32"))):
-            whole, output = self.own_path(f"whole-{ranks}"), self.own_path(f"killed-{ranks}")
-            self.whole(whole, *options, ranks=ranks)
-            number = random.Random(ranks)
-            for _ in range(4):
-                process = self.begin(self.good, output, *TRAINING, *options, "--save-every", 3, ranks=ranks,
-                                     until=lambda: True)
-                time.sleep(number.uniform(1, 4))
-                if process.poll() is None:
-                    os.killpg(process.pid, signal.SIGKILL)
-                process.communicate(timeout=end_to_end.RUN_SECONDS)
-            self.whole(output, *options, "--save-every", 3, ranks=ranks)
-            self.check_same(output, whole)
-            self.assertLessEqual(len([name for name in os.listdir(output) if name.startswith("checkpoint-")]), 2)
-
     def test_on_other_ranks_and_strategies(self):
         """Each part of the training on another number of ranks, with another stage, master and place of the states."""
         whole, output = self.own_path("whole"), self.own_path("parts")
