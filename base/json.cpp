@@ -3,12 +3,12 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <utility>
 #include <vector>
 
 #include "base/error.h"
+#include "base/regular_file.h"
 
 namespace autoglm {
 namespace {
@@ -166,15 +166,7 @@ json parse_json(std::string_view text, std::string_view source) {
 }
 
 json read_json_file(const std::filesystem::path& file) {
-  std::ifstream stream(file, std::ios::binary);
-  std::string text;
-  std::vector<char> part(1 << 16);
-  do {
-    stream.read(part.data(), static_cast<std::streamsize>(part.size()));
-    text.append(part.data(), static_cast<std::size_t>(stream.gcount()));
-  } while (stream);
-  if (!stream.eof()) fail(ExitCode::missing_input, "{} cannot be read", file.string());
-  return parse_json(text, file.string());
+  return parse_json(read_text_file(file, kLargestJsonFile), file.string());
 }
 
 }  // namespace autoglm

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <nlohmann/json_fwd.hpp>
 #include <stdexcept>
@@ -39,7 +40,10 @@ nlohmann::json parse_json(std::string_view text);
 // line and column.
 nlohmann::json parse_json(std::string_view text, std::string_view source);
 
-// A whole file. Throws Error(missing_input) when it cannot be read, Error(bad_data) as above.
+// Above it no file of settings is read.
+inline constexpr std::uint64_t kLargestJsonFile = std::uint64_t{64} << 20;
+
+// A whole file. Throws as read_text_file() does, and Error(bad_data) as above.
 nlohmann::json read_json_file(const std::filesystem::path& file);
 
 }  // namespace autoglm

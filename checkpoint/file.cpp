@@ -89,20 +89,15 @@ File::~File() {
 }
 
 File File::open(const std::filesystem::path& path) {
-  // Without O_NONBLOCK, opening a pipe would wait for a writer.
-  File file(open_file(path, O_RDONLY | O_NONBLOCK), path);
-  if (file.descriptor_ < 0) {
-    const int error = errno;
-    const bool exhausted = error == EMFILE || error == ENFILE || error == ENOMEM || error == EIO;
-    fail(exhausted ? ExitCode::io_failed : ExitCode::missing_input, "{}: cannot be read: {}", path.string(),
-         errno_text(error));
-  }
-  struct stat status {};
-  if (::fstat(file.descriptor_, &status) != 0) {
-    fail(ExitCode::io_failed, "{}: cannot be read: {}", path.string(), errno_text(errno));
-  }
-  if (!S_ISREG(status.st_mode)) fail(ExitCode::bad_data, "{}: is not a regular file", path.string());
-  return file;
+  RegularFile file = RegularFile::open(path);
+  file.require_open(path);
+  return {file.release(), path};
+}
+
+File File::open_within(const std::filesystem::path& folder, const std::string& name) {
+  RegularFile file = RegularFile::open_within(folder, name);
+  file.require_open(folder / name);
+  return {file.release(), folder / name};
 }
 
 File File::create(const std::filesystem::path& path) {
@@ -195,18 +190,6 @@ void File::sync_and_close() {
   sync();
   // After EINTR the descriptor is closed all the same on Linux.
   if (::close(std::exchange(descriptor_, -1)) != 0 && errno != EINTR) fail_writing(path_, errno);
-}
-
-std::string read_text_file(const std::filesystem::path& path, std::uint64_t max_bytes) {
-  const File file = File::open(path);
-  const std::uint64_t size = file.size();
-  if (size > max_bytes) {
-    fail(ExitCode::bad_data, "{}: has {} bytes, more than the {} that such a file may have", path.string(),
-         size, max_bytes);
-  }
-  std::string text(size, '\0');
-  file.read_at(0, std::as_writable_bytes(std::span(text)));
-  return text;
 }
 
 void write_new_file(const std::filesystem::path& path, std::string_view contents) {

@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "base/error.h"
+#include "base/regular_file.h"
 
 namespace autoglm {
 
@@ -33,6 +34,9 @@ class File {
   // Throws Error(missing_input) when it does not exist or may not be read, Error(bad_data) when it is not a
   // regular file.
   static File open(const std::filesystem::path& path);
+
+  // The same of a file with this plain name that lies in the folder itself; a link is no regular file.
+  static File open_within(const std::filesystem::path& folder, const std::string& name);
 
   // Creates a file that does not exist yet. Throws Error(cannot_create), or DiskFull.
   static File create(const std::filesystem::path& path);
@@ -85,9 +89,6 @@ bool name_exists(const std::filesystem::path& path);
 
 // The bytes of a string, to be written.
 std::span<const std::byte> as_bytes(std::string_view text);
-
-// Whole contents of a regular file. Throws as File::open does, and Error(bad_data) above `max_bytes`.
-std::string read_text_file(const std::filesystem::path& path, std::uint64_t max_bytes);
 
 // Creates `path` with these contents and makes them durable; of a file that fails midway nothing is left.
 // Throws Error(cannot_create), Error(io_failed) or DiskFull.

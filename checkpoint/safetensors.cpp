@@ -46,7 +46,15 @@ SafetensorsFile::SafetensorsFile(File file, SafetensorsHeader header)
 }
 
 SafetensorsFile SafetensorsFile::open(const std::filesystem::path& path) {
-  File file = File::open(path);
+  return read_header(File::open(path));
+}
+
+SafetensorsFile SafetensorsFile::open_within(const std::filesystem::path& folder, const std::string& name) {
+  return read_header(File::open_within(folder, name));
+}
+
+SafetensorsFile SafetensorsFile::read_header(File file) {
+  const std::filesystem::path path = file.path();
   const std::uint64_t size = file.size();
   if (size < kSafetensorsLengthBytes) {
     fail(ExitCode::bad_data, "{}: is truncated: it has {} bytes, fewer than any safetensors file",

@@ -24,6 +24,9 @@ class SafetensorsFile {
   // File::open does, and Error(bad_data).
   static SafetensorsFile open(const std::filesystem::path& path);
 
+  // The same of a file that lies in the folder itself, as of File::open_within().
+  static SafetensorsFile open_within(const std::filesystem::path& folder, const std::string& name);
+
   const std::filesystem::path& path() const { return file_.path(); }
   const SafetensorsHeader& header() const { return header_; }
 
@@ -39,6 +42,7 @@ class SafetensorsFile {
 
  private:
   SafetensorsFile(File file, SafetensorsHeader header);
+  static SafetensorsFile read_header(File file);
 
   File file_;
   SafetensorsHeader header_;

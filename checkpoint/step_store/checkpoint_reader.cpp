@@ -36,7 +36,7 @@ CheckpointReader CheckpointReader::open(const std::filesystem::path& folder) {
 
 void CheckpointReader::verify_headers() const {
   for (const StateFileRecord& record : manifest_.files) {
-    const File file = File::open(folder_ / record.name);
+    const File file = File::open_within(folder_, record.name);
     if (file.size() == record.bytes) verify_state_file_part(file, record, 0);
   }
 }
@@ -44,7 +44,7 @@ void CheckpointReader::verify_headers() const {
 void CheckpointReader::add_file(std::size_t index) {
   const StateFileRecord& record = manifest_.files[index];
   const std::filesystem::path path = folder_ / record.name;
-  const SafetensorsFile& file = files_.emplace_back(SafetensorsFile::open(path));
+  const SafetensorsFile& file = files_.emplace_back(SafetensorsFile::open_within(folder_, record.name));
   if (file.header().file_bytes() != record.bytes) {
     fail(ExitCode::bad_data, "{}: has {} bytes, the manifest says {}", path.string(),
          file.header().file_bytes(), record.bytes);
@@ -96,7 +96,7 @@ void CheckpointReader::verify(int part, int parts) const {
     std::size_t first = (static_cast<std::size_t>(part) + step - index % step) % step;
     index += count;
     if (first >= count) continue;
-    const File file = File::open(folder_ / record.name);
+    const File file = File::open_within(folder_, record.name);
     for (; first < count; first += step) verify_state_file_part(file, record, first);
   }
 }

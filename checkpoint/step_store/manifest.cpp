@@ -164,7 +164,8 @@ Manifest parse_manifest(std::string text, std::string_view source) {
 
 Manifest read_manifest(const std::filesystem::path& folder) {
   const std::filesystem::path path = folder / kManifestName;
-  return parse_manifest(read_text_file(path, kLargestManifest), path.string());
+  return parse_manifest(read_text_file_within(folder, std::string(kManifestName), kLargestManifest),
+                        path.string());
 }
 
 }  // namespace autoglm

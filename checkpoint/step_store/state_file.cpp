@@ -77,7 +77,7 @@ void verify_state_file_part(const File& file, const StateFileRecord& record, std
 }
 
 void verify_state_file(const std::filesystem::path& folder, const StateFileRecord& record) {
-  const File file = File::open(folder / record.name);
+  const File file = File::open_within(folder, record.name);
   if (const std::uint64_t size = file.size(); size != record.bytes) {
     fail(ExitCode::bad_data, "{}: has {} bytes, {} were written", file.path().string(), size, record.bytes);
   }

@@ -1,10 +1,9 @@
 #include "launcher/options/ini_file.h"
 
-#include <cerrno>
 #include <cstring>
-#include <fstream>
 
 #include "base/error.h"
+#include "base/regular_file.h"
 #include "launcher/options/option_values.h"
 
 namespace autoglm {
@@ -68,17 +67,14 @@ std::vector<IniEntry> read_ini_file(const std::filesystem::path& path) {
   std::error_code ignored;
   if (std::filesystem::is_directory(path, ignored))
     fail(ExitCode::missing_input, "--config: {} is a folder; name a file", path.string());
-  std::ifstream file(path, std::ios::binary);
-  if (!file)
-    fail(ExitCode::missing_input, "--config: cannot read {}: {}", path.string(), std::strerror(errno));
-  std::string text(kLargestFile + 1, '\0');
-  file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  text.resize(static_cast<std::size_t>(file.gcount()));
-  if (file.bad()) fail(ExitCode::io_failed, "--config: reading {} failed", path.string());
-  if (text.size() > kLargestFile)
+  if (const RegularFile file = RegularFile::open(path); !file.is_open()) {
+    fail(ExitCode::missing_input, "--config: cannot read {}: {}", path.string(),
+         file.error() == 0 ? "it is not a regular file" : std::strerror(file.error()));
+  }
+  if (std::filesystem::file_size(path, ignored) > kLargestFile && !ignored)
     fail(ExitCode::usage, "--config: {} is larger than 1 MiB, so it cannot be a file of settings",
          path.string());
-  return parse_ini(text, path.string());
+  return parse_ini(read_text_file(path, kLargestFile), path.string());
 }
 
 void check_file_names(const std::vector<std::string>& words, std::string_view value,

@@ -91,9 +91,11 @@ TEST(Json, ReadsFiles) {
   EXPECT_EQ(error_of(ExitCode::bad_data, [&] { read_json_file(broken); }),
             broken + ":2:2: is not valid JSON: a comma stands before a closing bracket; take that comma out");
   EXPECT_THAT(error_of(ExitCode::missing_input, [&] { read_json_file(folder.path() / "none.json"); }),
-              HasSubstr("none.json cannot be read"));
-  EXPECT_THAT(error_of(ExitCode::missing_input, [&] { read_json_file(folder.path()); }),
-              HasSubstr("cannot be read"));
+              HasSubstr("none.json: cannot be read"));
+  EXPECT_THAT(error_of(ExitCode::bad_data, [&] { read_json_file(folder.path()); }),
+              HasSubstr("is not a regular file"));
+  EXPECT_THAT(error_of(ExitCode::bad_data, [] { read_json_file("/dev/zero"); }),
+              HasSubstr("is not a regular file"));
 }
 
 }  // namespace

@@ -1,6 +1,5 @@
 #include "trainer/data/file_window.h"
 
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -26,34 +25,26 @@ std::string first_bytes_of(int descriptor) {
 
 }  // namespace
 
-FileWindow::FileWindow(const std::filesystem::path& path, std::uint64_t begin) : path_(path), offset_(begin) {
-  descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe would wait for its writer
-  if (descriptor_ < 0) {
+FileWindow::FileWindow(const std::filesystem::path& path, std::uint64_t begin)
+    : path_(path), file_(RegularFile::open(path)), offset_(begin) {
+  if (!file_.is_open()) {
+    if (file_.error() == 0)
+      fail(ExitCode::missing_input, "the data file {} {}", path.string(), describe_irregular(path));
     fail(ExitCode::missing_input, "the data file {} cannot be opened: {}", path.string(),
-         describe_unopened(path, errno));
+         describe_unopened(path, file_.error()));
   }
-  struct stat status {};
-  if (::fstat(descriptor_, &status) != 0 || !S_ISREG(status.st_mode)) {
-    ::close(descriptor_);
-    fail(ExitCode::missing_input, "the data file {} {}", path.string(), describe_irregular(path));
-  }
-  const std::string seen = first_bytes_of(descriptor_);
-  if (const std::string format = foreign_format_of(seen); !format.empty()) {
-    ::close(descriptor_);
+  const std::string seen = first_bytes_of(file_.descriptor());
+  if (const std::string format = foreign_format_of(seen); !format.empty())
     fail(ExitCode::bad_data, "the data file {} is {}; --data takes JSONL and JSON files, unpacked",
          path.string(), format);
-  }
-  if (const std::string_view encoding = wide_encoding_of(seen); !encoding.empty()) {
-    ::close(descriptor_);
+  if (const std::string_view encoding = wide_encoding_of(seen); !encoding.empty())
     fail(ExitCode::bad_data,
          "the data file {} is written in {}; convert it to UTF-8: iconv -f {} -t UTF-8 OLD > NEW",
          path.string(), encoding, encoding);
-  }
+  struct stat status {};
+  if (::fstat(file_.descriptor(), &status) != 0)
+    fail(ExitCode::io_failed, "reading {} failed: {}", path.string(), std::strerror(errno));
   file_size_ = static_cast<std::uint64_t>(status.st_size);
-}
-
-FileWindow::~FileWindow() {
-  ::close(descriptor_);
 }
 
 bool FileWindow::extend(std::size_t keep_from) {
@@ -67,7 +58,7 @@ bool FileWindow::extend(std::size_t keep_from) {
   std::size_t got = 0;
   while (got < wanted) {
     const ssize_t count =
-        ::pread(descriptor_, bytes_.data() + held + got, wanted - got, static_cast<off_t>(end + got));
+        ::pread(file_.descriptor(), bytes_.data() + held + got, wanted - got, static_cast<off_t>(end + got));
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) fail(ExitCode::io_failed, "reading {} failed: {}", path_.string(), std::strerror(errno));
     if (count == 0) fail(ExitCode::io_failed, "{} became shorter while it was read", path_.string());

@@ -6,16 +6,15 @@
 #include <filesystem>
 #include <string>
 
+#include "base/regular_file.h"
+
 namespace autoglm {
 
-// Owns the file's descriptor. Bytes before `keep_from` may be dropped when the window grows.
+// Bytes before `keep_from` may be dropped when the window grows.
 class FileWindow {
  public:
   // Throws Error(missing_input) when the file is absent, a folder, or cannot be opened.
   explicit FileWindow(const std::filesystem::path& path, std::uint64_t begin = 0);
-  ~FileWindow();
-  FileWindow(const FileWindow&) = delete;
-  FileWindow& operator=(const FileWindow&) = delete;
 
   std::uint64_t file_size() const { return file_size_; }
   const std::string& bytes() const { return bytes_; }
@@ -28,7 +27,7 @@ class FileWindow {
 
  private:
   std::filesystem::path path_;
-  int descriptor_ = -1;
+  RegularFile file_;
   std::uint64_t file_size_ = 0;
   std::uint64_t offset_ = 0;
   std::string bytes_;

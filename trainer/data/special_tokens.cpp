@@ -1,13 +1,12 @@
 #include "trainer/data/special_tokens.h"
 
 #include <algorithm>
-#include <fstream>
-#include <iterator>
 #include <nlohmann/json.hpp>
 #include <string_view>
 
 #include "base/error.h"
 #include "base/json.h"
+#include "base/regular_file.h"
 #include "trainer/data/tokenizer/named_tokens.h"
 
 namespace autoglm {
@@ -19,10 +18,7 @@ namespace fs = std::filesystem;
 std::optional<std::string> read_file(const fs::path& path) {
   std::error_code error;
   if (!fs::exists(path, error)) return std::nullopt;
-  std::ifstream stream(path, std::ios::binary);
-  std::string text((std::istreambuf_iterator<char>(stream)), std::istreambuf_iterator<char>());
-  if (!stream && !stream.eof()) fail(ExitCode::missing_input, "{} cannot be read", path.string());
-  return text;
+  return read_text_file(path, kLargestJsonFile);
 }
 
 // The object in the file; an empty one when the file is absent.

@@ -70,6 +70,29 @@ TEST(CheckpointReader, EveryByteOfEveryFileIsSeen) {
   EXPECT_TRUE(states.is_whole(store.folder_of(1), 1));
 }
 
+TEST(CheckpointReader, FilesLieInTheFolderItself) {
+  const ToyStates states;
+  const TemporaryFolder folder, elsewhere;
+  const StepStore store(folder.path(), states.run);
+  states.save_whole(store, 1, 2);
+  for (const std::string& name : {std::string(kManifestName), state_file_name(1, 2)}) {
+    const auto place = store.folder_of(1) / name, other = elsewhere / name;
+    std::filesystem::copy_file(place, other);
+    std::filesystem::remove(place);
+    std::filesystem::create_symlink(other, place);
+    EXPECT_PRED2(contains, failure_of(store.folder_of(1)), name + ": is not a regular file");
+    std::filesystem::remove(place);
+    ASSERT_EQ(::mkfifo(place.c_str(), 0600), 0);
+    EXPECT_PRED2(contains, failure_of(store.folder_of(1)), name + ": is not a regular file");
+    std::filesystem::remove(place);
+    std::filesystem::copy_file(other, place);
+  }
+  EXPECT_TRUE(states.is_whole(store.folder_of(1), 1));
+  // The way to it may be a link.
+  std::filesystem::create_directory_symlink(store.folder_of(1), elsewhere / "link");
+  EXPECT_TRUE(states.is_whole(elsewhere / "link", 1));
+}
+
 TEST(CheckpointReader, FilesOfOthersAreSeen) {
   const ToyStates states;
   ToyStates others;

@@ -1,6 +1,7 @@
 #include "launcher/options/ini_file.h"
 
 #include <fstream>
+#include <string>
 
 #include "tests/launcher/expect_error.h"
 #include "tests/launcher/temporary_folder.h"
@@ -49,8 +50,12 @@ TEST(IniFile, SaysWhyAFileCannotBeRead) {
             "--config: cannot read /nonexistent/x.ini: No such file or directory");
   EXPECT_EQ(error_of(ExitCode::missing_input, [] { read_ini_file("/tmp"); }),
             "--config: /tmp is a folder; name a file");
-  EXPECT_EQ(error_of(ExitCode::usage, [] { read_ini_file("/dev/zero"); }),
-            "--config: /dev/zero is larger than 1 MiB, so it cannot be a file of settings");
+  EXPECT_EQ(error_of(ExitCode::missing_input, [] { read_ini_file("/dev/zero"); }),
+            "--config: cannot read /dev/zero: it is not a regular file");
+  const TemporaryFolder folder;
+  const std::string large = folder.write("large.ini", std::string((1 << 20) + 1, '\n'));
+  EXPECT_EQ(error_of(ExitCode::usage, [&] { read_ini_file(large); }),
+            "--config: " + large + " is larger than 1 MiB, so it cannot be a file of settings");
 }
 
 TEST(IniFile, SplitsWordsAtBlanksOutsideQuotes) {

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include "base/error.h"
 #include "tests/trainer/data/test_model.h"
@@ -303,6 +304,23 @@ TEST_F(ChatTemplateTest, RefusesBrokenModelFiles) {
   EXPECT_THAT(problem("plain"), HasSubstr("65: "));
   folder_.write("tokenizer_config.json", R"({"chat_template": 5})");
   EXPECT_THAT(problem("auto"), HasSubstr("\"chat_template\" is neither"));
+}
+
+TEST_F(ChatTemplateTest, NeverWaitsForAPipe) {
+  write_byte_model(folder_, {"</s>"});
+  const Tokenizer tokenizer = Tokenizer::load(folder_.path());
+  for (const char* name : {"generation_config.json", "config.json", "chat_template.jinja"}) {
+    const std::filesystem::path pipe = folder_.path() / name;
+    ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+    try {
+      ChatTemplate::select("auto", folder_.path(), tokenizer);
+      ADD_FAILURE() << name;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ExitCode::bad_data);
+      EXPECT_EQ(error.what(), pipe.string() + ": is not a regular file");
+    }
+    std::filesystem::remove(pipe);
+  }
 }
 
 }  // namespace

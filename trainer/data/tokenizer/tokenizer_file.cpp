@@ -2,10 +2,10 @@
 
 #include <fmt/format.h>
 
-#include <fstream>
 #include <system_error>
 
 #include "base/error.h"
+#include "base/regular_file.h"
 #include "trainer/data/tokenizer/json_field.h"
 
 namespace autoglm {
@@ -231,18 +231,9 @@ namespace {
 }  // namespace
 
 TokenizerFile read_tokenizer_file(const std::filesystem::path& path) {
-  std::error_code problem;
-  const std::uintmax_t size = std::filesystem::file_size(path, problem);
-  std::ifstream in(path, std::ios::binary);
-  if (problem || !in) fail_no_tokenizer(path);
-  if (size > kMaxTokenizerFileBytes)
-    fail(ExitCode::bad_data, "{} has {} bytes, more than any tokenizer needs ({}); fetch the file again",
-         path.string(), size, kMaxTokenizerFileBytes);
-  std::string text(static_cast<std::size_t>(size), '\0');
-  if (!in.read(text.data(), static_cast<std::streamsize>(size)))
-    fail(ExitCode::missing_input, "{} ended before its {} bytes were read; check the disk", path.string(),
-         size);
-  return parse_tokenizer_file(text, path.string());
+  std::error_code ignored;
+  if (!std::filesystem::exists(path, ignored)) fail_no_tokenizer(path);
+  return parse_tokenizer_file(read_text_file(path, kMaxTokenizerFileBytes), path.string());
 }
 
 }  // namespace autoglm

@@ -17,6 +17,7 @@
 #include <limits.h>
 #include <signal.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -266,6 +267,22 @@ int openat(int folder, const char* path, int flags, ...) {
 int openat64(int folder, const char* path, int flags, ...) {
   MODE_AFTER(flags);
   return open_at(folder, path, flags, mode);
+}
+
+// openat2 has no function of its own.
+long syscall(long number, ...) {
+  va_list rest;
+  va_start(rest, number);
+  long values[6];
+  for (long& value : values) value = va_arg(rest, long);
+  va_end(rest);
+  const auto call = [&] {
+    return REAL(syscall)(number, values[0], values[1], values[2], values[3], values[4], values[5]);
+  };
+  if (number != SYS_openat2) return call();
+  const std::string whole = absolute(static_cast<int>(values[0]), reinterpret_cast<const char*>(values[1]));
+  return counted(
+      "open", whole, [&](const Fault&) { return call(); }, nothing);
 }
 
 int mkdir(const char* path, mode_t mode) {

@@ -1,4 +1,6 @@
 // Every broken or unsupported part of a tokenizer.json is an error that names it, and none is a crash.
+#include <sys/stat.h>
+
 #include <random>
 
 #include "tests/trainer/data/tokenizer/fixture.h"
@@ -64,6 +66,23 @@ TEST(BadFile, PartsInsteadOfTheFileAreToBeConverted) {
     EXPECT_THAT(error.what(),
                 testing::AllOf(HasSubstr("vocab.json and merges.txt"), HasSubstr("save_pretrained"),
                                HasSubstr(folder.path().string())));
+  }
+}
+
+TEST(BadFile, NeverWaitsForAPipe) {
+  for (const char* name :
+       {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"}) {
+    const Folder folder;
+    folder.write(byte_level_file().dump());
+    std::filesystem::remove(folder.path() / name);
+    ASSERT_EQ(::mkfifo((folder.path() / name).c_str(), 0600), 0);
+    try {
+      Tokenizer::load(folder.path());
+      ADD_FAILURE() << name;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ExitCode::bad_data);
+      EXPECT_THAT(error.what(), testing::AllOf(HasSubstr(name), HasSubstr("is not a regular file")));
+    }
   }
 }
 
