@@ -52,12 +52,14 @@ nlohmann::ordered_json Decisions::to_json() const {
 Decisions decide(const TrainOptions& options, const RunIdentity& identity, const JobInputs& inputs,
                  const Dataset& dataset, JobDevice& device, const LocalRank& local) {
   if (!identity.resume) return decide_as(options, inputs, dataset, device, local);
-  const bool speaks = device.communicator().rank() == 0;
+  const Communicator& ranks = device.communicator();
+  const bool speaks = ranks.rank() == 0;
   if (speaks)
     spdlog::info("going on from {}, after step {}", identity.resume->checkpoint.folder().string(),
                  identity.resume->step());
   try {
-    return decide_as(with_choices_of(*identity.resume, options), inputs, dataset, device, local);
+    return decide_as(with_choices_of(*identity.resume, options, ranks.size()), inputs, dataset, device,
+                     local);
   } catch (const AgreedError& error) {
     if (error.code() != ExitCode::does_not_fit && error.code() != ExitCode::unavailable) throw;
     if (speaks)

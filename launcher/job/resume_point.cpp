@@ -111,11 +111,13 @@ std::optional<ResumePoint> find_resume_point(const TrainOptions& options, Commun
                                                     : "no older checkpoint can be used either"));
 }
 
-TrainOptions with_choices_of(const ResumePoint& point, TrainOptions options) {
+TrainOptions with_choices_of(const ResumePoint& point, TrainOptions options, int num_ranks) {
   const nlohmann::ordered_json& strategy = point.training().at("strategy");
   StrategyPins& pins = options.strategy.pins;
-  if (!pins.micro_batch) pins.micro_batch = strategy.at("micro_batch").get<std::int64_t>();
-  if (!pins.head_chunks) pins.head_chunks = strategy.at("head_chunks").get<std::int64_t>();
+  if (point.training().at("ranks") == num_ranks) {
+    if (!pins.micro_batch) pins.micro_batch = strategy.at("micro_batch").get<std::int64_t>();
+    if (!pins.head_chunks) pins.head_chunks = strategy.at("head_chunks").get<std::int64_t>();
+  }
   const std::string products = point.training().value("products", "");
   for (const auto& word : kProducts)
     if (!options.strategy.products && word.text == products) options.strategy.products = word.value;

@@ -31,9 +31,9 @@ struct ResumePoint {
 // that change the result and are not allowed to. Collective.
 std::optional<ResumePoint> find_resume_point(const TrainOptions& options, Communicator& ranks);
 
-// The options with what a checkpoint was trained with, where nobody has set it: rows of a micro-batch, chunks of the
-// head, the route of products.
-TrainOptions with_choices_of(const ResumePoint& point, TrainOptions options);
+// The options with what a checkpoint was trained with, where nobody has set it: the route of products, and on as many
+// ranks as before the rows of a micro-batch and the chunks of the head. Others need other rows, or some would have none.
+TrainOptions with_choices_of(const ResumePoint& point, TrainOptions options, int num_ranks);
 
 // Master weights for load_weights(), of what the checkpoint holds, which must outlive the reader.
 WeightReader trained_weights(const CheckpointReader& checkpoint);

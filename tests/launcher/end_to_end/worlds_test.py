@@ -10,6 +10,7 @@ as before, with the same bits.
 
 import hashlib
 import json
+import re
 import shutil
 import sys
 import unittest
@@ -205,6 +206,20 @@ class WorldsTest(EndToEndTest):
                              [(line["loss"], line["gradient_norm"]) for line in theirs])
             self.assertEqual((output / "model.safetensors").read_bytes(), (reference / "model.safetensors").read_bytes())
         shutil.rmtree(output)
+
+    def test_rows_of_a_micro_batch_suit_the_ranks(self):
+        """What one rank computes at a time is the whole step: on more ranks all but one would have nothing."""
+        whole = [12 if before == "--micro-batch" else one for before, one in zip(("", *TRAINING), TRAINING)]
+        saved = self.own_path("saved")
+        self.start(self.models["fp32"], saved, *whole, data=self.data, code=0)
+        command = self.command(self.models["fp32"], self.own_path("output"), *whole, "--resume",
+                               saved / f"checkpoint-{SAVED_STEP}", "--dry-run", data=self.data)
+        place = command.index("--micro-batch")
+        del command[place:place + 2]
+        for ranks in (1, 4):
+            said = self.run_command(self.on_ranks(ranks, command), code=0).stderr
+            rows = int(re.search(r" of (\d+) rows? per rank", said)[1])
+            (self.assertEqual if ranks == 1 else self.assertLessEqual)(rows, 12 // ranks, said)
 
     def test_on_one_rank(self):
         self.go_on(1)
