@@ -52,7 +52,7 @@ if [ -d build/cuda_on_host ]; then
   say "every wait of jobs on pretend cards is missed when it is left out"
   rm -f build/cuda_on_host/waits.txt
   "$python" tests/cuda_on_host/jobs/waits.py build/cuda_on_host/bin build/cuda_on_host/tsan \
-    --places '^(stream|function)' --table build/cuda_on_host/waits.txt
+    --table build/cuda_on_host/waits.txt
 fi
 
 say "parity, strategies and predictions by every route of products that this processor has"
