@@ -30,22 +30,27 @@ bool wrote_the_same(const nlohmann::ordered_json& before, const nlohmann::ordere
   return option_changes(before, now).empty();
 }
 
+// Of a run, so that its next start removes what is left when it is killed here.
+fs::path seen_file(const fs::path& directory, const std::string& run) {
+  return directory / (".seen-" + run);
+}
+
 // A file that rank 0 writes and all must see: else they would save into folders of their own.
-void check_seen(const fs::path& directory, Communicator& ranks) {
+void check_seen(const fs::path& directory, const std::string& run, Communicator& ranks) {
   if (ranks.size() == 1) return;
-  const std::string name = ".seen-" + random_name();
-  const std::string shared = gather_text(ranks, ranks.rank() == 0 ? name : "").front();
+  const fs::path file = seen_file(directory, run);
+  const std::string shared = gather_text(ranks, ranks.rank() == 0 ? random_name() : "").front();
   run_agreed(ranks, [&] {
-    if (ranks.rank() == 0) write_new_file(directory / shared, shared);
+    if (ranks.rank() == 0) write_new_file(file, shared);
   });
   std::string blind;
   try {
-    if (read_text_file(directory / shared, 1024) != shared) blind = host_name();
+    if (read_text_file(file, 1024) != shared) blind = host_name();
   } catch (const Error&) {
     blind = host_name();
   }
   std::vector<std::string> hosts = gather_text(ranks, blind);
-  if (ranks.rank() == 0) ::unlink((directory / shared).c_str());
+  if (ranks.rank() == 0) ::unlink(file.c_str());
   std::erase(hosts, "");
   if (hosts.empty()) return;
   std::ranges::sort(hosts);
@@ -103,6 +108,8 @@ StepStore open_step_store(const TrainOptions& options, const RunIdentity& identi
   run_agreed(ranks, [&] {
     if (ranks.rank() != 0) return;
     create_folders(store.directory());
+    for (const std::string& run : {identity.earlier, identity.run})
+      ::unlink(seen_file(store.directory(), run).c_str());
     if (!identity.earlier.empty()) {
       const StepStore earlier(store.directory(), identity.earlier);
       // A run that is going on has its checkpoints; one that is begun anew or replaced needs them no more.
@@ -115,7 +122,7 @@ StepStore open_step_store(const TrainOptions& options, const RunIdentity& identi
     if (identity.resume) set_aside_broken(store, *identity.resume);
     store.refuse_foreign();
   });
-  check_seen(store.directory(), ranks);
+  check_seen(store.directory(), identity.run, ranks);
   return store;
 }
 
