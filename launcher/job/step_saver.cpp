@@ -12,8 +12,6 @@
 namespace autoglm {
 namespace {
 
-constexpr double kFirstRetry = 60;  // seconds
-
 std::string_view kind_name(SavedKind kind) {
   constexpr std::string_view names[] = {"master", "moment1", "moment2"};
   return names[static_cast<std::size_t>(kind)];
@@ -202,7 +200,10 @@ void StepSaver::conclude() {
   files_->submit([this, done, records, stall, failure = failed == failures.end() ? "" : *failed] {
     SaveReport report{done->step, 0, stall, 0, failure};
     try {
-      if (failure.empty()) commit(std::move(done->manifest), records);
+      if (failure.empty()) {
+        commit(done->manifest, records);
+        report.left_behind = rotate(done->manifest);
+      }
     } catch (const std::exception& error) {
       report.failure = error.what();
     }
@@ -234,15 +235,23 @@ Manifest StepSaver::manifest_of(std::int64_t step) const {
   return manifest;
 }
 
-void StepSaver::commit(Manifest manifest, const std::vector<std::string>& records) {
+void StepSaver::commit(Manifest& manifest, const std::vector<std::string>& records) {
   setup_.make_durable();
   manifest.written_at = utc_text(std::chrono::system_clock::now());
   for (const std::string& record : records) manifest.files.push_back(record_of(record));
   setup_.store.commit(manifest);
-  std::set<std::int64_t> kept;
-  if (const auto best = manifest.training.find("best"); best != manifest.training.end() && best->is_object())
-    kept.insert(best->at("step").get<std::int64_t>());
-  setup_.store.rotate(manifest.step, setup_.keep, kept);
+}
+
+std::string StepSaver::rotate(const Manifest& manifest) const {
+  try {
+    std::set<std::int64_t> kept;
+    if (const auto& best = manifest.training.at("best"); best.is_object())
+      kept.insert(best.at("step").get<std::int64_t>());
+    setup_.store.rotate(manifest.step, setup_.keep, kept);
+  } catch (const std::exception& error) {
+    return error.what();
+  }
+  return "";
 }
 
 void StepSaver::tell_finished() {
@@ -253,7 +262,7 @@ void StepSaver::tell_finished() {
   }
   for (const SaveReport& one : finished) {
     last_failure_ = one.failure;
-    retry_seconds_ = one.failure.empty() ? 0 : std::max(kFirstRetry, 2 * retry_seconds_);
+    retry_seconds_ = one.failure.empty() ? 0 : std::max(setup_.first_retry_seconds, 2 * retry_seconds_);
     setup_.report(one);
   }
 }

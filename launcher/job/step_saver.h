@@ -38,6 +38,7 @@ class StepSaver : public LoopListener {
     // Of the run that this one goes on from, with its loss.
     std::optional<std::int64_t> best_step = {};
     double best_loss = 0;
+    double first_retry_seconds = 60;  // after a failure
     // On rank 0: what the manifest says of the training now, and what is to be durable before it does.
     std::function<nlohmann::ordered_json(std::int64_t step)> progress = {};
     std::function<void()> make_durable = {};
@@ -81,7 +82,10 @@ class StepSaver : public LoopListener {
   // Collective.
   void conclude();
   Manifest manifest_of(std::int64_t step) const;
-  void commit(Manifest manifest, const std::vector<std::string>& records);
+  // Throws Error(io_failed), Error(cannot_create) or DiskFull.
+  void commit(Manifest& manifest, const std::vector<std::string>& records);
+  // Why older ones could not be removed; empty where they were.
+  std::string rotate(const Manifest& manifest) const;
   void tell_finished();
   bool is_due_by_time() const;
 

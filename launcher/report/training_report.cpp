@@ -137,6 +137,7 @@ void TrainingReport::saved(const SaveReport& save) {
     spdlog::info("checkpoint of step {}: {} in {}, training stood still for {:.2f} s", save.step,
                  format_bytes(static_cast<std::int64_t>(save.bytes)), format_duration(save.write_seconds),
                  save.stall_seconds);
+    if (!save.left_behind.empty()) spdlog::warn("an older checkpoint is still there: {}", save.left_behind);
   } else {
     spdlog::warn("no checkpoint of step {}: {}; training goes on, and it is tried again later", save.step,
                  save.failure);
