@@ -33,6 +33,10 @@ say "trainings that are stopped fifty times and killed a hundred times, with sev
 "$python" tests/launcher/end_to_end/random_stops_test.py build/bin/autoglm-train build/bin/autoglm-data \
   scripts/mpirun_test.sh --shim build/tests/checkpoint/libfaults_shim.so --all
 
+say "trainings whose checkpoints meet a broken disk at every call"
+"$python" tests/launcher/end_to_end/broken_disks_test.py build/bin/autoglm-train build/bin/autoglm-data \
+  scripts/mpirun_test.sh --shim "$PWD/build/tests/checkpoint/libfaults_shim.so" --all
+
 say "files that may hold anything, ten minutes each"
 for name in manifest safetensors checkpoint model_directory; do
   (cd build && "bin/${name}_fuzz" 600 "$RANDOM")

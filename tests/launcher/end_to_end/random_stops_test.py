@@ -65,7 +65,9 @@ class RandomStopsTest(RunningTest):
 
     def begin_training(self, ranks, options, kind):
         """A job, and what it has said so far and is yet to say goes to a file."""
-        environment = dict(os.environ)
+        # Where MPI leaves what ranks that are killed do not remove.
+        environment = {**os.environ, "OMPI_MCA_btl_vader_backing_directory": str(self.base),
+                       "OMPI_MCA_orte_tmpdir_base": str(self.base)}
         if kind == "after a time":
             options = (*options, "--stop-after", f"{self.chosen.uniform(0.1, 0.7):.2f}s")
         if kind == "torn":
