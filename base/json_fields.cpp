@@ -17,6 +17,9 @@ bool is_text(const json& value) {
 }
 
 bool is_whole(const json& value, std::int64_t least, std::int64_t most) {
+  // Read as a signed number, one above all of these would be another.
+  if (value.is_number_unsigned() && value.get<std::uint64_t>() > static_cast<std::uint64_t>(INT64_MAX))
+    return false;
   return value.is_number_integer() && value.get<std::int64_t>() >= least && value.get<std::int64_t>() <= most;
 }
 

@@ -1,9 +1,18 @@
 #include "checkpoint/json_text.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "base/json.h"
 
 namespace autoglm {
 namespace {
+
+// Whether a string of JSON, in its quotes, is this text: it may be written with escapes.
+bool is_text(std::string_view quoted, std::string_view text) {
+  if (quoted.find('\\') == std::string_view::npos) return quoted.substr(1, quoted.size() - 2) == text;
+  return parse_json(quoted) == text;
+}
 
 // Walks text that is known to be valid JSON.
 class Walker {
@@ -18,11 +27,11 @@ class Walker {
     for (skip_space(); peek() == '"'; skip_space()) {
       const std::size_t begin = position_;
       skip_string();
-      const std::string_view name = text_.substr(begin + 1, position_ - begin - 2);
+      const std::string_view quoted = text_.substr(begin, position_ - begin);
       skip_space();
       ++position_;  // the colon
       skip_space();
-      if (name == key) return true;
+      if (is_text(quoted, key)) return true;
       skip_value();
       skip_space();
       if (peek() == ',') ++position_;

@@ -14,7 +14,7 @@ struct TextRange {
 };
 
 // The bytes of the value at the nested keys `path` ({"metadata", "total_size"}) in the text of a JSON object
-// that parse_json accepts. Nothing when there is no such value. Keys written with escapes are not found.
+// that parse_json accepts. Nothing when there is no such value.
 std::optional<TextRange> locate_json_value(std::string_view text,
                                            std::initializer_list<std::string_view> path);
 

@@ -63,8 +63,10 @@ constexpr std::array kRunFiles = {kRunRecordName, kMetricsName, kEarlierRecordNa
 // "begun at 2026-03-01T12:34:56Z on node7 as process 4711"
 std::string describe_begin(const nlohmann::json& record) {
   const nlohmann::json& first = record.at("ranks").at(0);
+  const nlohmann::json& process = first.at("pid");
+  if (!process.is_number_integer()) fail(ExitCode::bad_data, "\"pid\" is no whole number");
   return fmt::format("begun at {} on {} as process {}", record.at("started_at").get<std::string>(),
-                     first.at("host").get<std::string>(), first.at("pid").get<std::int64_t>());
+                     first.at("host").get<std::string>(), process.get<std::int64_t>());
 }
 
 EarlierRun read_record(const fs::path& path) {

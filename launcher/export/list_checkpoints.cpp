@@ -84,8 +84,11 @@ Listing look_into(const fs::path& path) {
   listing.latest = latest->folder.step;
   const ordered_json& training = latest->manifest->training;
   if (!training.is_object() || !training.contains("best") || !training["best"].is_object()) return listing;
-  listing.best = training["best"].at("step").get<std::int64_t>();
-  listing.best_loss = training["best"].at("validation_loss").get<double>();
+  const ordered_json step = training["best"].value("step", ordered_json());
+  const ordered_json loss = training["best"].value("validation_loss", ordered_json());
+  if (!step.is_number_integer() || !loss.is_number()) return listing;
+  listing.best = step.get<std::int64_t>();
+  listing.best_loss = loss.get<double>();
   return listing;
 }
 

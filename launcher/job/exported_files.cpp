@@ -47,16 +47,20 @@ std::optional<std::string> own_template(const SideFiles& files) {
   if (field->is_string()) return field->get<std::string>();
   if (!field->is_array()) return std::nullopt;
   for (const auto& entry : *field) {
-    if (entry.is_object() && entry.value("name", "") == "default") return entry.value("template", "");
+    if (entry.is_object() && entry.value("name", nlohmann::json()) == "default" &&
+        entry.contains("template") && entry["template"].is_string())
+      return entry["template"].get<std::string>();
   }
   return std::nullopt;
 }
 
 std::vector<std::int64_t> ids_in(const nlohmann::json& object) {
+  std::vector<std::int64_t> ids;
   const auto field = object.find("eos_token_id");
-  if (field == object.end() || field->is_null()) return {};
-  return field->is_array() ? field->get<std::vector<std::int64_t>>()
-                           : std::vector<std::int64_t>{field->get<std::int64_t>()};
+  if (field == object.end()) return ids;
+  for (const nlohmann::json& id : field->is_array() ? *field : nlohmann::json::array({*field}))
+    if (id.is_number_integer()) ids.push_back(id.get<std::int64_t>());
+  return ids;
 }
 
 std::string eos_value(std::span<const std::int32_t> ids) {
@@ -101,8 +105,7 @@ void set_end_token(SideFiles& files, const std::string& token, FileChanges& chan
     const auto field = object.find("eos_token");
     const bool named = field != object.end() && !field->is_null();
     if (!named && name == kTokensFile) continue;  // the other file says it
-    if (named && (field->is_object() ? field->value("content", "") : field->get<std::string>()) == token)
-      continue;
+    if (named && (field->is_object() ? field->value("content", nlohmann::json()) : *field) == token) continue;
     files.set(name, with_value(files.text(name).value_or("{}\n"), "eos_token", value));
     changed = true;
   }

@@ -25,6 +25,7 @@ std::string try_checkpoint(const std::filesystem::path& folder, Communicator& ra
   try {
     reader = CheckpointReader::open(folder);
     reader->verify(ranks.rank(), ranks.size());
+    check_training_record(reader->manifest().training, (folder / kManifestName).string());
   } catch (const Error& error) {
     problem = error.what();
   }

@@ -6,6 +6,8 @@
 #include <array>
 #include <string_view>
 
+#include "base/json_fields.h"
+
 namespace autoglm {
 namespace {
 
@@ -67,6 +69,42 @@ std::vector<OptionChange> option_changes(const nlohmann::ordered_json& before,
     changes.push_back({option, text_of(before[option]), text_of(value), effect});
   }
   return changes;
+}
+
+namespace {
+
+// What the report goes on with (TrainingReport::so_far()).
+void check_report(const JsonFields& report) {
+  for (const char* const key : {"metrics_bytes", "tokens"}) report.bytes(key);
+  for (const char* const key : {"first_loss", "last_loss", "first_validation_loss", "last_validation_loss"}) {
+    if (!report.is_null(key)) report.number(key, 0);
+  }
+  if (report.is_null("seconds")) report.wrong("seconds", "a number");
+  report.number("seconds", 0);
+  report.is_null("memory_events");
+}
+
+}  // namespace
+
+void check_training_record(const nlohmann::ordered_json& training, const std::string& source) {
+  const nlohmann::json record = nlohmann::json::parse(training.dump());
+  const JsonFields fields(record, source, "training.");
+  fields.object("options");
+  const JsonFields strategy = fields.object("strategy");
+  strategy.positive("micro_batch");
+  strategy.positive("head_chunks");
+  for (const char* const key : {"data", "model"}) {
+    const JsonFields one = fields.object(key);
+    if (!one.has("fingerprint")) one.wrong("fingerprint", "a text");
+    one.text("fingerprint", "");
+  }
+  fields.text("products", "");
+  if (fields.has("report")) check_report(fields.object("report"));
+  if (!fields.has("best")) return;
+  const JsonFields best = fields.object("best");
+  best.bytes("step");
+  if (!best.has("validation_loss")) best.wrong("validation_loss", "a number");
+  best.number("validation_loss", 0);
 }
 
 std::string describe_changes(const std::vector<OptionChange>& changes) {

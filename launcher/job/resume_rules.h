@@ -24,6 +24,10 @@ struct OptionChange {
 std::vector<OptionChange> option_changes(const nlohmann::ordered_json& before,
                                          const nlohmann::ordered_json& now);
 
+// Asserts that what a checkpoint's manifest says of its training has what a job reads of it when it goes on; `source`
+// names the manifest. Throws Error(bad_data).
+void check_training_record(const nlohmann::ordered_json& training, const std::string& source);
+
 // "--learning-rate was 1e-05 and is 0.0001; ..."
 std::string describe_changes(const std::vector<OptionChange>& changes);
 

@@ -47,6 +47,12 @@ TEST(JsonFields, NamesFileAndField) {
             "config.json: \"size\" is 3, not a string");
   EXPECT_EQ(refusal([](auto& fields) { fields.ids("name"); }),
             "config.json: \"name\" holds \"a\", not a token id");
+  // -5 and 3, were the bits taken for those of a signed number, or the upper ones left out.
+  for (const std::uint64_t large : {18446744073709551611U, 4294967299U}) {
+    const json object = {{"id", large}};
+    EXPECT_THAT(error_of(ExitCode::bad_data, [&] { JsonFields(object, "config.json").ids("id"); }),
+                ::testing::HasSubstr("not a token id"));
+  }
   EXPECT_EQ(refusal([](auto& fields) { fields.object("link").fraction("speed"); }),
             "config.json: \"link.speed\" is -1, not a number above 0");
   EXPECT_EQ(refusal([](auto& fields) { fields.object("name"); }), "config.json: \"name\" is not an object");

@@ -26,6 +26,14 @@ TEST(JsonText, LocatesValues) {
   EXPECT_EQ(at({"n", "k"}), "(none)");
   EXPECT_EQ(at({"nested", "k"}), "(none)");
   EXPECT_FALSE(locate_json_value("{}", {"a"}));
+  const std::string escaped = R"({"\u0062": 1, "eos_\u0074oken_id": 2, "a\"": {"\u00e9": 3}})";
+  const auto value_in_escaped = [&](std::initializer_list<std::string_view> path) {
+    const auto range = locate_json_value(escaped, path);
+    return range ? escaped.substr(range->begin, range->end - range->begin) : "(none)";
+  };
+  EXPECT_EQ(value_in_escaped({"eos_token_id"}), "2");
+  EXPECT_EQ(value_in_escaped({"a\"", "\xC3\xA9"}), "3");
+  EXPECT_EQ(value_in_escaped({"eos_\\u0074oken_id"}), "(none)");
   EXPECT_FALSE(locate_json_value(" [1]", {"a"}));
 }
 

@@ -6,6 +6,7 @@
 
 #include "checkpoint/directory_listing.h"
 #include "checkpoint/model_writer.h"
+#include "checkpoint/output_inspection.h"
 #include "tests/checkpoint/model_fixture.h"
 
 namespace autoglm {
@@ -266,6 +267,18 @@ TEST_F(OutputDirectoryTest, TellsOfARunThatWasEndedFromOutside) {
   record["state"] = "failed";
   EXPECT_EQ(told(record), "");
   EXPECT_EQ(told({}), "");
+}
+
+TEST_F(OutputDirectoryTest, RecordsOfOthersAreNone) {
+  fs::create_directories(output_);
+  for (const char* const process : {"4711", "4.71845e22", "-1e300", "\"x\"", "null", "[]"}) {
+    write_text(
+        output_ / "run.json",
+        fmt::format(R"({{"model_files": ["a"], "finished": false, "state": "running", "started_at": "now",
+                               "ranks": [{{"host": "node7", "pid": {}}}]}})",
+                    process));
+    EXPECT_EQ(read_earlier_run(output_).files.empty(), std::string(process) != "4711") << process;
+  }
 }
 
 TEST_F(OutputDirectoryTest, FindsATooLongPathBeforeTheRun) {

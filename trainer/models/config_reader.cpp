@@ -1,5 +1,6 @@
 #include "trainer/models/config_reader.h"
 
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -71,13 +72,14 @@ double rotated_share(const JsonFields& fields, const nlohmann::json& rope, std::
 }
 
 std::int64_t rotated_dimensions(double factor, std::int64_t head_dim, const std::string& where) {
-  const auto rotated = static_cast<std::int64_t>(static_cast<double>(head_dim) * factor);
-  if (rotated <= 0 || rotated > head_dim || rotated % 2 != 0) {
+  // May be more than any whole number can be.
+  const double rotated = std::trunc(static_cast<double>(head_dim) * factor);
+  if (!(rotated > 0 && rotated <= static_cast<double>(head_dim)) || std::fmod(rotated, 2) != 0) {
     fail(ExitCode::bad_data,
-         "{}: {} of {} head dimensions would be rotated; an even number up to all is needed", where, rotated,
-         head_dim);
+         "{}: {:g} of {} head dimensions would be rotated; an even number up to all is needed", where,
+         rotated, head_dim);
   }
-  return rotated;
+  return static_cast<std::int64_t>(rotated);
 }
 
 }  // namespace

@@ -1,12 +1,15 @@
 #include "launcher/job/resume_rules.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <map>
 #include <set>
 #include <string>
 
 #include "launcher/options/train_options.h"
+#include "tests/launcher/expect_error.h"
 
 namespace autoglm {
 namespace {
@@ -57,6 +60,56 @@ TEST(ResumeRules, ChangesAreNamedWithBothValues) {
 
 TEST(ResumeRules, AnOptionThatTheCheckpointDoesNotKnowIsAsItIs) {
   EXPECT_TRUE(option_changes({{"seed", 42}}, {{"seed", 42}, {"clip", 2.0}}).empty());
+}
+
+TEST(ResumeRules, RecordsOfTrainingHaveWhatIsReadOfThem) {
+  const nlohmann::ordered_json good = {{"options", {{"seed", 42}}},
+                                       {"strategy", {{"micro_batch", 2}, {"head_chunks", 8}}},
+                                       {"data", {{"fingerprint", "x"}}},
+                                       {"model", {{"fingerprint", ""}}},
+                                       {"report",
+                                        {{"metrics_bytes", 5},
+                                         {"tokens", 6},
+                                         {"seconds", 1.5},
+                                         {"first_loss", 2.5},
+                                         {"last_loss", nullptr},
+                                         {"first_validation_loss", nullptr},
+                                         {"last_validation_loss", nullptr},
+                                         {"memory_events", nlohmann::ordered_json::array()}}},
+                                       {"best", nullptr}};
+  check_training_record(good, "manifest.json");
+  nlohmann::ordered_json best = good;
+  best["best"] = {{"step", 5}, {"validation_loss", 1.5}};
+  check_training_record(best, "manifest.json");
+  const nlohmann::ordered_json nothing;
+  for (const auto& [pointer, value] : std::multimap<std::string, nlohmann::ordered_json>{
+           {"/options", 5},
+           {"/options", nothing},
+           {"/strategy", nothing},
+           {"/strategy/micro_batch", "2"},
+           {"/strategy/micro_batch", 0},
+           {"/strategy/head_chunks", 1.5},
+           {"/data/fingerprint", 5},
+           {"/model", nlohmann::ordered_json::array()},
+           {"/model/fingerprint", nothing},
+           {"/products", 5},
+           {"/report", 5},
+           {"/report", {{"metrics_bytes", 5}}},
+           {"/report/tokens", nothing},
+           {"/report/last_loss", "x"},
+           {"/report/seconds", nothing},
+           {"/best", 5},
+           {"/best", {{"step", -1}, {"validation_loss", 1}}},
+           {"/best", {{"step", 1}, {"validation_loss", nothing}}},
+       }) {
+    nlohmann::ordered_json record = good;
+    record[nlohmann::ordered_json::json_pointer(pointer)] = value;
+    EXPECT_THAT(error_of(ExitCode::bad_data, [&] { check_training_record(record, "manifest.json"); }),
+                testing::HasSubstr("manifest.json"))
+        << pointer;
+  }
+  EXPECT_THAT(error_of(ExitCode::bad_data, [&] { check_training_record(nothing, "manifest.json"); }),
+              testing::HasSubstr("manifest.json"));
 }
 
 }  // namespace

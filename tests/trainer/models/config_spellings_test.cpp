@@ -87,6 +87,8 @@ TEST(ConfigSpellings, OnlyGlm4RotatesAShareOfTheHead) {
   EXPECT_EQ(frequencies(json::object(), "glm4").size(), 4u);
   EXPECT_EQ(frequencies({{"partial_rotary_factor", nullptr}}, "glm4").size(), 8u);
   EXPECT_EQ(frequencies({{"partial_rotary_factor", 0.25}}, "glm4").size(), 2u);
+  for (const double share : {1e300, -1e300, 1.5, 0.0})
+    EXPECT_THAT(refusal({{"partial_rotary_factor", share}}, "glm4"), HasSubstr("would be rotated")) << share;
   const json both = {{"partial_rotary_factor", 0.25}, {"rope_parameters", {{"partial_rotary_factor", 1.0}}}};
   EXPECT_EQ(frequencies(both, "glm4").size(), 8u);
   EXPECT_THAT(parse(both, "glm4").remarks, ElementsAre(HasSubstr("partial_rotary_factor")));
