@@ -50,6 +50,9 @@ if [ -d build/cuda_on_host ]; then
   say "bytes on pretend cards, to the byte"
   "$python" tests/cuda_on_host/jobs/memory_test.py build/cuda_on_host/bin --all --table build/cuda_on_host/memory.txt
 
+  say "trainings on pretend cards that are stopped fifty times"
+  "$python" tests/cuda_on_host/jobs/stops_test.py build/cuda_on_host/bin --stops 50
+
   say "every strategy to the bit on two, four and eight pretend cards"
   "$python" tests/cuda_on_host/jobs/strategies_test.py build/cuda_on_host/bin --all
 

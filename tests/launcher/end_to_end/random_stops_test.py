@@ -33,7 +33,7 @@ MORE = {
     "half of the optimizer offloaded": (1, ("--precision", "bf16", "--offload-optimizer", 0.5, "--recompute", "full")),
     "the best one kept": (1, ("--keep-best", "--export", "best")),
     "three ranks": (3, ("--strategy", "zero1", "--precision", "fp32")),
-    "bf16 moments": (2, ("--strategy", "zero2", "--moment-dtype", "bf16", "--master", "split")),
+    "bf16 moments": (2, ("--strategy", "zero2", "--precision", "bf16", "--moment-dtype", "bf16", "--master", "split")),
 }
 KILLS = ("killed", "killed in a save", "torn", "a rank killed", "mpirun killed")
 STOPS = ("asked", "a rank asked", "after a time", "a rank terminated", *KILLS)
