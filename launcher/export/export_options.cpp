@@ -24,13 +24,14 @@ void bind(OptionTable& table, ExportOptions& options) {
                             "dtype of the written weights; job: as the job would; input: as read");
   table.begin_group("Output");
   table.add_flag("json", options.json, "one JSON object, for --list");
+  table.take_positional({"checkpoint", "output"});
 }
 
 }  // namespace
 
 ExportCommandLine::ExportCommandLine()
     : table_("autoglm-export",
-             "autoglm-export --checkpoint DIR --output DIR [options], or --verify DIR, or --list DIR",
+             "autoglm-export CHECKPOINT OUTPUT [options], or autoglm-export --verify DIR, or --list DIR",
              "Makes a model directory of a checkpoint of autoglm-train, as the job itself would write it. "
              "Needs no GPU and no MPI.") {
   bind(table_, options_);
@@ -43,13 +44,15 @@ OptionRequest ExportCommandLine::parse(const std::vector<std::string>& arguments
   std::vector<std::string> actions;
   for (const char* name : {"checkpoint", "verify", "list"})
     if (given(name)) actions.emplace_back(name);
-  if (actions.empty()) fail(ExitCode::usage, "give one of --checkpoint, --verify and --list");
+  if (actions.empty())
+    fail(ExitCode::usage, "name a checkpoint and a folder for its model, or give --verify or --list");
   if (actions.size() > 1)
     fail(ExitCode::usage, "{} and {} are two things; give one of them", table_.spelled(actions[0]),
          table_.spelled(actions[1]));
   const bool exports = actions.front() == "checkpoint";
   if (exports && options_.output.empty())
-    fail(ExitCode::usage, "--output is missing; name the folder for the model");
+    fail(ExitCode::usage,
+         "the folder for the model is missing: name it after the checkpoint, or give --output");
   for (const char* name : {"output", "model", "save-dtype"})
     if (!exports && given(name))
       fail(ExitCode::usage, "{} is of no use with {}", table_.spelled(name), table_.spelled(actions.front()));

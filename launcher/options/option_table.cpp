@@ -64,6 +64,11 @@ void OptionTable::require(std::vector<std::string> names) {
   required_ = std::move(names);
 }
 
+void OptionTable::take_positional(std::vector<std::string> names) {
+  for (const std::string& name : names) at(name);
+  positional_ = std::move(names);
+}
+
 void OptionTable::add(Option option) {
   AUTOGLM_CHECK(find(option.name) == nullptr, "option --{} is declared twice", option.name);
   AUTOGLM_CHECK(!takes_many(option.arity) || option.clear, "option --{} cannot forget its values",
@@ -110,8 +115,14 @@ void OptionTable::refuse_positional(const std::string& text) const {
   if (text.size() > 1 && text.front() == '-')
     refuse_name(fmt::format("unknown option {}", text.substr(0, text.find('='))),
                 text.substr(1, text.find('=') - 1), "--");
-  fail(ExitCode::usage, "{} belongs to no option; every value follows its option, as in --name value",
-       in_quotes(text));
+  const std::string_view free_ones = positional_.empty() ? "every value" : "every other value";
+  fail(ExitCode::usage, "{} belongs to no option; {} follows its option, as in --name value", in_quotes(text),
+       free_ones);
+}
+
+const std::string& OptionTable::positional_name(const std::string& value, std::size_t index) const {
+  if (value.starts_with('-') || index >= positional_.size()) refuse_positional(value);
+  return positional_[index];
 }
 
 std::vector<OptionTable::Given> OptionTable::read_command_line(const std::vector<std::string>& arguments) {
@@ -122,15 +133,18 @@ std::vector<OptionTable::Given> OptionTable::read_command_line(const std::vector
   const int style = po::command_line_style::allow_long | po::command_line_style::long_allow_adjacent |
                     po::command_line_style::long_allow_next;
   std::vector<Given> given;
+  std::size_t num_positional = 0;
   try {
     const po::parsed_options parsed =
         po::command_line_parser(arguments).options(description).style(style).allow_unregistered().run();
     for (const po::option& option : parsed.options) {
-      if (option.string_key.empty() || option.position_key >= 0) refuse_positional(option.value.at(0));
-      const std::string spelled = "--" + option.string_key;
-      if (option.unregistered) refuse_name("unknown option " + spelled, option.string_key, "--");
-      Entry* entry = find(option.string_key);
-      const bool adjacent = option.original_tokens.size() == 1 && !option.value.empty();
+      const bool positional = option.string_key.empty() || option.position_key >= 0;
+      const std::string name =
+          positional ? positional_name(option.value.at(0), num_positional++) : option.string_key;
+      const std::string spelled = "--" + name;
+      if (!positional && option.unregistered) refuse_name("unknown option " + spelled, name, "--");
+      Entry* entry = find(name);
+      const bool adjacent = !positional && option.original_tokens.size() == 1 && !option.value.empty();
       for (const std::string& value : option.value)
         if (!adjacent && value.starts_with("--"))
           fail(ExitCode::usage, "{} {} needs a value, but {} follows it", spelled, entry->option.value_name,

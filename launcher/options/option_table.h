@@ -94,6 +94,9 @@ class OptionTable {
   // Any other kind of value.
   void add(Option option);
 
+  // Values that stand on the command line without an option's name go to these options, in this order.
+  void take_positional(std::vector<std::string> names);
+
   // parse() fails when one of these has no value from anywhere.
   void require(std::vector<std::string> names);
 
@@ -134,6 +137,8 @@ class OptionTable {
   const Entry& at(std::string_view name) const;
   std::vector<std::string> names() const;
   std::vector<Given> read_command_line(const std::vector<std::string>& arguments);
+  // The option that value number `index` of those without a name belongs to.
+  const std::string& positional_name(const std::string& value, std::size_t index) const;
   void apply_config_file(const std::filesystem::path& path, const std::vector<Given>& given);
   void apply_command_line(const std::vector<Given>& given);
   void check_required() const;
@@ -148,7 +153,7 @@ class OptionTable {
 
   std::string program_, usage_, summary_, group_;
   std::vector<Entry> entries_;
-  std::vector<std::string> required_;
+  std::vector<std::string> required_, positional_;
   std::filesystem::path config_;
   bool help_ = false, version_ = false;
 };

@@ -70,7 +70,7 @@ class CheckpointExportTest(RunningTest):
         whole = self.own_path("whole")
         self.train(model, whole, *CONSTANT, "--steps", step, "--save-every", "never", *options, ranks=ranks)
         exported = self.own_path("exported")
-        self.export("--checkpoint", output, "--output", exported)
+        self.export(output, exported)
         self.check_same(exported, whole)
         self.assertTrue(tree(exported) != tree(model), "nothing was trained")
         return output, whole
@@ -197,8 +197,9 @@ class CheckpointExportTest(RunningTest):
         (there / "mine").write_text("mine")
         to = ("--output", self.own_path("exported"))
         for options, code, says in (
-                ((), USAGE, "give one of"),
-                (("--checkpoint", output), USAGE, "--output is missing"),
+                ((), USAGE, "name a checkpoint"),
+                ((output,), USAGE, "the folder for the model is missing"),
+                ((output, there, "more"), USAGE, "belongs to no option"),
                 (("--checkpoint", output, "--list", output), USAGE, "two things"),
                 (("--list", output, *to), USAGE, "--output is of no use"),
                 (("--checkpoint", output, "--output", there), CANNOT_CREATE, "is not empty"),

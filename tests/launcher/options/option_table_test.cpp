@@ -147,6 +147,25 @@ TEST(OptionTable, RefusesValuesThatBelongToNoOption) {
   EXPECT_THAT(Command().refusal({"--model", "dir", "--", "--steps"}), HasSubstr("--steps"));
 }
 
+TEST(OptionTable, ValuesWithoutANameGoToTheOptionsThatTakeThem) {
+  Command command;
+  command.table.take_positional({"model", "steps"});
+  command.parse({"there", "--name", "x", "7"});
+  EXPECT_EQ(command.model, "there");
+  EXPECT_EQ(command.steps, 7);
+  EXPECT_EQ(command.table.source("model"), OptionSource::command_line);
+  const auto refusal = [](std::vector<std::string> arguments) {
+    Command other;
+    other.table.take_positional({"model", "steps"});
+    return other.refusal(std::move(arguments));
+  };
+  EXPECT_EQ(refusal({"there", "7", "8"}),
+            "\"8\" belongs to no option; every other value follows its option, as in --name value");
+  EXPECT_EQ(refusal({"--model", "here", "there"}), "--model is given twice; give it once");
+  EXPECT_THAT(refusal({"there", "seven"}), HasSubstr("--steps"));
+  EXPECT_THAT(refusal({"there", "-s"}), HasSubstr("unknown option -s"));
+}
+
 TEST(OptionTable, RefusesAMissingValue) {
   EXPECT_EQ(Command().refusal({"--model"}), "--model needs a value: DIR");
   EXPECT_EQ(Command().refusal({"--model="}), "--model needs a value: DIR");
