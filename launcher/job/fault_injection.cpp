@@ -15,6 +15,7 @@ namespace {
 constexpr const char* kFaults = "AUTOGLM_FAULT_OUT_OF_MEMORY";
 constexpr const char* kLimit = "AUTOGLM_FAULT_ARENA_LIMIT";
 constexpr const char* kDiskPatience = "AUTOGLM_FAULT_DISK_PATIENCE";
+constexpr const char* kStopPatience = "AUTOGLM_FAULT_STOP_PATIENCE";
 
 std::string_view take(std::string_view& text, char separator) {
   const std::size_t end = std::min(text.find(separator), text.size());
@@ -29,6 +30,8 @@ FaultInjection::FaultInjection(int rank) {
   if (const char* limit = std::getenv(kLimit)) arena_limit_ = parse_bytes(limit, kLimit);
   if (const char* seconds = std::getenv(kDiskPatience))
     disk_patience_seconds_ = parse_integer(seconds, {}, kDiskPatience);
+  if (const char* seconds = std::getenv(kStopPatience))
+    stop_patience_seconds_ = parse_integer(seconds, {}, kStopPatience);
   const char* text = std::getenv(kFaults);
   std::string_view rest = text == nullptr ? "" : text;
   while (!rest.empty()) {

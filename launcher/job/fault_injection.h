@@ -12,7 +12,7 @@ namespace autoglm {
 // AUTOGLM_FAULT_OUT_OF_MEMORY=RANK:STEP:ALLOCATION[,...]: that allocation of the step fails on that rank.
 // Several for one step fail its attempts one after the other. AUTOGLM_FAULT_ARENA_LIMIT=BYTES: the device's
 // pool holds no more, though the plan does not know. AUTOGLM_FAULT_DISK_PATIENCE=SECONDS: a full disk is waited
-// out for so long at the end of the run.
+// out for so long at the end of the run. AUTOGLM_FAULT_STOP_PATIENCE=SECONDS: who sends SIGTERM kills so much later.
 class FaultInjection : public LoopListener {
  public:
   // Reads the environment. Throws Error(usage) when it cannot be understood.
@@ -23,6 +23,7 @@ class FaultInjection : public LoopListener {
 
   const std::optional<std::int64_t>& arena_limit() const { return arena_limit_; }
   const std::optional<std::int64_t>& disk_patience_seconds() const { return disk_patience_seconds_; }
+  const std::optional<std::int64_t>& stop_patience_seconds() const { return stop_patience_seconds_; }
 
  private:
   struct Fault {
@@ -31,7 +32,7 @@ class FaultInjection : public LoopListener {
   };
   std::deque<Fault> faults_;
   std::optional<std::int64_t> arena_limit_;
-  std::optional<std::int64_t> disk_patience_seconds_;
+  std::optional<std::int64_t> disk_patience_seconds_, stop_patience_seconds_;
 };
 
 }  // namespace autoglm

@@ -92,10 +92,14 @@ void end_stopped(const Job& job, const StepSaver::Stopped& stopped, TrainingRepo
                       fmt::format("stopped on request after step {}, of which there is no checkpoint: {}",
                                   stopped.step, stopped.failure));
   }
-  const std::string sentence = fmt::format(
-      "stopped on request after step {} of {}, whose checkpoint is in place; the same command goes on from "
-      "it",
-      stopped.step, job.decisions.batches.num_steps());
+  const std::string whose =
+      stopped.checkpoint == stopped.step
+          ? "whose checkpoint is in place"
+          : fmt::format("for whose checkpoint there was no time: that of step {} is in place",
+                        stopped.checkpoint);
+  const std::string sentence =
+      fmt::format("stopped on request after step {} of {}, {}; the same command goes on from it",
+                  stopped.step, job.decisions.batches.num_steps(), whose);
   if (report) report->stopped(sentence);
   throw AgreedError(ExitCode::stopped, sentence);
 }

@@ -117,12 +117,22 @@ bool StepSaver::end_of_step(std::int64_t step, const StepVotes& votes) {
   const bool stops = votes.stop > 0;
   const bool wanted = stops || std::exchange(best_is_new_, false);
   if (wanted) finish();
+  if (stops && saved_step_ && lacks_time()) {
+    stopped_ = Stopped{step, *saved_step_, {}};
+    return true;
+  }
   if ((wanted || (due_ && !writing_)) && saved_step_ != step) begin(step);
   if (!stops) return false;
   finish();
   const std::vector<std::string> failures = gather_text(ranks_, last_failure_);
-  stopped_ = Stopped{step, failures.front()};
+  stopped_ = Stopped{step, step, failures.front()};
   return true;
+}
+
+bool StepSaver::lacks_time() const {
+  const double left = least(ranks_, stop_.seconds_left());
+  const bool lacks = last_failure_.empty() && left < last_write_seconds_;
+  return most(ranks_, ranks_.rank() == 0 && lacks ? 1 : 0) == 1;
 }
 
 void StepSaver::begin(std::int64_t step) {
@@ -262,6 +272,7 @@ void StepSaver::tell_finished() {
   }
   for (const SaveReport& one : finished) {
     last_failure_ = one.failure;
+    if (one.failure.empty()) last_write_seconds_ = one.write_seconds;
     retry_seconds_ = one.failure.empty() ? 0 : std::max(setup_.first_retry_seconds, 2 * retry_seconds_);
     setup_.report(one);
   }

@@ -60,10 +60,11 @@ class StepSaver : public LoopListener {
   // Brings what is under way to its end. Collective.
   void finish();
 
-  // The step after which the training was ended on request, with its checkpoint in place or the sentence that says why
-  // there is none.
+  // The step after which the training was ended on request, and the step whose checkpoint is in place: an earlier one
+  // where there was no time for another. Or the sentence that says why there is none.
   struct Stopped {
     std::int64_t step = 0;
+    std::int64_t checkpoint = 0;
     std::string failure = {};
   };
   const std::optional<Stopped>& stopped() const { return stopped_; }
@@ -87,6 +88,9 @@ class StepSaver : public LoopListener {
   // Why older ones could not be removed; empty where they were.
   std::string rotate(const Manifest& manifest) const;
   void tell_finished();
+  // Whether the run is killed before another checkpoint of it could be written, while one of it is in place.
+  // Collective.
+  bool lacks_time() const;
   bool is_due_by_time() const;
 
   Setup setup_;
@@ -104,6 +108,7 @@ class StepSaver : public LoopListener {
   std::mutex mutex_;                        // of finished_
   std::vector<SaveReport> finished_;        // on rank 0, to be told
   std::string last_failure_;                // on rank 0, of the last commit
+  double last_write_seconds_ = 0;           // on rank 0, of the last one that is in place
   double retry_seconds_ = 0;  // after a failure, until it is tried again; doubled by the next one
   std::optional<Stopped> stopped_;
   std::unique_ptr<Stream> files_;

@@ -222,10 +222,12 @@ void train(Job& job, StopRequest& stop) {
   const FaultInjection faults(job.ranks().rank());
   DiskPatience patience(std::chrono::seconds(faults.disk_patience_seconds().value_or(30 * 60)),
                         end_of_slurm_job(std::getenv("SLURM_JOB_END_TIME")));
+  // What Slurm and Kubernetes leave by default.
+  const auto stop_patience = static_cast<double>(faults.stop_patience_seconds().value_or(30));
   const std::unique_ptr<TrainingReport> report = open_report(job);
   const OnEndingSignal on_signal([&](int signal) {
     if (patience.stop()) return AfterSignal::go_on;
-    if (sender_waits(signal, job.local.of_mpirun) && stop.ask()) return AfterSignal::go_on;
+    if (sender_waits(signal, job.local.of_mpirun) && stop.ask(stop_patience)) return AfterSignal::go_on;
     if (signal == SIGUSR1 || signal == SIGUSR2) return AfterSignal::go_on;
     if (report) end_by_signal(signal, *job.output, *report);
     return AfterSignal::end;
@@ -254,7 +256,7 @@ void train(Job& job, StopRequest& stop) {
 }  // namespace
 
 void run_training_job(const TrainOptions& options, Communicator& control, const LocalRank& local) {
-  StopRequest stop(options.saving.stop_after);
+  StopRequest stop(options.saving.stop_after, end_of_slurm_job(std::getenv("SLURM_JOB_END_TIME")));
   check_same(control, "the options", to_json(options).dump());
   set_threads(local, control);
   JobDevice device({options.strategy.device, options.strategy.memory_limit, at::get_num_threads(),
