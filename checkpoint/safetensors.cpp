@@ -85,7 +85,7 @@ const SafetensorsTensor* SafetensorsFile::find(std::string_view name) const {
 void SafetensorsFile::read(const SafetensorsTensor& tensor, std::uint64_t byte_offset,
                            std::span<std::byte> bytes) const {
   AUTOGLM_CHECK(byte_offset <= tensor.bytes && bytes.size() <= tensor.bytes - byte_offset, "{}", tensor.name);
-  file_.read_at(kSafetensorsLengthBytes + header_.text.size() + tensor.offset + byte_offset, bytes);
+  file_.read_at(header_.data_offset() + tensor.offset + byte_offset, bytes);
 }
 
 bool ByteRanges::add(std::uint64_t begin, std::uint64_t end) {

@@ -57,7 +57,9 @@ struct SafetensorsHeader {
   std::map<std::string, std::string> metadata;  // "__metadata__"
   std::uint64_t data_bytes = 0;                 // of all tensors together
 
-  std::uint64_t file_bytes() const { return kSafetensorsLengthBytes + text.size() + data_bytes; }
+  // Where the data begin in the file.
+  std::uint64_t data_offset() const { return kSafetensorsLengthBytes + text.size(); }
+  std::uint64_t file_bytes() const { return data_offset() + data_bytes; }
 };
 
 // Parses and validates header JSON: it starts with '{', is strict JSON without duplicate keys, every tensor

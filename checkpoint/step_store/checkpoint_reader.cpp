@@ -44,20 +44,21 @@ void CheckpointReader::verify_headers() const {
 void CheckpointReader::add_file(std::size_t index) {
   const StateFileRecord& record = manifest_.files[index];
   const std::filesystem::path path = folder_ / record.name;
-  const SafetensorsFile& file = files_.emplace_back(SafetensorsFile::open_within(folder_, record.name));
-  if (file.header().file_bytes() != record.bytes) {
-    fail(ExitCode::bad_data, "{}: has {} bytes, the manifest says {}", path.string(),
-         file.header().file_bytes(), record.bytes);
+  const SafetensorsHeader& header =
+      headers_.emplace_back(SafetensorsFile::open_within(folder_, record.name).header());
+  if (header.file_bytes() != record.bytes) {
+    fail(ExitCode::bad_data, "{}: has {} bytes, the manifest says {}", path.string(), header.file_bytes(),
+         record.bytes);
   }
-  const auto& metadata = file.header().metadata;
+  const auto& metadata = header.metadata;
   const auto run = metadata.find("run"), step = metadata.find("step");
   if (run == metadata.end() || run->second != manifest_.run || step == metadata.end() ||
       step->second != std::to_string(manifest_.step)) {
     fail(ExitCode::bad_data, "{}: belongs to another checkpoint: run and step are not those of the manifest",
          path.string());
   }
-  for (std::size_t i = 0; i < file.tensors().size(); ++i) {
-    const SafetensorsTensor& tensor = file.tensors()[i];
+  for (std::size_t i = 0; i < header.tensors.size(); ++i) {
+    const SafetensorsTensor& tensor = header.tensors[i];
     const auto name = parse_run_name(tensor.name);
     const auto found = name ? pieces_.find(key_of(name->kind, name->parameter)) : pieces_.end();
     if (found == pieces_.end() || tensor.shape.size() != 1 || tensor.dtype.dtype != dtype_of(name->kind))
@@ -121,8 +122,10 @@ void CheckpointReader::read(std::string_view kind, const std::string& parameter,
     const std::int64_t count =
         std::min(piece->count - skipped, static_cast<std::int64_t>(bytes.size()) / width);
     const auto part = bytes.first(static_cast<std::size_t>(count * width));
-    const SafetensorsFile& file = files_[piece->file];
-    file.read(file.tensors()[piece->tensor], static_cast<std::uint64_t>(skipped * width), part);
+    const SafetensorsHeader& header = headers_[piece->file];
+    const std::uint64_t begin = header.data_offset() + header.tensors[piece->tensor].offset;
+    File::open_within(folder_, manifest_.files[piece->file].name)
+        .read_at(begin + static_cast<std::uint64_t>(skipped * width), part);
     offset += count;
     bytes = bytes.subspan(part.size());
   }

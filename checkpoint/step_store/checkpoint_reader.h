@@ -17,7 +17,8 @@
 
 namespace autoglm {
 
-// All functions may be called from several threads.
+// All functions may be called from several threads. No file stays open between them: of thousands of ranks there are
+// thousands of files, and one that is open could not be removed everywhere.
 class CheckpointReader {
  public:
   // Reads the manifest and the headers of all files, and asserts that these are what the manifest says: their
@@ -57,7 +58,7 @@ class CheckpointReader {
 
   std::filesystem::path folder_;
   Manifest manifest_;
-  std::vector<SafetensorsFile> files_;
+  std::vector<SafetensorsHeader> headers_;             // of the files
   std::map<std::string, Pieces, std::less<>> pieces_;  // by "kind/parameter"
 };
 

@@ -53,15 +53,19 @@ bool is_state_file(std::string_view name) {
   return name.starts_with("states-") && name.ends_with(".safetensors");
 }
 
-// Removes a folder with a checkpoint's files, whole or in part; another file stays, and the folder with it.
-void remove_folder(const fs::path& folder) {
+// Removes a folder with a checkpoint's files, whole or in part. Another file stays, and the folder with it: then it
+// returns false. NFS keeps a file that another process has open under a name of its own.
+bool remove_folder(const fs::path& folder) {
+  if (!name_exists(folder)) return true;
+  if (!is_folder(folder)) fail(ExitCode::io_failed, "{}: is no folder", folder.string());
   for (const std::string& name : names_in(folder)) {
     const bool ours = name == kManifestName || is_state_file(name);
     if (ours && ::unlink((folder / name).c_str()) != 0 && errno != ENOENT)
       fail_system(ExitCode::io_failed, folder / name, "cannot be removed", errno);
   }
-  if (::rmdir(folder.c_str()) != 0 && errno != ENOENT)
-    fail_system(ExitCode::io_failed, folder, "cannot be removed", errno);
+  if (::rmdir(folder.c_str()) == 0 || errno == ENOENT) return true;
+  if (errno == ENOTEMPTY || errno == EEXIST) return false;
+  fail_system(ExitCode::io_failed, folder, "cannot be removed", errno);
 }
 
 void rename_to(const fs::path& from, const fs::path& to) {
@@ -104,6 +108,7 @@ fs::path StepStore::aside_of(std::int64_t step) const {
 
 bool StepStore::is_ours(const StepFolder& folder) const noexcept {
   try {
+    if (!is_folder(folder.path)) return false;
     const Manifest manifest = read_manifest(folder.path);
     return manifest.run == run_ && manifest.step == folder.step;
   } catch (const std::exception&) {
@@ -111,10 +116,22 @@ bool StepStore::is_ours(const StepFolder& folder) const noexcept {
   }
 }
 
-void StepStore::refuse_foreign() const {
+std::uint64_t StepStore::bytes_of(const StepFolder& folder) const noexcept {
+  if (!is_ours(folder)) return 0;
+  try {
+    std::uint64_t bytes = 0;
+    for (const StateFileRecord& file : read_manifest(folder.path).files) bytes += file.bytes;
+    return bytes;
+  } catch (const std::exception&) {
+    return 0;
+  }
+}
+
+void StepStore::refuse_foreign(const std::function<bool(const StepFolder&)>& accepted) const {
   for (const std::string& name : names_in(directory_)) {
     const auto step = step_of(name);
     if (!step || is_ours({*step, directory_ / name})) continue;
+    if (accepted && accepted({*step, directory_ / name})) continue;
     fail(ExitCode::cannot_create,
          "{}: is there, and is no checkpoint of this run; move it away, or choose another --checkpoint-dir",
          (directory_ / name).string());
@@ -134,10 +151,10 @@ fs::path StepStore::beside(std::int64_t step, std::string_view suffix) const {
 
 // A folder may have got its name from a job that was killed before that was durable: it comes back by the name that
 // it had when the power goes, and must then have its files.
-void StepStore::remove_beside(const fs::path& folder) const {
-  if (!name_exists(folder)) return;
+bool StepStore::remove_beside(const fs::path& folder) const {
+  if (!name_exists(folder)) return true;
   sync_directory(directory_);
-  remove_folder(folder);
+  return remove_folder(folder);
 }
 
 // In one step where the file system can; else the old one lies beside it for the moment between two renames.
@@ -198,33 +215,39 @@ void StepStore::discard(std::int64_t step) const noexcept {
   }
 }
 
-void StepStore::remove(const StepFolder& folder) const {
+void StepStore::remove(const StepFolder& folder, Remains& remains) const {
   const fs::path old = beside(folder.step, kRemoved);
   remove_beside(old);
   rename_to(folder.path, old);
   sync_directory(directory_);
-  remove_folder(old);
+  if (!remove_folder(old)) remains.push_back(old);
 }
 
-void StepStore::rotate(std::int64_t newest, std::int64_t keep, const std::set<std::int64_t>& kept) const {
+StepStore::Remains StepStore::rotate(std::int64_t newest, std::int64_t keep,
+                                     const std::set<std::int64_t>& kept) const {
   std::int64_t left = keep;
   std::vector<StepFolder> surplus;
   for (const StepFolder& folder : list_step_folders(directory_)) {
-    if (folder.step <= newest && --left >= 0) continue;
-    if (folder.step == newest || (folder.step < newest && kept.contains(folder.step))) continue;
-    if (is_ours(folder)) surplus.push_back(folder);
+    if (folder.step > newest || !is_ours(folder)) continue;
+    if (--left >= 0 || folder.step == newest || kept.contains(folder.step)) continue;
+    surplus.push_back(folder);
   }
   std::ranges::reverse(surplus);
-  for (const StepFolder& folder : surplus) remove(folder);
+  Remains remains;
+  for (const StepFolder& folder : surplus) remove(folder, remains);
+  return remains;
 }
 
-void StepStore::remove_all() const {
+StepStore::Remains StepStore::remove_all() const {
+  Remains remains;
   for (const StepFolder& folder : list_step_folders(directory_))
-    if (is_ours(folder)) remove(folder);
+    if (is_ours(folder)) remove(folder, remains);
   remove_leftovers();
+  return remains;
 }
 
-void StepStore::remove_leftovers() const {
+StepStore::Remains StepStore::remove_leftovers() const {
+  Remains remains;
   if (::unlink(latest_aside().c_str()) != 0 && errno != ENOENT)
     fail_system(ExitCode::io_failed, latest_aside(), "cannot be removed", errno);
   for (const std::string& name : names_in(directory_)) {
@@ -233,9 +256,10 @@ void StepStore::remove_leftovers() const {
       if (!name.ends_with(ending) || !is_folder(directory_ / name)) continue;
       const std::string place = name.substr(0, name.size() - ending.size());
       if (!step_of(place) || (suffix == kPrior && !name_exists(directory_ / place))) continue;
-      remove_beside(directory_ / name);
+      if (!remove_beside(directory_ / name)) remains.push_back(directory_ / name);
     }
   }
+  return remains;
 }
 
 }  // namespace autoglm

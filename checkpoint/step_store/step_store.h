@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -23,8 +24,8 @@ struct StepFolder {
   std::filesystem::path path;
 };
 
-// Folders that are named as checkpoints are, the newest first; nothing of them is read. None where there is no
-// `directory`. Throws Error(missing_input) when it cannot be read.
+// Folders that are named as checkpoints are, the newest first; nothing of them is read, and symbolic links are none.
+// None where there is no `directory`. Throws Error(missing_input) when it cannot be read.
 std::vector<StepFolder> list_step_folders(const std::filesystem::path& directory);
 
 class StepStore {
@@ -42,9 +43,12 @@ class StepStore {
   // Whether the folder's manifest is whole and of this run.
   bool is_ours(const StepFolder& folder) const noexcept;
 
-  // Throws Error(cannot_create) where something in the directory has the name of a checkpoint and is none of this
-  // run: it would be in the way. Reads manifests.
-  void refuse_foreign() const;
+  // Throws Error(cannot_create) where something in the directory has the name of a checkpoint, is none of this run,
+  // and is not `accepted`: it would be in the way. Reads manifests.
+  void refuse_foreign(const std::function<bool(const StepFolder&)>& accepted = {}) const;
+
+  // Bytes of the files of a checkpoint of this run, as its manifest has them; 0 of others.
+  std::uint64_t bytes_of(const StepFolder& folder) const noexcept;
 
   // Makes aside_of(step), also where it is there. Any rank may. Throws Error(cannot_create) or DiskFull.
   void create_aside(std::int64_t step) const;
@@ -58,23 +62,25 @@ class StepStore {
   // by remove_leftovers().
   void discard(std::int64_t step) const noexcept;
 
-  // Removes this run's checkpoints but `keep` with the highest steps up to `newest`, those of `kept`, and `newest`
-  // itself; also those of later steps, which it has replaced. To be called once `newest` is committed. Throws
-  // Error(io_failed).
-  void rotate(std::int64_t newest, std::int64_t keep, const std::set<std::int64_t>& kept) const;
+  // Folders that were to be removed and stay, without their checkpoint, because there are files of others in them.
+  using Remains = std::vector<std::filesystem::path>;
+
+  // Removes this run's checkpoints of steps below `newest`, but for the `keep` - 1 highest of them and those of
+  // `kept`. To be called once `newest` is committed. Throws Error(io_failed).
+  Remains rotate(std::int64_t newest, std::int64_t keep, const std::set<std::int64_t>& kept) const;
 
   // Removes all of this run's checkpoints. Throws Error(io_failed).
-  void remove_all() const;
+  Remains remove_all() const;
 
   // Removes what saves and removals of this run left unfinished. Throws Error(io_failed).
-  void remove_leftovers() const;
+  Remains remove_leftovers() const;
 
  private:
   std::filesystem::path latest_aside() const;
   void write_latest(const std::filesystem::path& place) const noexcept;
-  void remove(const StepFolder& folder) const;
+  void remove(const StepFolder& folder, Remains& remains) const;
   std::filesystem::path beside(std::int64_t step, std::string_view suffix) const;
-  void remove_beside(const std::filesystem::path& folder) const;
+  bool remove_beside(const std::filesystem::path& folder) const;
   void exchange(std::int64_t step) const;
 
   std::filesystem::path directory_;

@@ -93,10 +93,10 @@ TEST(StepStore, KeepsTheNewestAndThoseThatItIsTold) {
   const StepStore store(folder.path(), states.run);
   for (const std::int64_t step : {1, 2, 3, 4, 5, 9}) states.save_whole(store, step, 1);
   store.rotate(5, 2, {1});
-  EXPECT_EQ(steps_in(folder.path()), (Steps{5, 4, 1}));  // 9 was of a future that did not come
-  store.rotate(5, 0, {});
-  EXPECT_EQ(steps_in(folder.path()), Steps{5});
-  EXPECT_EQ(names_in(folder.path()), (Names{"checkpoint-5", "latest"}));
+  EXPECT_EQ(steps_in(folder.path()), (Steps{9, 5, 4, 1}));
+  store.rotate(9, 0, {});
+  EXPECT_EQ(steps_in(folder.path()), Steps{9});
+  EXPECT_EQ(names_in(folder.path()), (Names{"checkpoint-9", "latest"}));
 }
 
 TEST(StepStore, RemovesNothingThatItCannotProveItsOwn) {
@@ -111,12 +111,13 @@ TEST(StepStore, RemovesNothingThatItCannotProveItsOwn) {
   write_text(folder / "checkpoint-2" / "trainer_state.json", "{}");
   for (const std::int64_t step : {3, 4, 5}) states.save_whole(store, step, 1);
   write_text(store.folder_of(3) / "notes.txt", "mine");
-  EXPECT_THROW(store.rotate(5, 1, {}), Error);
-  EXPECT_THROW(store.remove_leftovers(), Error);
-  fs::remove(folder / ("checkpoint-3.old-" + states.run) / "notes.txt");
-  store.rotate(5, 1, {});
-  store.remove_leftovers();
-  store.remove_all();
+  const fs::path old = folder / ("checkpoint-3.old-" + states.run);
+  EXPECT_EQ(store.rotate(5, 1, {}), StepStore::Remains{old});
+  EXPECT_EQ(names_in(old), Names{"notes.txt"});
+  EXPECT_EQ(store.remove_leftovers(), StepStore::Remains{old});
+  fs::remove(old / "notes.txt");
+  EXPECT_EQ(store.remove_leftovers(), StepStore::Remains());
+  EXPECT_EQ(store.remove_all(), StepStore::Remains());
   EXPECT_EQ(names_in(folder.path()),
             (Names{"checkpoint-1", "checkpoint-2", "checkpoint-6.tmp-" + others.run, "latest"}));
   EXPECT_PRED2(contains, sentence_of(ExitCode::cannot_create, [&] { store.refuse_foreign(); }),
@@ -124,6 +125,38 @@ TEST(StepStore, RemovesNothingThatItCannotProveItsOwn) {
   EXPECT_PRED2(contains, sentence_of(ExitCode::cannot_create, [&] { states.save_whole(store, 1, 1); }),
                "no checkpoint of this run");
   EXPECT_TRUE(others.is_whole(store.folder_of(1), 1));
+}
+
+// Somebody has moved a checkpoint to an archive and left a link.
+TEST(StepStore, ALinkIsNoCheckpointAndWhatItLeadsToStays) {
+  const ToyStates states;
+  const TemporaryFolder folder;
+  const fs::path archive = folder / "archive";
+  const StepStore store(folder.path(), states.run);
+  states.save_whole(store, 3, 1);
+  fs::rename(store.folder_of(3), archive);
+  fs::create_directory_symlink(archive, store.folder_of(3));
+  EXPECT_EQ(steps_in(folder.path()), Steps());
+  EXPECT_FALSE(store.is_ours({3, store.folder_of(3)}));
+  sentence_of(ExitCode::cannot_create, [&] { store.refuse_foreign(); });
+  store.refuse_foreign([](const StepFolder& one) { return one.step == 3; });
+  sentence_of(ExitCode::cannot_create, [&] { states.save_whole(store, 3, 2); });
+  fs::create_directory_symlink(archive, folder / ("checkpoint-2.old-" + states.run));
+  store.remove_leftovers();
+  store.remove_all();
+  EXPECT_TRUE(states.is_whole(archive, 3));
+}
+
+TEST(StepStore, KnowsHowLargeItsCheckpointsAre) {
+  const ToyStates states;
+  const TemporaryFolder folder;
+  const StepStore store(folder.path(), states.run), other(folder.path(), std::string(32, 'b'));
+  states.save_whole(store, 3, 2);
+  std::uint64_t bytes = 0;
+  for (const auto& entry : fs::directory_iterator(store.folder_of(3)))
+    if (entry.path().filename() != "manifest.json") bytes += entry.file_size();
+  EXPECT_EQ(store.bytes_of({3, store.folder_of(3)}), bytes);
+  EXPECT_EQ(other.bytes_of({3, store.folder_of(3)}), 0U);
 }
 
 TEST(StepStore, WhatASaveLeftBehindIsRemoved) {
