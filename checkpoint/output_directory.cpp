@@ -28,20 +28,10 @@ constexpr std::string_view kTrialPrefix = ".trial-";
 constexpr std::array kTemporaryPrefixes = {kModelAsidePrefix, kTrialPrefix,
                                            std::string_view("run.json.tmp-")};
 
+constexpr std::string_view kOption = "--output";
+
 fs::path without_trailing_slash(const fs::path& path) {
   return path.has_filename() ? path : path.parent_path();
-}
-
-// Two runs in one folder would mix their files. Where the file system cannot lock, nothing is locked.
-File lock_folder(const fs::path& folder) {
-  const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (descriptor < 0) fail(ExitCode::cannot_create, "--output {}: {}", folder.string(), errno_text(errno));
-  File lock(descriptor, folder);
-  if (::flock(descriptor, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
-    fail(ExitCode::cannot_create, "--output {} is being written to by another run; choose another folder",
-         folder.string());
-  }
-  return lock;
 }
 
 void try_writing(const fs::path& folder) {
@@ -71,6 +61,17 @@ bool holds(const fs::path& path, const std::string& text) {
 }
 
 }  // namespace
+
+File lock_folder(const fs::path& folder, std::string_view option) {
+  const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (descriptor < 0) fail(ExitCode::cannot_create, "{} {}: {}", option, folder.string(), errno_text(errno));
+  File lock(descriptor, folder);
+  if (::flock(descriptor, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+    fail(ExitCode::cannot_create, "{} {} is being written to by another run; choose another folder", option,
+         folder.string());
+  }
+  return lock;
+}
 
 OutputDirectory::CreatedFolders::~CreatedFolders() {
   for (auto folder = folders_.rbegin(); folder != folders_.rend(); ++folder) ::rmdir(folder->c_str());
@@ -111,7 +112,7 @@ OutputDirectory::OutputDirectory(const fs::path& output, const ModelDirectory& m
   earlier_files_ = std::move(earlier.files);
   keeps_model_ = earlier_files_.contains(std::string(kConfigName)) && name_exists(output_ / kConfigName);
   created_.create(output_);
-  lock_ = lock_folder(output_);
+  lock_ = lock_folder(output_, kOption);
   try_writing(output_);
   if (earlier.open_end.empty()) return;
   // It does not hold the lock any more.
@@ -206,7 +207,7 @@ void OutputDirectory::remove_earlier_model() const {
 
 void OutputDirectory::take(const fs::path& folder) {
   create_folders(folder);
-  File lock = lock_folder(folder);
+  File lock = lock_folder(folder, kOption);
   std::vector<std::string> names = model_files_;
   names.emplace_back(kRunRecordName);
   for (const std::string& name : names) {

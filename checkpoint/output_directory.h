@@ -15,6 +15,10 @@
 
 namespace autoglm {
 
+// Locks a folder until the file is closed: two runs in one folder would mix their files. Where the file system cannot
+// lock, nothing is locked. `option` is what named it. Throws Error(cannot_create) where another run holds the lock.
+File lock_folder(const std::filesystem::path& folder, std::string_view option);
+
 // What belongs to a run is written down in its run.json, which lists the model's files from the start
 // ("model_files", relative paths) and says at the end that the run is "finished". Only files of that list,
 // run.json, metrics.jsonl and temporary files are ever replaced or removed. A run starts only where none of its
@@ -109,7 +113,7 @@ class OutputDirectory {
   std::vector<std::string> model_files_;  // of this run, config.json last
   std::set<std::string> earlier_files_;   // of an earlier one, to be removed
   bool goes_on_ = false;
-  bool keeps_model_ = false;              // the earlier one's model, until this run's is written
+  bool keeps_model_ = false;  // the earlier one's model, until this run's is written
   std::optional<std::string> ended_run_;
   std::string run_record_;  // as it was written last
   CreatedFolders created_;

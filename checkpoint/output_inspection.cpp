@@ -76,9 +76,13 @@ EarlierRun read_record(const fs::path& path) {
     for (const auto& name : record.at("model_files").get<std::vector<std::string>>()) {
       if (is_plain_relative(name)) run.files.insert(name);
     }
+    run.model_files = run.files;
     run.finished = record.at("finished").get<bool>();
+    const nlohmann::json failure = record.value("failure", nlohmann::json::object());
+    run.stopped = failure.value("exit_code", 0) == static_cast<int>(ExitCode::stopped);
     run.run = record.value("run", "");
     run.options = record.value("options", nlohmann::json());
+    run.inputs = record.value("inputs", nlohmann::json());
     for (const std::string_view name : kRunFiles) run.files.emplace(name);
     if (record.value("state", "") == "running") run.open_end = describe_begin(record);
   } catch (const std::exception&) {  // not there, or not written by us

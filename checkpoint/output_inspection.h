@@ -15,10 +15,13 @@ namespace autoglm {
 
 // What an earlier run left.
 struct EarlierRun {
-  std::set<std::string> files;  // relative paths; empty when there is no run of ours
+  std::set<std::string> files;        // relative paths; empty when there is no run of ours
+  std::set<std::string> model_files;  // those of them that are its model's
   bool finished = false;
-  std::string run;  // its 32 digits; empty where its record has none
+  bool stopped = false;            // on request, after a checkpoint
+  std::string run;                 // its 32 digits; empty where its record has none
   nlohmann::ordered_json options;  // as its record has them
+  nlohmann::ordered_json inputs;   // marks of its data and its model
   // When and where it began, for a run of which nothing says how it ended.
   std::string open_end;
 };

@@ -95,6 +95,19 @@ std::vector<StepFolder> list_step_folders(const fs::path& directory) {
   return folders;
 }
 
+bool is_broken_checkpoint(const fs::path& folder) noexcept {
+  try {
+    const auto ours = [](const std::string& name) { return name == kManifestName || is_state_file(name); };
+    if (!is_folder(folder) || std::ranges::none_of(names_in(folder), ours)) return false;
+    read_manifest(folder);
+    return false;
+  } catch (const Error& error) {
+    return error.code() == ExitCode::bad_data || error.code() == ExitCode::missing_input;
+  } catch (const std::exception&) {
+    return false;
+  }
+}
+
 StepStore::StepStore(fs::path directory, std::string run)
     : directory_(std::move(directory)), run_(std::move(run)) {}
 

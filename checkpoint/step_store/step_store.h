@@ -28,6 +28,9 @@ struct StepFolder {
 // None where there is no `directory`. Throws Error(missing_input) when it cannot be read.
 std::vector<StepFolder> list_step_folders(const std::filesystem::path& directory);
 
+// Whether a folder holds files of a checkpoint, and no manifest that can be read.
+bool is_broken_checkpoint(const std::filesystem::path& folder) noexcept;
+
 class StepStore {
  public:
   // Touches nothing. `run` is 32 hexadecimal digits.

@@ -1,15 +1,16 @@
 #include "launcher/job/earlier_run.h"
 
 #include <spdlog/spdlog.h>
-#include <unistd.h>
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
+#include <system_error>
 #include <vector>
 
 #include "base/error.h"
 #include "checkpoint/file.h"
 #include "checkpoint/output_inspection.h"
-#include "launcher/job/job_device.h"
+#include "checkpoint/step_store/step_store.h"
 #include "launcher/job/resume_rules.h"
 #include "sharding/agree.h"
 
@@ -23,107 +24,139 @@ bool of_first(Communicator& ranks, bool mine) {
   return gather(ranks, mine ? 1 : 0).front() == 1;
 }
 
-// Whether the run that the record is of wrote what these options ask for.
-bool wrote_the_same(const nlohmann::ordered_json& before, const nlohmann::ordered_json& now) {
-  for (const char* const name : {"save-dtype", "export"})
+// Whether a run of the options `before` wrote what a run of the options `now` would.
+bool writes_the_same(const nlohmann::ordered_json& before, const nlohmann::ordered_json& now) {
+  std::vector<const char*> chosen = {"save-dtype", "export"};
+  // The step whose weights are written is chosen among those that are evaluated.
+  if (now["export"] == "best") chosen.push_back("evaluate-every");
+  for (const char* const name : chosen)
     if (before.contains(name) && before[name] != now[name]) return false;
   return option_changes(before, now).empty();
 }
 
-// Of a run, so that its next start removes what is left when it is killed here.
-fs::path seen_file(const fs::path& directory, const std::string& run) {
-  return directory / (".seen-" + run);
+// Of a run's checkpoints in a folder, the newest; nothing where there are none.
+std::optional<fs::path> newest_of(const std::string& run, const fs::path& directory) {
+  if (run.empty()) return std::nullopt;
+  const StepStore store(directory, run);
+  for (const StepFolder& folder : list_step_folders(directory))
+    if (store.is_ours(folder)) return folder.path;
+  return std::nullopt;
 }
 
-// A file that rank 0 writes and all must see: else they would save into folders of their own.
-void check_seen(const fs::path& directory, const std::string& run, Communicator& ranks) {
-  if (ranks.size() == 1) return;
-  const fs::path file = seen_file(directory, run);
-  const std::string shared = gather_text(ranks, ranks.rank() == 0 ? random_name() : "").front();
-  run_agreed(ranks, [&] {
-    if (ranks.rank() == 0) write_new_file(file, shared);
-  });
-  std::string blind;
-  try {
-    if (read_text_file(file, 1024) != shared) blind = host_name();
-  } catch (const Error&) {
-    blind = host_name();
-  }
-  std::vector<std::string> hosts = gather_text(ranks, blind);
-  if (ranks.rank() == 0) ::unlink(file.c_str());
-  std::erase(hosts, "");
-  if (hosts.empty()) return;
-  std::ranges::sort(hosts);
-  hosts.erase(std::unique(hosts.begin(), hosts.end()), hosts.end());
-  throw AgreedError(
-      ExitCode::cannot_create,
-      fmt::format("{}: is not the same folder on every host: {} {} not see what rank 0 writes there; give a "
-                  "--checkpoint-dir that all hosts share",
-                  directory.string(), fmt::join(hosts, ", "), hosts.size() == 1 ? "does" : "do"));
+fs::path recorded_directory(const EarlierRun& earlier, const TrainOptions& options) {
+  const auto found =
+      earlier.options.is_object() ? earlier.options.find("checkpoint-dir") : earlier.options.end();
+  const bool elsewhere = earlier.options.is_object() && found != earlier.options.end() && found->is_string();
+  return elsewhere ? fs::path(found->get<std::string>()) : options.output;
 }
 
-// Out of the way of what is saved from now on, and there for who wants to look.
-void set_aside_broken(const StepStore& store, const ResumePoint& resume) {
-  for (const StepFolder& folder : list_step_folders(store.directory())) {
-    if (folder.step <= resume.step() || store.is_ours(folder)) continue;
-    fs::path to = folder.path;
-    to += ".broken-" + random_name().substr(0, 8);
-    if (::rename(folder.path.c_str(), to.c_str()) == 0)
-      spdlog::warn("{}: is now {}", folder.path.string(), to.filename().string());
+// The run whose record is there has not ended, and nothing of it was found: before its record goes, where its
+// checkpoints may be.
+void refuse_to_forget(const EarlierRun& earlier, const TrainOptions& options) {
+  const fs::path directory = recorded_directory(earlier, options);
+  if (const auto newest = newest_of(earlier.run, directory)) {
+    fail(
+        ExitCode::missing_input,
+        "{}: holds a run whose checkpoints are in {}; give --checkpoint-dir {} to go on with it, or --resume "
+        "never to begin anew",
+        options.output.string(), directory.string(), directory.string());
   }
+  if (!earlier.stopped) return;
+  fail(ExitCode::missing_input,
+       "{}: holds a run that was stopped after a checkpoint, which is not in {}; bring it back to go on, or "
+       "give "
+       "--resume never to begin anew",
+       options.output.string(), directory.string());
+}
+
+void refuse_other_run(const EarlierRun& earlier, const TrainOptions& options) {
+  const auto newest = newest_of(earlier.run, recorded_directory(earlier, options));
+  if (!newest) return;
+  fail(ExitCode::cannot_create,
+       "--resume {}: is of another run than the one that {} holds, which can go on from {}; choose another "
+       "--output, or go on with that one without --resume",
+       options.saving.resume, options.output.string(), newest->string());
 }
 
 }  // namespace
 
-bool is_finished_already(const TrainOptions& options, Communicator& ranks) {
+bool has_finished_alike(const TrainOptions& options, Communicator& ranks) {
   bool alike = false;
   if (ranks.rank() == 0 && !options.saving.overwrite && options.saving.resume == "auto") {
     const EarlierRun earlier = read_earlier_run(options.output);
-    alike =
-        earlier.finished && earlier.options.is_object() && wrote_the_same(earlier.options, to_json(options));
+    alike = earlier.finished && earlier.inputs.is_object() && earlier.options.is_object() &&
+            writes_the_same(earlier.options, to_json(options));
   }
-  alike = of_first(ranks, alike);
-  if (alike && ranks.rank() == 0)
-    spdlog::info("{}: this training is finished already, with the same options; nothing is left to do",
-                 options.output.string());
-  return alike;
+  return of_first(ranks, alike);
+}
+
+void tell_finished(const TrainOptions& options, const InputMarks& marks, Communicator& ranks) {
+  run_agreed(ranks, [&] {
+    if (ranks.rank() != 0) return;
+    const EarlierRun earlier = read_earlier_run(options.output);
+    const nlohmann::ordered_json now = to_json(marks);
+    for (const auto& [name, option] :
+         {std::pair("data", "data"), std::pair("config", "model"), std::pair("weights", "model")}) {
+      if (earlier.inputs.value(name, "") == now[name].get<std::string>()) continue;
+      fail(
+          ExitCode::cannot_create,
+          "{}: holds a finished run with the same options, but what --{} names was another then; --overwrite "
+          "replaces its model, or choose another --output",
+          options.output.string(), option);
+    }
+    for (const std::string& name : earlier.model_files) {
+      if (name_exists(options.output / name)) continue;
+      fail(ExitCode::cannot_create,
+           "{}: holds a finished run with the same options, whose {} is gone; --overwrite trains it again",
+           options.output.string(), name);
+    }
+    spdlog::info(
+        "{}: this training is finished already, with the same options and inputs; nothing is left to do",
+        options.output.string());
+  });
 }
 
 RunIdentity identify_run(const TrainOptions& options, Communicator& ranks) {
   RunIdentity identity;
   const EarlierRun earlier = ranks.rank() == 0 ? read_earlier_run(options.output) : EarlierRun();
   identity.finished = of_first(ranks, earlier.finished);
-  identity.earlier = gather_text(ranks, earlier.run).front();
-  const bool anew = identity.finished && options.saving.resume == "auto";
-  if (!anew) identity.resume = find_resume_point(options, ranks);
-  identity.run = identity.resume ? identity.resume->checkpoint.manifest().run
-                                 : gather_text(ranks, ranks.rank() == 0 ? random_name() : "").front();
-  identity.goes_on = identity.resume && !identity.finished && identity.earlier == identity.run;
-  if (identity.earlier == identity.run) identity.earlier.clear();
+  identity.recorded = gather_text(ranks, earlier.run).front();
+  const bool is_auto = options.saving.resume == "auto";
+  if (!identity.finished || !is_auto) identity.resume = find_resume_point(options, identity.recorded, ranks);
+  const bool is_of_record = identity.resume && identity.recorded == identity.resume->run();
+  // Where the record is lost, the checkpoints that lie where this job's will lie are its own.
+  const bool is_without_record =
+      identity.resume && identity.recorded.empty() &&
+      is_of_these_folders(identity.resume->checkpoint.manifest(), options) &&
+      is_same_folder(identity.resume->checkpoint.folder().parent_path(), checkpoint_directory(options));
+  run_agreed(ranks, [&] {
+    if (ranks.rank() != 0 || identity.finished || options.saving.resume == "never") return;
+    if (!identity.resume && !earlier.run.empty()) refuse_to_forget(earlier, options);
+    if (identity.resume && !is_of_record && !earlier.run.empty()) refuse_other_run(earlier, options);
+  });
+  const bool is_own = of_first(ranks, is_of_record || is_without_record);
+  identity.run =
+      is_own ? identity.resume->run() : gather_text(ranks, ranks.rank() == 0 ? random_name() : "").front();
+  identity.goes_on = is_of_record && !identity.finished;
   return identity;
 }
 
-StepStore open_step_store(const TrainOptions& options, const RunIdentity& identity, Communicator& ranks) {
-  const StepStore store(checkpoint_directory(options), identity.run);
+void check_still_so(const TrainOptions& options, const RunIdentity& identity, Communicator& ranks) {
   run_agreed(ranks, [&] {
     if (ranks.rank() != 0) return;
-    create_folders(store.directory());
-    for (const std::string& run : {identity.earlier, identity.run})
-      ::unlink(seen_file(store.directory(), run).c_str());
-    if (!identity.earlier.empty()) {
-      const StepStore earlier(store.directory(), identity.earlier);
-      // A run that is going on has its checkpoints; one that is begun anew or replaced needs them no more.
-      if (identity.resume)
-        earlier.remove_leftovers();
-      else
-        earlier.remove_all();
+    const EarlierRun now = read_earlier_run(options.output);
+    bool same = now.run == identity.recorded && now.finished == identity.finished;
+    if (same && identity.goes_on && options.saving.resume == "auto") {
+      const auto newest = newest_of(identity.run, checkpoint_directory(options));
+      const auto& unusable = identity.resume->unusable;
+      same = newest && (*newest == identity.resume->checkpoint.folder() ||
+                        std::ranges::find(unusable, *newest) != unusable.end());
     }
-    store.remove_leftovers();
-    if (identity.resume) set_aside_broken(store, *identity.resume);
-    store.refuse_foreign();
+    if (same) return;
+    fail(ExitCode::cannot_create,
+         "{}: another job has ended in it this moment; start again to go on from there",
+         options.output.string());
   });
-  check_seen(store.directory(), identity.run, ranks);
-  return store;
 }
 
 }  // namespace autoglm

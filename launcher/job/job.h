@@ -7,6 +7,7 @@
 #include <string>
 
 #include "launcher/job/earlier_run.h"
+#include "launcher/job/input_marks.h"
 #include "launcher/job/job_device.h"
 #include "launcher/job/job_inputs.h"
 #include "launcher/job/job_output.h"
@@ -47,8 +48,8 @@ struct Job {
   Decisions decisions;
   std::unique_ptr<JobOutput> output;  // on rank 0, unless nothing is to be written
   RunIdentity identity;
-  std::string data_fingerprint, frozen_fingerprint;  // job_progress.h
-  std::string broken_weights = {};                   // tensors that were not finite when they were read
+  InputMarks marks;
+  std::string broken_weights = {};  // tensors that were not finite when they were read
 
   Communicator& ranks() const { return device.communicator(); }
 };

@@ -1,54 +1,24 @@
 #include "launcher/job/job_progress.h"
 
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <nlohmann/json.hpp>
-#include <span>
 #include <utility>
 #include <vector>
 
 #include "base/error.h"
 #include "checkpoint/file.h"
-#include "checkpoint/fingerprint.h"
-#include "checkpoint/step_store/checksum.h"
 #include "launcher/job/model_transfer.h"
 #include "launcher/planner/candidate_json.h"
 #include "sharding/agree.h"
 
 namespace autoglm {
-namespace {
-
-template <typename Number>
-void add(std::uint32_t& sum, std::span<const Number> numbers) {
-  sum = crc32c(std::as_bytes(numbers), sum);
-}
-
-bool has_frozen(const Model& model) {
-  return std::ranges::any_of(model.parameters(), [](const Parameter* one) { return !one->trainable(); });
-}
-
-}  // namespace
-
-std::string fingerprint_of(const Dataset& dataset) {
-  std::uint32_t sum = 0;
-  const SampleSet& samples = dataset.samples();
-  for (std::size_t i = 0; i < samples.size(); ++i) {
-    const std::uint64_t length = samples.length(i);
-    add(sum, std::span<const std::uint64_t>(&length, 1));
-    add(sum, samples.ids(i));
-    const std::vector<std::int32_t> labels = samples.labels(i);
-    add(sum, std::span<const std::int32_t>(labels));
-  }
-  add(sum, std::span<const std::uint32_t>(dataset.training()));
-  return fmt::format("{:08x}", sum);
-}
-
-std::string fingerprint_of_frozen(const ModelDirectory& directory, const Model& model) {
-  return has_frozen(model) ? fingerprint_of_weights(directory) : "";
-}
 
 nlohmann::ordered_json model_record(const ModelDirectory& directory, const Model& model,
-                                    const std::string& frozen_fingerprint) {
-  return {{"fingerprint", frozen_fingerprint},
+                                    const InputMarks& marks) {
+  return {{"fingerprint", marks.frozen()},
+          {"config", marks.config},
           {"copies", copies_in(directory, model)},
           {"head_of_its_own", has_head_of_its_own(directory, model.config)}};
 }
@@ -79,22 +49,35 @@ void check_resume_point(const ResumePoint& point, const Model& model) {
        point.checkpoint.folder().string());
 }
 
-void check_resumed_data(const ResumePoint& point, const TrainOptions& options, const std::string& data,
-                        const std::string& frozen) {
+void check_resumed_inputs(const ResumePoint& point, const TrainOptions& options, const InputMarks& marks) {
   const auto& allowed = options.saving.allow_changes;
-  const auto differs = [&](const char* name, const char* key, const std::string& now) {
-    const bool is_allowed = std::ranges::find(allowed, name) != allowed.end();
-    return !is_allowed && point.training().at(key).at("fingerprint").get<std::string>() != now;
+  struct Compared {
+    const char *option, *object, *key;
+    std::string now;
   };
-  for (const auto& [name, key, now] :
-       {std::tuple("data", "data", data), std::tuple("model", "model", frozen)}) {
-    if (!differs(name, key, now)) continue;
+  for (const auto& [option, object, key, now] : {Compared{"data", "data", "fingerprint", marks.data},
+                                                 Compared{"model", "model", "fingerprint", marks.frozen()},
+                                                 Compared{"model", "model", "config", marks.config}}) {
+    if (std::ranges::find(allowed, option) != allowed.end()) continue;
+    if (point.training().at(object).value(key, now) == now) continue;
     fail(ExitCode::cannot_create,
          "{}: what --{} names has changed since the checkpoint was written; --allow-change {} goes on all "
-         "the same, "
-         "--resume never begins anew",
-         point.checkpoint.folder().string(), name, name);
+         "the same, --resume never begins anew",
+         point.checkpoint.folder().string(), option, option);
   }
+}
+
+void warn_of_other_rows(const ResumePoint& point, const BatchPlan& batches) {
+  if (point.step() == 0 || point.step() > batches.num_steps()) return;
+  const StepRows last = batches.step(point.step() - 1);
+  const nlohmann::ordered_json& data = point.training().at("data");
+  const auto epoch = data.at("epoch").get<std::int64_t>(), rows = data.at("rows_done").get<std::int64_t>();
+  if (last.epoch == epoch && last.first_row + last.num_rows == rows) return;
+  spdlog::warn(
+      "rows are skipped or trained again: step {} had trained {} rows of epoch {}, and with the options of "
+      "now "
+      "it is counted as {} rows of epoch {}",
+      point.step(), rows, epoch + 1, last.first_row + last.num_rows, last.epoch + 1);
 }
 
 std::uint64_t checkpoint_bytes(const Model& model, const Strategy& strategy) {

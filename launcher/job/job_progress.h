@@ -5,6 +5,7 @@
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 
+#include "launcher/job/input_marks.h"
 #include "launcher/job/job_plan.h"
 #include "launcher/job/resume_point.h"
 #include "launcher/job/saving_plan.h"
@@ -15,25 +16,21 @@
 
 namespace autoglm {
 
-// 8 hexadecimal digits: of every token and label, and of which samples are trained, in order.
-std::string fingerprint_of(const Dataset& dataset);
-
-// Of the parts of the model that are not trained: of its weight files; empty where all of it is.
-std::string fingerprint_of_frozen(const ModelDirectory& directory, const Model& model);
-
 // The object "model" in it: what autoglm-export, which builds no model, needs to know of one.
 nlohmann::ordered_json model_record(const ModelDirectory& directory, const Model& model,
-                                    const std::string& frozen_fingerprint);
+                                    const InputMarks& marks);
 
 // The object "training": options, the strategy with its chunks and rows, the place in the data, and what was reported.
 nlohmann::ordered_json job_progress(const TrainOptions& options, const JobPlan& plan,
                                     const Strategy& strategy, const BatchPlan& batches, std::int64_t step);
 
-// Asserts that a checkpoint is of this model, and of these data unless --allow-change data says otherwise. Throws
-// Error(bad_data), Error(cannot_create).
+// Asserts that a checkpoint is of this model, and of these inputs unless --allow-change data or model says otherwise.
+// Throws Error(bad_data), Error(cannot_create).
 void check_resume_point(const ResumePoint& point, const Model& model);
-void check_resumed_data(const ResumePoint& point, const TrainOptions& options, const std::string& data,
-                        const std::string& frozen);
+void check_resumed_inputs(const ResumePoint& point, const TrainOptions& options, const InputMarks& marks);
+
+// Where a changed global batch, or changed data, put the step at another place in the data.
+void warn_of_other_rows(const ResumePoint& point, const BatchPlan& batches);
 
 // plan_saving() with what rank 0 finds free, on every rank. Collective.
 SavingPlan plan_saving(const TrainOptions& options, SavingQuestion question, Communicator& ranks);

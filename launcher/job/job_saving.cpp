@@ -39,9 +39,9 @@ StepSaver::Setup saver_setup(const Job& job, const Engine& engine, TrainingRepor
   setup.progress = [&job, &engine, report](std::int64_t step) {
     nlohmann::ordered_json progress =
         job_progress(job.options, job.decisions.job, engine.options().strategy, job.decisions.batches, step);
-    progress["data"]["fingerprint"] = job.data_fingerprint;
+    progress["data"]["fingerprint"] = job.marks.data;
     progress["data"]["chats"] = !job.dataset.summary().is_wholly_trained();
-    progress["model"] = model_record(job.inputs.directory, job.inputs.model, job.frozen_fingerprint);
+    progress["model"] = model_record(job.inputs.directory, job.inputs.model, job.marks);
     progress["report"] = report->so_far();
     return progress;
   };

@@ -4,7 +4,10 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <string_view>
+
+#include "base/error.h"
 
 #include "base/json_fields.h"
 
@@ -53,6 +56,12 @@ ChangeEffect effect_of(std::string_view option) {
   return is_one_of(option, kLastBits) ? ChangeEffect::last_bits : ChangeEffect::result;
 }
 
+// A validation set's tokens are among those that are compared, whatever file holds them.
+bool are_both_files(std::string_view option, const nlohmann::ordered_json& before,
+                    const nlohmann::ordered_json& now) {
+  return option == "validation" && before.is_string() && now.is_string();
+}
+
 std::string text_of(const nlohmann::ordered_json& value) {
   if (value.is_null()) return "not set";
   return value.is_string() ? value.get<std::string>() : value.dump();
@@ -66,6 +75,7 @@ std::vector<OptionChange> option_changes(const nlohmann::ordered_json& before,
   for (const auto& [option, value] : now.items()) {
     const ChangeEffect effect = effect_of(option);
     if (effect == ChangeEffect::none || !before.contains(option) || before[option] == value) continue;
+    if (are_both_files(option, before[option], value)) continue;
     changes.push_back({option, text_of(before[option]), text_of(value), effect});
   }
   return changes;
@@ -112,6 +122,19 @@ std::string describe_changes(const std::vector<OptionChange>& changes) {
   for (const OptionChange& one : changes)
     sentences.push_back(fmt::format("--{} was {} and is {}", one.option, one.before, one.now));
   return fmt::format("{}", fmt::join(sentences, "; "));
+}
+
+void check_kinds(const Manifest& manifest, const std::string& source) {
+  const auto dtype_of = [&](std::string_view name) -> std::optional<DType> {
+    const auto found = std::ranges::find(manifest.kinds, name, &Manifest::Kind::name);
+    return found == manifest.kinds.end() ? std::nullopt : std::optional(found->dtype);
+  };
+  const std::size_t expected = dtype_of("moment1") ? 3 : 1;
+  if (dtype_of("master") == DType::float32 && dtype_of("moment1") == dtype_of("moment2") &&
+      manifest.kinds.size() == expected)
+    return;
+  fail(ExitCode::bad_data, "{}: kinds of states must be master in F32 and, of one type, moment1 and moment2",
+       source);
 }
 
 }  // namespace autoglm

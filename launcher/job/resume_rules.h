@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "checkpoint/step_store/manifest.h"
+
 namespace autoglm {
 
 enum class ChangeEffect {
@@ -30,5 +32,9 @@ void check_training_record(const nlohmann::ordered_json& training, const std::st
 
 // "--learning-rate was 1e-05 and is 0.0001; ..."
 std::string describe_changes(const std::vector<OptionChange>& changes);
+
+// Asserts that the kinds of states are those of a job: master weights in fp32, and both moments or none, of one type.
+// Throws Error(bad_data).
+void check_kinds(const Manifest& manifest, const std::string& source);
 
 }  // namespace autoglm

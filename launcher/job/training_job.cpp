@@ -7,6 +7,7 @@
 #include <cstdlib>
 
 #include "base/units.h"
+#include "launcher/job/checkpoint_place.h"
 #include "launcher/job/earlier_run.h"
 #include "launcher/job/ending_signals.h"
 #include "launcher/job/fault_injection.h"
@@ -165,13 +166,14 @@ std::unique_ptr<TrainingReport> open_report(const Job& job) {
         job.options, job.decisions.to_json(), ranks, job.local.mpi_version, job.output->directory,
         job.decisions.batches.num_steps(),
         MemoryExpectation{plan.plan.predicted, plan.budget.device, plan.predicted_resident()},
-        job.identity.run, reported_so_far(job.identity));
+        RunMarks{job.identity.run, to_json(job.marks)}, reported_so_far(job.identity));
   });
 }
 
-void train_and_write(Job& job, TrainingReport* report, DiskPatience& patience, const StopRequest& stop) {
+void train_and_write(Job& job, const StepStore& store, TrainingReport* report, DiskPatience& patience,
+                     const StopRequest& stop) {
   Communicator& ranks = job.ranks();
-  StepStore store = open_step_store(job.options, job.identity, ranks);
+  clear_checkpoint_place(store, job.identity, ranks);
   // On rank 0; null on others.
   const auto target = run_agreed(ranks, [&] {
     return job.output ? open_target(*job.output, job.options, job.inputs, patience) : nullptr;
@@ -192,7 +194,7 @@ void train_and_write(Job& job, TrainingReport* report, DiskPatience& patience, c
   job_memory().reset_peak();
 
   FaultInjection faults(ranks.rank());
-  StepSaver saver(saver_setup(job, *engine, report, std::move(store)), *engine, ranks, stop);
+  StepSaver saver(saver_setup(job, *engine, report, store), *engine, ranks, stop);
   TrainingLoop loop(*engine, job.dataset, job.decisions.batches, ranks, job.options.training.loop,
                     {&faults, &saver, &recovery, &reporting},
                     {job.broken_weights, [&](std::uint32_t sample) {
@@ -218,7 +220,7 @@ void train_and_write(Job& job, TrainingReport* report, DiskPatience& patience, c
 }
 
 // Whatever ends the run, run.json says so: a failure, or a signal, which also ends a wait for a full disk.
-void train(Job& job, StopRequest& stop) {
+void train(Job& job, const StepStore& store, StopRequest& stop) {
   const FaultInjection faults(job.ranks().rank());
   DiskPatience patience(std::chrono::seconds(faults.disk_patience_seconds().value_or(30 * 60)),
                         end_of_slurm_job(std::getenv("SLURM_JOB_END_TIME")));
@@ -234,7 +236,7 @@ void train(Job& job, StopRequest& stop) {
   });
   try {
     try {
-      train_and_write(job, report.get(), patience, stop);
+      train_and_write(job, store, report.get(), patience, stop);
     } catch (const OutOfMemory& error) {
       fail(ExitCode::does_not_fit, "{}; lower --micro-batch, or set --recompute full", error.what());
     } catch (const AgreedError&) {
@@ -263,20 +265,21 @@ void run_training_job(const TrainOptions& options, Communicator& control, const 
                     options.strategy.pins.reduce_scatter},
                    local, control);
   Communicator& ranks = device.communicator();
-  if (is_finished_already(options, ranks)) return;
+  const bool finished = has_finished_alike(options, ranks);
   JobInputs inputs = run_agreed(ranks, [&] { return read_inputs(options); });
   check_same_inputs(ranks, inputs.directory, options.data);
   RunIdentity identity = identify_run(options, ranks);
   run_agreed(ranks, [&] {
     if (identity.resume) check_resume_point(*identity.resume, inputs.model);
   });
-  std::unique_ptr<JobOutput> output = open_output(options, inputs, ranks, identity.goes_on);
+  std::unique_ptr<JobOutput> output;
+  if (!finished) output = open_output(options, inputs, ranks, identity.goes_on);
+  if (!finished) check_still_so(options, identity, ranks);
   Dataset dataset = load_data(options, inputs, ranks);
-  const std::string data = fingerprint_of(dataset);
-  const std::string frozen = run_agreed(ranks, [&] {
-    std::string mark = ranks.rank() == 0 ? fingerprint_of_frozen(inputs.directory, inputs.model) : "";
-    if (identity.resume && ranks.rank() == 0) check_resumed_data(*identity.resume, options, data, mark);
-    return mark;
+  const InputMarks marks = mark_inputs(inputs, dataset, ranks);
+  if (finished) return tell_finished(options, marks, ranks);
+  run_agreed(ranks, [&] {
+    if (identity.resume && ranks.rank() == 0) check_resumed_inputs(*identity.resume, options, marks);
   });
   run_agreed(ranks, [&] {
     if (output) export_for_data(*output, options, inputs, dataset);
@@ -290,16 +293,18 @@ void run_training_job(const TrainOptions& options, Communicator& control, const 
           std::move(decisions),
           std::move(output),
           std::move(identity),
-          data,
-          frozen};
+          marks};
   if (ranks.rank() == 0) stderr_console().print(describe(job));
+  if (ranks.rank() == 0 && job.identity.resume)
+    warn_of_other_rows(*job.identity.resume, job.decisions.batches);
   if (options.watching.dry_run) return;
   // What is planned for is all there is, so that too much is met here and not by the system's out-of-memory
   // killer.
   job_memory().device().set_limit(job.decisions.job.budget.device);
   const FaultInjection faults(ranks.rank());
   if (faults.arena_limit()) job_memory().device().set_limit(*faults.arena_limit());
-  train(job, stop);
+  const CheckpointPlace place = take_checkpoint_place(options, job.identity, ranks);
+  train(job, place.store, stop);
 }
 
 }  // namespace autoglm

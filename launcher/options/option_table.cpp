@@ -89,6 +89,10 @@ const OptionTable::Entry& OptionTable::at(std::string_view name) const {
   return *found;
 }
 
+bool OptionTable::has(std::string_view name) const {
+  return std::ranges::any_of(entries_, [name](const Entry& entry) { return entry.option.name == name; });
+}
+
 OptionSource OptionTable::source(std::string_view name) const {
   return at(name).source;
 }

@@ -106,6 +106,9 @@ class OptionTable {
   // are.
   OptionRequest parse(const std::vector<std::string>& arguments);
 
+  bool has(std::string_view name) const;
+  std::vector<std::string> names() const;
+
   // Where the current value came from.
   OptionSource source(std::string_view name) const;
   // True when the person wrote `winner` on the command line, over the file's `loser`, which then gives way.
@@ -135,7 +138,6 @@ class OptionTable {
 
   Entry* find(std::string_view name);
   const Entry& at(std::string_view name) const;
-  std::vector<std::string> names() const;
   std::vector<Given> read_command_line(const std::vector<std::string>& arguments);
   // The option that value number `index` of those without a name belongs to.
   const std::string& positional_name(const std::string& value, std::size_t index) const;

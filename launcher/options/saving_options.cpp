@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/nearest_name.h"
 #include "base/units.h"
 
 namespace autoglm {
@@ -85,8 +86,7 @@ void bind_saving_options(OptionTable& table, SavingOptions& saving) {
                                     "weights that are written at the end");
   table.add_path("checkpoint-dir", "DIR", saving.checkpoint_dir,
                  "folder for checkpoints that every rank sees, not --output");
-  table.add_text("resume", "auto|never|DIR", saving.resume,
-                 "checkpoint to go on from; auto: the newest one");
+  table.add_text("resume", "auto|never|DIR", saving.resume, "checkpoint to go on from; auto: the newest one");
   table.add_texts("allow-change", "OPTION", saving.allow_changes,
                   "may differ from the checkpoint's; may be repeated");
   table.add(stop_option(saving.stop_after));
@@ -100,6 +100,16 @@ void check_saving_options(const OptionTable& table, const SavingOptions& saving,
   if (saving.exported == ExportedWeights::best && !saving.keep_best)
     fail(ExitCode::usage, "{} best needs the checkpoint that --keep-best keeps; give that too",
          table.spelled("export"));
+  for (const std::string& name : saving.allow_changes) {
+    if (table.has(name) && name != "freeze") continue;
+    if (name == "freeze")
+      fail(ExitCode::usage,
+           "{} freeze is not possible: a checkpoint holds the parameters that its run trained",
+           table.spelled("allow-change"));
+    const std::optional<std::string> nearest = nearest_name(name, table.names());
+    fail(ExitCode::usage, "{} {} names no option{}", table.spelled("allow-change"), name,
+         nearest ? fmt::format("; did you mean {}?", *nearest) : "");
+  }
   if (saving.resume.empty())
     fail(ExitCode::usage, "{} is empty; give auto, never or the folder of a checkpoint",
          table.spelled("resume"));

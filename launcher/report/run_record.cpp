@@ -10,6 +10,7 @@ nlohmann::ordered_json to_json(const RunRecord& record) {
   object["run"] = record.run;
   if (record.resumed_at_step) object["resumed_at_step"] = *record.resumed_at_step;
   object["options"] = record.options;
+  object["inputs"] = record.inputs;
   object["plan"] = record.plan;
   object["versions"] = {{"autoglm-train", AUTOGLM_VERSION},
                         {"build", AUTOGLM_BUILD_TYPE},

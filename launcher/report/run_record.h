@@ -18,6 +18,7 @@ struct RunRecord {
   std::string run;  // 32 hexadecimal digits, which the run's checkpoints share
   std::optional<std::int64_t> resumed_at_step = {};
   nlohmann::ordered_json options;  // to_json(TrainOptions)
+  nlohmann::ordered_json inputs;   // to_json(InputMarks)
   nlohmann::ordered_json plan;     // what was decided, and the bytes foreseen
   RunVersions versions;
   nlohmann::ordered_json ranks;  // one object per rank, with its host and the number of its process
@@ -31,7 +32,7 @@ struct RunRecord {
   nlohmann::ordered_json failure;
 };
 
-// Keys: options, plan, versions, ranks, started_at, ended_at, state, result, and failure where there is one.
+// Keys: run, options, inputs, plan, versions, ranks, started_at, ended_at, state, result, and failure where there is one.
 // OutputDirectory::write_run_record writes it.
 nlohmann::ordered_json to_json(const RunRecord& record);
 

@@ -47,7 +47,7 @@ std::unique_ptr<MetricsWriter> open_metrics(const std::filesystem::path& path,
 TrainingReport::TrainingReport(const TrainOptions& options, nlohmann::ordered_json plan,
                                nlohmann::ordered_json ranks, const std::string& mpi_version,
                                OutputDirectory& output, std::int64_t num_steps,
-                               const MemoryExpectation& expected, const std::string& run,
+                               const MemoryExpectation& expected, RunMarks marks,
                                const ReportedSoFar& earlier)
     : output_(output), memory_(expected) {
   auto metrics = open_metrics(output.path() / kMetricsName, earlier.values);
@@ -59,7 +59,8 @@ TrainingReport::TrainingReport(const TrainOptions& options, nlohmann::ordered_js
   record_.versions = {TORCH_VERSION, mpi_version, kWithCuda};
   record_.ranks = std::move(ranks);
   record_.started = std::chrono::system_clock::now();
-  record_.run = run;
+  record_.run = std::move(marks.run);
+  record_.inputs = std::move(marks.inputs);
   go_on(earlier);
   summary_.num_steps = num_steps;
   summary_.output = output.path();

@@ -29,14 +29,19 @@ struct ReportedSoFar {
   nlohmann::ordered_json values = nullptr;
 };
 
+// What tells a run from others.
+struct RunMarks {
+  std::string run;                // 32 digits
+  nlohmann::ordered_json inputs;  // to_json(InputMarks)
+};
+
 class TrainingReport {
  public:
   // Creates metrics.jsonl and writes the first run.json. `output` must outlive the report. Throws what these
   // throw.
   TrainingReport(const TrainOptions& options, nlohmann::ordered_json plan, nlohmann::ordered_json ranks,
                  const std::string& mpi_version, OutputDirectory& output, std::int64_t num_steps,
-                 const MemoryExpectation& expected, const std::string& run,
-                 const ReportedSoFar& earlier = {});
+                 const MemoryExpectation& expected, RunMarks marks, const ReportedSoFar& earlier = {});
 
   // What a checkpoint keeps of the report: what was reported so far. From the training's thread.
   nlohmann::ordered_json so_far() const;
