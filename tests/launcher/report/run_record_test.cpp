@@ -12,6 +12,7 @@ TEST(RunRecord, SaysWhatWasRunAndHowItEnded) {
   RunRecord record;
   record.run = "0123456789abcdef0123456789abcdef";
   record.options = {{"model", "m"}, {"steps", 3}};
+  record.inputs = {{"data", "89abcdef"}};
   record.plan = {{"device", "cpu"}};
   record.versions = {"2.11.0", "Open MPI 4.1.4", false};
   record.ranks = {{{"rank", 0}, {"host", "a"}}, {{"rank", 1}, {"host", "b"}}};
@@ -37,8 +38,8 @@ TEST(RunRecord, SaysWhatWasRunAndHowItEnded) {
   std::vector<std::string> keys;
   for (const auto& [key, value] : ended.items()) keys.push_back(key);
   EXPECT_EQ(ended["run"], record.run);
-  EXPECT_THAT(keys, testing::ElementsAre("run", "options", "plan", "versions", "ranks", "started_at",
-                                         "ended_at", "state", "result"));
+  EXPECT_THAT(keys, testing::ElementsAre("run", "options", "inputs", "plan", "versions", "ranks",
+                                         "started_at", "ended_at", "state", "result"));
 }
 
 }  // namespace
