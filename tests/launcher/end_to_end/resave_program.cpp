@@ -9,6 +9,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "launcher/job/checkpoint_place.h"
 #include "launcher/job/earlier_run.h"
 #include "launcher/job/job.h"
 #include "launcher/job/job_progress.h"
@@ -83,11 +84,12 @@ void write_rows(const Job& job) {
 void resave(const TrainOptions& options, JobDevice& device, const LocalRank& local) {
   Job job = make_job(options, device, local);
   Communicator& ranks = job.ranks();
-  StepStore store = open_step_store(options, job.identity, ranks);
+  const CheckpointPlace place = take_checkpoint_place(options, job.identity, ranks);
+  clear_checkpoint_place(place.store, job.identity, ranks);
   Engine engine(job.inputs.model, job.decisions.engine, ranks);
   load_states(job, engine);
 
-  StepSaver::Setup setup = saver_setup(job, engine, nullptr, std::move(store));
+  StepSaver::Setup setup = saver_setup(job, engine, nullptr, place.store);
   std::string failure;
   setup.progress = [&](std::int64_t step) {
     nlohmann::ordered_json progress = job.identity.resume->training();
@@ -98,7 +100,7 @@ void resave(const TrainOptions& options, JobDevice& device, const LocalRank& loc
   };
   setup.make_durable = [] {};
   setup.report = [&](const SaveReport& report) { failure = report.failure; };
-  const StopRequest never({});
+  const StopRequest never;
   StepSaver saver(std::move(setup), engine, ranks, never);
   // As if it had been stopped right after the step that the checkpoint is of.
   StepVotes votes;
