@@ -41,8 +41,7 @@ Job make_job(const TrainOptions& options, JobDevice& device, const LocalRank& lo
           std::move(decisions),
           nullptr,
           std::move(identity),
-          "",
-          ""};
+          {}};
 }
 
 json rows_of_rank(const Job& job) {
