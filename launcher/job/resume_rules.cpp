@@ -8,7 +8,6 @@
 #include <string_view>
 
 #include "base/error.h"
-
 #include "base/json_fields.h"
 
 namespace autoglm {
@@ -99,7 +98,7 @@ void check_report(const JsonFields& report) {
 void check_training_record(const nlohmann::ordered_json& training, const std::string& source) {
   const nlohmann::json record = nlohmann::json::parse(training.dump());
   const JsonFields fields(record, source, "training.");
-  fields.object("options");
+  fields.object("options").text("output");
   const JsonFields strategy = fields.object("strategy");
   strategy.positive("micro_batch");
   strategy.positive("head_chunks");
@@ -107,7 +106,9 @@ void check_training_record(const nlohmann::ordered_json& training, const std::st
     const JsonFields one = fields.object(key);
     if (!one.has("fingerprint")) one.wrong("fingerprint", "a text");
     one.text("fingerprint", "");
+    one.text("config", "");
   }
+  for (const char* const key : {"epoch", "rows_done"}) fields.object("data").bytes(key);
   fields.text("products", "");
   if (fields.has("report")) check_report(fields.object("report"));
   if (!fields.has("best")) return;

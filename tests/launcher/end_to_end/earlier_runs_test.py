@@ -237,7 +237,7 @@ class EarlierRunsTest(RunningTest):
         whole = json.loads(path.read_text())
         for change in ({"training": []}, {"kinds": {"master": "BF16", "moment1": "F32", "moment2": "F32"}},
                        {"training": {**whole["training"], "best": {"step": "x"}}},
-                       {"training": {**whole["training"], "report": None}}):
+                       {"training": {**whole["training"], "report": {"tokens": "x"}}}):
             with self.subTest(change=str(change)[:60]):
                 path.write_text(self.with_checksum({**whole, **change}))
                 said = self.train(self.output, "--dry-run")

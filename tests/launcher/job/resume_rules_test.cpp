@@ -63,9 +63,9 @@ TEST(ResumeRules, AnOptionThatTheCheckpointDoesNotKnowIsAsItIs) {
 }
 
 TEST(ResumeRules, RecordsOfTrainingHaveWhatIsReadOfThem) {
-  const nlohmann::ordered_json good = {{"options", {{"seed", 42}}},
+  const nlohmann::ordered_json good = {{"options", {{"output", "o"}}},
                                        {"strategy", {{"micro_batch", 2}, {"head_chunks", 8}}},
-                                       {"data", {{"fingerprint", "x"}}},
+                                       {"data", {{"fingerprint", "x"}, {"epoch", 0}, {"rows_done", 8}}},
                                        {"model", {{"fingerprint", ""}}},
                                        {"report",
                                         {{"metrics_bytes", 5},
@@ -85,11 +85,14 @@ TEST(ResumeRules, RecordsOfTrainingHaveWhatIsReadOfThem) {
   for (const auto& [pointer, value] : std::multimap<std::string, nlohmann::ordered_json>{
            {"/options", 5},
            {"/options", nothing},
+           {"/options/output", 5},
            {"/strategy", nothing},
            {"/strategy/micro_batch", "2"},
            {"/strategy/micro_batch", 0},
            {"/strategy/head_chunks", 1.5},
            {"/data/fingerprint", 5},
+           {"/data/rows_done", -1},
+           {"/model/config", 5},
            {"/model", nlohmann::ordered_json::array()},
            {"/model/fingerprint", nothing},
            {"/products", 5},
@@ -110,6 +113,25 @@ TEST(ResumeRules, RecordsOfTrainingHaveWhatIsReadOfThem) {
   }
   EXPECT_THAT(error_of(ExitCode::bad_data, [&] { check_training_record(nothing, "manifest.json"); }),
               testing::HasSubstr("manifest.json"));
+}
+
+TEST(ResumeRules, KindsOfStatesAreThoseOfAJob) {
+  const Manifest::Kind master{"master", DType::float32}, first{"moment1", DType::bfloat16},
+      second{"moment2", DType::bfloat16};
+  Manifest manifest;
+  for (const auto& good : {std::vector{master}, std::vector{master, first, second}}) {
+    manifest.kinds = good;
+    check_kinds(manifest, "manifest.json");
+  }
+  for (const auto& bad :
+       {std::vector<Manifest::Kind>{}, std::vector{Manifest::Kind{"master", DType::bfloat16}},
+        std::vector{master, first}, std::vector{master, second},
+        std::vector{master, first, {"moment2", DType::float32}},
+        std::vector{master, first, second, {"more", DType::float32}}}) {
+    manifest.kinds = bad;
+    EXPECT_THAT(error_of(ExitCode::bad_data, [&] { check_kinds(manifest, "manifest.json"); }),
+                testing::HasSubstr("kinds of states"));
+  }
 }
 
 }  // namespace
