@@ -37,9 +37,9 @@ say "trainings whose checkpoints meet a broken disk at every call"
 "$python" tests/launcher/end_to_end/broken_disks_test.py build/bin/autoglm-train build/bin/autoglm-data \
   scripts/mpirun_test.sh --shim "$PWD/build/tests/checkpoint/libfaults_shim.so" --all
 
-say "files that may hold anything, ten minutes each"
-for name in manifest safetensors checkpoint model_directory; do
-  (cd build && "bin/${name}_fuzz" 600 "$RANDOM")
+say "files that may hold anything, a million inputs each"
+for program in build/bin/*_fuzz; do
+  (cd build && "bin/${program##*/}" --inputs 1000000 "$RANDOM")
 done
 
 say "a real model stops in transformers where it was trained to"

@@ -1,8 +1,6 @@
 // A checkpoint of one file: what the manifest and the file's header say, and what is read by them. An input is both
 // texts; sizes and checksums are made to fit, since a wrong one would be all that is ever seen.
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <limits>
 
 #include "base/error.h"
@@ -15,11 +13,6 @@ namespace autoglm::fuzz {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::string text_of(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
 
 // Everything that it says it has must be there.
 void read_all(const CheckpointReader& reader) {
@@ -56,28 +49,18 @@ std::vector<std::string> words() {
           "\"shape\":[0]",     "/9223372036854775807", "\"moment2\""};
 }
 
-void run(std::string_view input) {
-  try {
-    Manifest manifest = parse_manifest(with_checksum(std::string(next_text(input))), "manifest");
-    const std::string file = file_of(next_text(input));
-    ChecksumSeries sums;
-    sums.add(as_bytes(file));
-    manifest.files[0].bytes = file.size();
-    manifest.files[0].checksums = sums.finish();
-    write(folder() / kManifestName, manifest_text(manifest));
-    write(folder() / state_file_name(0, 1), file);
-    const CheckpointReader reader = CheckpointReader::open(folder());
-    read_all(reader);
-    reader.verify(0, 1);
-  } catch (const Error& error) {
-    AUTOGLM_CHECK(error.code() == ExitCode::bad_data || error.code() == ExitCode::missing_input, "{}",
-                  error.what());
-  }
+void read(std::string_view input) {
+  Manifest manifest = parse_manifest(with_checksum(std::string(next_text(input))), "manifest");
+  const std::string file = file_of(next_text(input));
+  ChecksumSeries sums;
+  sums.add(as_bytes(file));
+  manifest.files[0].bytes = file.size();
+  manifest.files[0].checksums = sums.finish();
+  write(folder() / kManifestName, manifest_text(manifest));
+  write(folder() / state_file_name(0, 1), file);
+  const CheckpointReader reader = CheckpointReader::open(folder());
+  read_all(reader);
+  reader.verify(0, 1);
 }
 
 }  // namespace autoglm::fuzz
-
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  autoglm::fuzz::run({reinterpret_cast<const char*>(data), size});
-  return 0;
-}

@@ -4,17 +4,17 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <initializer_list>
+#include <iterator>
 #include <string>
 #include <string_view>
 
 #include "base/error.h"
 #include "checkpoint/file.h"
 #include "checkpoint/safetensors_header.h"
+#include "tests/fuzz/fuzz.h"
 
 namespace autoglm::fuzz {
-
-// Stands between the texts that one input holds.
-inline constexpr std::string_view kBetween = "\n====\n";
 
 // Takes the text up to the next kBetween off the input.
 inline std::string_view next_text(std::string_view& input) {
@@ -46,6 +46,29 @@ inline const std::filesystem::path& folder() {
 
 inline void write(const std::filesystem::path& path, std::string_view bytes) {
   std::ofstream(path, std::ios::binary).write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+}
+
+// Takes one text off the input for each of these files of folder(), and writes it there; an empty one is no file.
+inline void write_texts(std::string_view& input, std::initializer_list<const char*> names) {
+  for (const char* const name : names) {
+    const std::string_view text = next_text(input);
+    if (text.empty())
+      std::filesystem::remove(folder() / name);
+    else
+      write(folder() / name, text);
+  }
+}
+
+// One input that holds all of them.
+inline std::string joined(std::initializer_list<std::string_view> texts) {
+  std::string input;
+  for (const std::string_view text : texts) input.append(input.empty() ? "" : kBetween).append(text);
+  return input;
+}
+
+inline std::string text_of(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
 }
 
 // A safetensors file of this header, with as many bytes of data as it says.

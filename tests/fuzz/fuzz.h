@@ -2,19 +2,25 @@
 #pragma once
 
 #include <cstddef>
-#include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
-// libFuzzer's entry, which driver.cpp calls too. Always 0.
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size);
-
 namespace autoglm::fuzz {
+
+// Stands between the texts that one input holds.
+inline constexpr std::string_view kBetween = "\n====\n";
 
 // Inputs that are right, to begin with.
 std::vector<std::string> seeds();
 
 // Words of the format, which changes put in.
 std::vector<std::string> words();
+
+// Reads the input. What is thrown must be an Error that says that the data are bad, or that some are missing.
+void read(std::string_view input);
+
+// How many inputs were read to their end.
+extern std::size_t num_accepted;
 
 }  // namespace autoglm::fuzz
