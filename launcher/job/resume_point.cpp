@@ -108,8 +108,10 @@ bool is_candidate(const StepFolder& folder, const TrainOptions& options, const s
   try {
     const Manifest manifest = read_manifest(folder.path);
     return run.empty() ? is_of_these_folders(manifest, options) : manifest.run == run;
-  } catch (const std::exception&) {
-    return false;
+  } catch (const Error& error) {
+    return error.code() == ExitCode::io_failed;  // it may be tried again
+  } catch (const nlohmann::json::exception&) {
+    return true;
   }
 }
 

@@ -17,7 +17,7 @@ import tempfile
 
 import end_to_end
 import stops
-from end_to_end import IO_FAILED, read_metrics
+from end_to_end import CANNOT_CREATE, IO_FAILED, read_metrics
 from resume_test import without_times
 from running import RunningTest
 
@@ -26,6 +26,7 @@ from disk_faults_test import faults_of  # noqa: E402
 from fault_runs import Call  # noqa: E402
 
 STEPS = 10
+STOPPED = 75
 OPTIONS = {1: ("--precision", "fp32"), 2: ("--strategy", "zero2")}
 ALL = 1000  # checkpoints to keep: all
 NO_CHECKPOINT, STILL_THERE = "warning: no checkpoint of step ", "warning: an older checkpoint is still there: "
@@ -193,6 +194,34 @@ class BrokenDisksTest(RunningTest):
         self.assertIn(f"after step {newest}\n", ended.stderr)
         self.digests = {}
         self.check_result("", ended.stderr)
+
+    def test_reads_that_fail_for_a_moment(self):
+        """What cannot be read is not what was written wrongly: it is tried again, or the job ends and changes nothing."""
+        steps = 400
+        process = self.begin(self.good, self.output, *self.options(1, 2, steps))
+        self.wait_for_event(process, "checkpoint", 2)
+        process.send_signal(signal.SIGUSR1)
+        self.finish(process, STOPPED)
+        newest = max(step for step, _ in stops.checkpoints_in(self.checkpoints))
+
+        def go_on(at):
+            return self.start(self.good, self.output, *self.options(1, 2, steps), "--dry-run", env=self.faulty(at))
+
+        self.assertIn(f"going on from {self.checkpoints}/checkpoint-{newest}", go_on("").stderr)
+        reads = [call for call in self.calls() if call.name == "pread"]
+        before, tried_again = sorted(end_to_end.tree(self.base)), 0
+        for call in reads if self.settings.all else self.chosen.sample(reads, 5) + reads[-1:]:
+            ended = go_on(f"0:{call.number}:{errno.EIO}")
+            self.assertIn(ended.code, (0, CANNOT_CREATE), ended)  # where it only looks whose a folder is
+            self.assertNotIn("cannot be used", ended.stderr)
+            if ended.code == 0:
+                self.assertIn(f"going on from {self.checkpoints}/checkpoint-{newest}", ended.stderr)
+                tried_again += 1
+        self.assertGreater(tried_again, 0)
+        ended = go_on(f"0:{reads[0].number}+:{errno.EIO}")
+        self.assertEqual(ended.code, IO_FAILED, ended)
+        self.assertIn("nothing is wrong with the checkpoint as far as it can be read", ended.stderr)
+        self.assertEqual(sorted(end_to_end.tree(self.base)), before)
 
     def remove_checkpoints(self):
         for _, path in stops.checkpoints_in(self.checkpoints):
