@@ -1,7 +1,6 @@
 """A run that is stopped or killed and started again: it goes on where it was, and ends with the same bits."""
 
 import os
-import random
 import signal
 import time
 
@@ -44,38 +43,6 @@ class ResumeTest(RunningTest):
             process.send_signal(signal.SIGUSR1)
         _, stderr = process.communicate(timeout=end_to_end.RUN_SECONDS)
         self.assertIn(process.returncode, (0, STOPPED), stderr)
-
-    def test_stopped_and_gone_on_with(self):
-        for ranks, options in ((1, ("--precision", "fp32")), (2, ("--strategy", "zero3"))):
-            whole = self.own_path(f"whole-{ranks}")
-            self.whole(whole, *options, ranks=ranks)
-            steps = len(read_metrics(whole)[0])
-            output = self.own_path(f"stopped-{ranks}")
-            number = random.Random(ranks)
-            stops = 0
-            while not (output / "config.json").exists():
-                self.stop_soon(output, number.randint(1, 9), *options, ranks=ranks)
-                stops += (output / "config.json").exists() is False
-                self.assertLess(stops, steps)
-            self.assertGreater(stops, 0)
-            self.check_same(output, whole)
-
-    def test_on_other_ranks_and_strategies(self):
-        """Each part of the training on another number of ranks, with another stage, master and place of the states."""
-        whole, output = self.own_path("whole"), self.own_path("parts")
-        options = ("--precision", "bf16")
-        self.whole(whole, *options)
-        for ranks, strategy in ((3, ("--strategy", "zero3", "--master", "split")), (1, ("--strategy", "ddp", "--master", "plain")),
-                                (2, ("--strategy", "zero1", "--master", "split", "--offload-optimizer", 0.5)),
-                                (4, ("--strategy", "ddp", "--master", "split"))):
-            self.stop_soon(output, 9, *options, *strategy, ranks=ranks)
-        self.whole(output, *options)
-        losses = [[line["loss"] for line in read_metrics(folder)[0]] for folder in (output, whole)]
-        self.assertEqual(len(losses[0]), len(losses[1]))
-        for mine, theirs in zip(*losses):
-            self.assertLess(abs(mine - theirs), 1e-3 * theirs)
-        self.assertEqual([line["tokens"] for line in read_metrics(output)[0]],
-                         [line["tokens"] for line in read_metrics(whole)[0]])
 
     def test_a_broken_checkpoint_gives_way_to_the_one_before(self):
         whole = self.own_path("whole")
