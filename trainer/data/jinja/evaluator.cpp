@@ -12,6 +12,7 @@ namespace {
 constexpr int kMaxSteps = 1000000;
 constexpr std::size_t kMaxOutput = std::size_t{4} << 20;
 constexpr int kMaxCalls = 50;
+constexpr int kMaxAssigned = 5000;
 
 using Kind = Expression::Kind;
 
@@ -113,11 +114,16 @@ class Evaluator {
 
   void assign(const Statement& statement) {
     const Value value = evaluate(*statement.expression);
+    // So many may lie in each other: what walks them calls itself.
+    if ((value.is_list() || value.is_dict()) && ++assigned_ > kMaxAssigned)
+      throw TemplateError("the template sets too many lists and dictionaries");
     if (statement.text.empty()) {
       scopes_.back().set(statement.names.front(), value);
-    } else {
-      lookup(statement.names.front()).set(statement.text, value);
+      return;
     }
+    Value target = lookup(statement.names.front());
+    if (value.holds(target)) throw TemplateError("a namespace would hold itself");
+    target.set(statement.text, value);
   }
 
   std::string capture(const std::vector<Statement>& body) {
@@ -367,6 +373,7 @@ class Evaluator {
   int captures_ = 0;
   int steps_ = 0;
   int calls_ = 0;
+  int assigned_ = 0;
 };
 
 }  // namespace

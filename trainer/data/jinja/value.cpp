@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <set>
 
 namespace autoglm::jinja {
 namespace {
@@ -137,6 +138,27 @@ bool Value::less(const Value& other) const {
   if (is_number() && other.is_number()) return as_number() < other.as_number();
   if (is_string() && other.is_string()) return as_string() < other.as_string();
   throw TemplateError("values without an order are compared");
+}
+
+const void* Value::shared() const {
+  if (is_list()) return std::get<std::shared_ptr<List>>(data_).get();
+  return is_dict() ? std::get<std::shared_ptr<Dict>>(data_).get() : nullptr;
+}
+
+bool Value::holds(const Value& other) const {
+  std::set<const void*> seen;
+  std::vector<const Value*> open = {this};
+  while (!open.empty()) {
+    const Value& one = *open.back();
+    open.pop_back();
+    if (one.shared() == nullptr || !seen.insert(one.shared()).second) continue;
+    if (one.shared() == other.shared()) return true;
+    if (one.is_list())
+      for (const Value& item : one.items()) open.push_back(&item);
+    else
+      for (const auto& entry : one.entries()) open.push_back(&entry.second);
+  }
+  return false;
 }
 
 bool Value::contains(const Value& item) const {

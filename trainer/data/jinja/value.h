@@ -77,10 +77,14 @@ class Value {
   // Python's == and <. less() throws TemplateError for kinds that have no order.
   bool equals(const Value& other) const;
   bool less(const Value& other) const;
+  // Whether `other`, a list or dictionary, is this very one or lies anywhere within it.
+  bool holds(const Value& other) const;
   // `item in *this`.
   bool contains(const Value& item) const;
 
  private:
+  const void* shared() const;  // the list or dictionary; null for other kinds
+
   std::variant<Undefined, None, bool, std::int64_t, double, std::string, std::shared_ptr<List>,
                std::shared_ptr<Dict>, Function>
       data_;

@@ -52,7 +52,7 @@ json added_token(const json& token, std::int64_t id, bool special) {
 // transformers adds a token anew where the decoder gives it other flags than tokenizer.json does.
 void take_flags(const json& token, json& added) {
   for (json& known : added) {
-    if (content_in(known) != content_in(token)) continue;
+    if (!known.is_object() || content_in(known) != content_in(token)) continue;
     for (const char* name : {"single_word", "lstrip", "rstrip", "normalized"}) {
       if (token.is_object() && token.contains(name) && token.at(name).is_boolean())
         known[name] = token.at(name);

@@ -50,6 +50,21 @@ TEST_F(NamedTokensTest, DeclaredTokensAreAdded) {
   EXPECT_THAT(encode(declared, "a<two>b<one><three>"), ElementsAre(0, 4, 1, 3, 5));
 }
 
+TEST_F(NamedTokensTest, AddedTokensThatAreNoneAreRefused) {
+  json file = small_tokenizer();
+  file["added_tokens"] = {"<one>"};
+  folder_.write(file.dump());
+  std::ofstream(folder_.path() / "tokenizer_config.json")
+      << R"({"added_tokens_decoder": {"3": {"content": "<one>", "lstrip": true}}})";
+  try {
+    Tokenizer::load(folder_.path());
+    ADD_FAILURE();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ExitCode::bad_data);
+    EXPECT_THAT(error.what(), HasSubstr("added_tokens"));
+  }
+}
+
 TEST_F(NamedTokensTest, TokensOfOlderVersionsFileAreAdded) {
   const char* old = "added_tokens.json";
   EXPECT_THAT(encode(R"({"<two>": 4, "<one>": 3})", "a<two>b<one>", old), ElementsAre(0, 4, 1, 3));
