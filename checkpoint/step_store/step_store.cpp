@@ -74,6 +74,19 @@ void rename_to(const fs::path& from, const fs::path& to) {
                 errno);
 }
 
+// A host whose mount has gone may have written into a folder of its own by that name.
+void require_files(const fs::path& folder, const Manifest& manifest) {
+  for (const StateFileRecord& record : manifest.files) {
+    const fs::path path = folder / record.name;
+    std::error_code error;
+    const std::uintmax_t size = fs::file_size(path, error);
+    if (error)
+      fail(ExitCode::io_failed, "{}: was written, and is not there: {}", path.string(), error.message());
+    if (size != record.bytes)
+      fail(ExitCode::io_failed, "{}: has {} bytes, {} were written", path.string(), size, record.bytes);
+  }
+}
+
 void write_manifest(const fs::path& path, const std::string& text) {
   write_new_file(path, text);
   if (read_text_file(path, text.size()) != text)
@@ -140,6 +153,29 @@ std::uint64_t StepStore::bytes_of(const StepFolder& folder) const noexcept {
   }
 }
 
+std::uint64_t StepStore::bytes_of_newest(std::int64_t most) const {
+  std::uint64_t sum = 0;
+  for (const StepFolder& folder : list_step_folders(directory_)) {
+    const std::uint64_t bytes = most > 0 ? bytes_of(folder) : 0;
+    if (bytes > 0) --most;
+    sum += bytes;
+  }
+  return sum;
+}
+
+std::optional<fs::path> StepStore::find_whole(std::int64_t step) const {
+  for (const StepFolder& folder : list_step_folders(directory_)) {
+    if (folder.step != step || !is_ours(folder)) continue;
+    try {
+      require_files(folder.path, read_manifest(folder.path));
+      return folder.path;
+    } catch (const Error&) {
+      return std::nullopt;
+    }
+  }
+  return std::nullopt;
+}
+
 void StepStore::refuse_foreign(const std::function<bool(const StepFolder&)>& accepted) const {
   for (const std::string& name : names_in(directory_)) {
     const auto step = step_of(name);
@@ -184,6 +220,7 @@ void StepStore::commit(const Manifest& manifest) const {
   const fs::path aside = aside_of(step), place = folder_of(step);
   // Names of the ranks' files first: a manifest must not be there without them.
   sync_directory(aside);
+  require_files(aside, manifest);
   write_manifest(aside / kManifestName, manifest_text(manifest));
   sync_directory(aside);
   if (!name_exists(place)) {

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -53,12 +54,20 @@ class StepStore {
   // Bytes of the files of a checkpoint of this run, as its manifest has them; 0 of others.
   std::uint64_t bytes_of(const StepFolder& folder) const noexcept;
 
+  // The same of this run's newest checkpoints, of so many of them. Throws what list_step_folders() throws.
+  std::uint64_t bytes_of_newest(std::int64_t most) const;
+
+  // Where this run's checkpoint of a step is, if its manifest is whole and its files have their sizes. Throws what
+  // list_step_folders() throws.
+  std::optional<std::filesystem::path> find_whole(std::int64_t step) const;
+
   // Makes aside_of(step), also where it is there. Any rank may. Throws Error(cannot_create) or DiskFull.
   void create_aside(std::int64_t step) const;
 
   // Puts what lies in aside_of(manifest.step) into place, once all of its files are durable. Whatever happens
   // meanwhile, the old checkpoint of that step, if there is one, is whole or the new one is. Also brings `latest`
-  // up to date, which is only a hint. Throws Error(io_failed), Error(cannot_create) or DiskFull.
+  // up to date, which is only a hint. Throws Error(io_failed), also where a file is not there with all of its bytes,
+  // Error(cannot_create) or DiskFull.
   void commit(const Manifest& manifest) const;
 
   // Removes aside_of(step), as far as it holds a checkpoint's files alone. Nothing is thrown: what is left is removed

@@ -157,6 +157,41 @@ TEST(StepStore, KnowsHowLargeItsCheckpointsAre) {
     if (entry.path().filename() != "manifest.json") bytes += entry.file_size();
   EXPECT_EQ(store.bytes_of({3, store.folder_of(3)}), bytes);
   EXPECT_EQ(other.bytes_of({3, store.folder_of(3)}), 0U);
+  for (const std::int64_t step : {4, 5}) states.save_whole(store, step, 2);
+  EXPECT_EQ(store.bytes_of_newest(2), 2 * bytes);
+  EXPECT_EQ(store.bytes_of_newest(9), 3 * bytes);
+}
+
+TEST(StepStore, AFileThatIsNotThereIsNotCommitted) {
+  const ToyStates states;
+  const TemporaryFolder folder;
+  const StepStore store(folder.path(), states.run);
+  std::vector<StateFileRecord> files;
+  for (int rank = 0; rank < 2; ++rank) files.push_back(states.save(store, 7, rank, 2));
+  const fs::path second = store.aside_of(7) / files[1].name;
+  fs::resize_file(second, files[1].bytes - 1);
+  const auto refused = [&] {
+    return sentence_of(ExitCode::io_failed, [&] { store.commit(states.manifest_of(7, files)); });
+  };
+  EXPECT_TRUE(contains(refused(), second.string() + ": has "));
+  fs::remove(second);
+  EXPECT_TRUE(contains(refused(), second.string() + ": was written, and is not there"));
+  EXPECT_EQ(steps_in(folder.path()), Steps());
+  EXPECT_FALSE(fs::exists(store.aside_of(7) / kManifestName));
+}
+
+TEST(StepStore, FindsWhatIsWhole) {
+  const ToyStates states;
+  const TemporaryFolder folder;
+  const StepStore store(folder.path(), states.run);
+  for (const std::int64_t step : {3, 4}) states.save_whole(store, step, 2);
+  EXPECT_EQ(store.find_whole(3), store.folder_of(3));
+  EXPECT_FALSE(store.find_whole(2));
+  EXPECT_FALSE(StepStore(folder.path(), std::string(32, 'a')).find_whole(3));
+  fs::resize_file(store.folder_of(3) / state_file_name(1, 2), 9);
+  EXPECT_FALSE(store.find_whole(3));
+  fs::remove(store.folder_of(4) / state_file_name(0, 2));
+  EXPECT_FALSE(store.find_whole(4));
 }
 
 TEST(StepStore, WhatASaveLeftBehindIsRemoved) {
