@@ -25,12 +25,12 @@ milliseconds DiskPatience::left() const {
   return std::min(left_, std::chrono::duration_cast<milliseconds>(until_end));
 }
 
-void DiskPatience::wait(const DiskFull& error, const std::function<bool()>& has_room) {
+void DiskPatience::wait(const DiskFull& error, const std::function<bool()>& has_room, std::string_view what) {
   constexpr milliseconds kMinute = std::chrono::minutes(1), kLook = std::chrono::seconds(1);
   std::unique_lock lock(mutex_);
   waiting_ = true;
   if (stopped_ || left() <= milliseconds(0)) throw error;
-  spdlog::warn("{}; the trained model waits for it, for {} minutes more{}", error.what(),
+  spdlog::warn("{}; {} waits for it, for {} minutes more{}", error.what(), what,
                std::chrono::ceil<std::chrono::minutes>(left()).count(),
                left() < left_ ? ", when the job's time ends" : "");
   for (milliseconds waited{0}; waited < kMinute && left() > milliseconds(0) && !stopped_;) {

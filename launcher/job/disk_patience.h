@@ -6,6 +6,7 @@
 #include <functional>
 #include <mutex>
 #include <optional>
+#include <string_view>
 
 #include "checkpoint/file.h"
 
@@ -22,8 +23,9 @@ class DiskPatience {
 
   // Says what is missing, at once and every minute, and returns when it is worth trying again: when
   // `has_room`, which is asked every second, says so, and every minute in any case (a quota cannot be seen).
-  // Throws `error` when the time is over or stop() was called.
-  void wait(const DiskFull& error, const std::function<bool()>& has_room);
+  // Throws `error` when the time is over or stop() was called. `what` waits.
+  void wait(const DiskFull& error, const std::function<bool()>& has_room,
+            std::string_view what = "the trained model");
 
   // Waiting has come to a good end.
   void end();

@@ -1,7 +1,6 @@
 #include "launcher/job/fault_injection.h"
 
 #include <algorithm>
-#include <array>
 #include <cstdlib>
 #include <string_view>
 
@@ -16,12 +15,26 @@ constexpr const char* kFaults = "AUTOGLM_FAULT_OUT_OF_MEMORY";
 constexpr const char* kLimit = "AUTOGLM_FAULT_ARENA_LIMIT";
 constexpr const char* kDiskPatience = "AUTOGLM_FAULT_DISK_PATIENCE";
 constexpr const char* kStopPatience = "AUTOGLM_FAULT_STOP_PATIENCE";
+constexpr const char* kSave = "AUTOGLM_FAULT_SAVE";
 
 std::string_view take(std::string_view& text, char separator) {
   const std::size_t end = std::min(text.find(separator), text.size());
   const std::string_view part = text.substr(0, end);
   text.remove_prefix(std::min(end + 1, text.size()));
   return part;
+}
+
+// "1:2:3,4:5:6" as lists of `count` numbers each.
+std::vector<std::vector<std::int64_t>> parse_faults(const char* variable, std::size_t count) {
+  std::vector<std::vector<std::int64_t>> faults;
+  const char* text = std::getenv(variable);
+  std::string_view rest = text == nullptr ? "" : text;
+  while (!rest.empty()) {
+    std::string_view one = take(rest, ',');
+    std::vector<std::int64_t>& numbers = faults.emplace_back(count);
+    for (std::int64_t& number : numbers) number = parse_integer(take(one, ':'), {}, variable);
+  }
+  return faults;
 }
 
 }  // namespace
@@ -32,14 +45,10 @@ FaultInjection::FaultInjection(int rank) {
     disk_patience_seconds_ = parse_integer(seconds, {}, kDiskPatience);
   if (const char* seconds = std::getenv(kStopPatience))
     stop_patience_seconds_ = parse_integer(seconds, {}, kStopPatience);
-  const char* text = std::getenv(kFaults);
-  std::string_view rest = text == nullptr ? "" : text;
-  while (!rest.empty()) {
-    std::string_view one = take(rest, ',');
-    std::array<std::int64_t, 3> numbers{};
-    for (std::int64_t& number : numbers) number = parse_integer(take(one, ':'), {}, kFaults);
-    if (numbers[0] == rank) faults_.push_back({numbers[1], numbers[2]});
-  }
+  for (const auto& fault : parse_faults(kFaults, 3))
+    if (fault[0] == rank) faults_.push_back({fault[1], fault[2]});
+  for (const auto& fault : parse_faults(kSave, 2))
+    if (fault[0] == rank) failing_saves_.push_back(fault[1]);
 }
 
 void FaultInjection::before_step(std::int64_t step) {

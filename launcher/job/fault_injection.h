@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <deque>
 #include <optional>
+#include <vector>
 
 #include "trainer/loop_listener.h"
 
@@ -13,6 +14,8 @@ namespace autoglm {
 // Several for one step fail its attempts one after the other. AUTOGLM_FAULT_ARENA_LIMIT=BYTES: the device's
 // pool holds no more, though the plan does not know. AUTOGLM_FAULT_DISK_PATIENCE=SECONDS: a full disk is waited
 // out for so long at the end of the run. AUTOGLM_FAULT_STOP_PATIENCE=SECONDS: who sends SIGTERM kills so much later.
+// AUTOGLM_FAULT_SAVE=RANK:STEP[,...]: writing the checkpoint of that step (0: of any) fails once on that rank, as on a
+// full disk.
 class FaultInjection : public LoopListener {
  public:
   // Reads the environment. Throws Error(usage) when it cannot be understood.
@@ -24,6 +27,7 @@ class FaultInjection : public LoopListener {
   const std::optional<std::int64_t>& arena_limit() const { return arena_limit_; }
   const std::optional<std::int64_t>& disk_patience_seconds() const { return disk_patience_seconds_; }
   const std::optional<std::int64_t>& stop_patience_seconds() const { return stop_patience_seconds_; }
+  const std::vector<std::int64_t>& failing_saves() const { return failing_saves_; }
 
  private:
   struct Fault {
@@ -33,6 +37,7 @@ class FaultInjection : public LoopListener {
   std::deque<Fault> faults_;
   std::optional<std::int64_t> arena_limit_;
   std::optional<std::int64_t> disk_patience_seconds_, stop_patience_seconds_;
+  std::vector<std::int64_t> failing_saves_;  // steps
 };
 
 }  // namespace autoglm

@@ -87,15 +87,17 @@ std::uint64_t checkpoint_bytes(const Model& model, const Strategy& strategy) {
   return elements * (sizeof(float) + 2 * (strategy.bf16_moments ? 2 : sizeof(float)));
 }
 
-SavingPlan plan_saving(const TrainOptions& options, SavingQuestion question, Communicator& ranks) {
+SavingPlan plan_saving(const SavingOptions& options, SavingQuestion question, const StepStore& store,
+                       Communicator& ranks) {
   struct Numbers {
     std::int64_t steps = 0, keep = 0;
     double seconds = 0;
   };
   const Numbers mine = run_agreed(ranks, [&] {
     if (ranks.rank() != 0) return Numbers();
-    question.free = free_space_of(checkpoint_directory(options));
-    const SavingPlan plan = plan_saving(options.saving, question);
+    question.free = free_space_of(store.directory());
+    question.replaced = store.bytes_of_newest(options.keep + (options.keep_best ? 1 : 0));
+    const SavingPlan plan = plan_saving(options, question);
     return Numbers{plan.interval.steps.value_or(0), plan.keep, plan.interval.seconds.value_or(0)};
   });
   const Numbers agreed = gather(ranks, mine).front();
@@ -105,11 +107,20 @@ SavingPlan plan_saving(const TrainOptions& options, SavingQuestion question, Com
   return plan;
 }
 
-void keep_best_of(const ResumePoint& point, StepSaver::Setup& setup) {
+std::optional<BestCheckpoint> best_until(const ResumePoint& point, const StepStore& store,
+                                         Communicator& ranks) {
   const auto best = point.training().find("best");
-  if (best == point.training().end() || !best->is_object()) return;
-  setup.best_step = best->at("step").get<std::int64_t>();
-  setup.best_loss = best->at("validation_loss").get<double>();
+  if (best == point.training().end() || !best->is_object()) return std::nullopt;
+  const BestCheckpoint found{best->at("step").get<std::int64_t>(), best->at("validation_loss").get<double>()};
+  const bool is_there =
+      run_agreed(ranks, [&] { return ranks.rank() == 0 && store.find_whole(found.step).has_value(); });
+  if (gather(ranks, is_there ? 1 : 0).front() == 1) return found;
+  if (ranks.rank() == 0)
+    spdlog::warn(
+        "the checkpoint of step {}, the best one until now, is not among the checkpoints in {}; the "
+        "next best one takes its place",
+        found.step, store.directory().string());
+  return std::nullopt;
 }
 
 }  // namespace autoglm

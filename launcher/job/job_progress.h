@@ -32,11 +32,13 @@ void check_resumed_inputs(const ResumePoint& point, const TrainOptions& options,
 // Where a changed global batch, or changed data, put the step at another place in the data.
 void warn_of_other_rows(const ResumePoint& point, const BatchPlan& batches);
 
-// plan_saving() with what rank 0 finds free, on every rank. Collective.
-SavingPlan plan_saving(const TrainOptions& options, SavingQuestion question, Communicator& ranks);
+// plan_saving() with what rank 0 finds free in the store's folder, on every rank. Collective.
+SavingPlan plan_saving(const SavingOptions& options, SavingQuestion question, const StepStore& store,
+                       Communicator& ranks);
 
-// The best checkpoint until then stays the one to beat.
-void keep_best_of(const ResumePoint& point, StepSaver::Setup& setup);
+// The best checkpoint until then stays the one to beat, where it is in the store and whole. Collective.
+std::optional<BestCheckpoint> best_until(const ResumePoint& point, const StepStore& store,
+                                         Communicator& ranks);
 
 // Bytes of a checkpoint of all ranks, its headers not counted.
 std::uint64_t checkpoint_bytes(const Model& model, const Strategy& strategy);

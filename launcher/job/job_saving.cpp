@@ -2,15 +2,18 @@
 
 #include <spdlog/spdlog.h>
 
-#include <algorithm>
+#include <chrono>
 #include <csignal>
-#include <cstdlib>
+#include <cstdint>
+#include <filesystem>
 #include <nlohmann/json.hpp>
+#include <thread>
 #include <utility>
 
 #include "base/error.h"
-#include "checkpoint/model_writer.h"
+#include "checkpoint/file.h"
 #include "checkpoint/step_store/checkpoint_reader.h"
+#include "launcher/job/fault_injection.h"
 #include "launcher/job/job_progress.h"
 #include "sharding/agree.h"
 
@@ -21,20 +24,76 @@ ReportedSoFar reported_so_far(const RunIdentity& identity) {
   return {identity.resume->step(), identity.resume->training().at("report")};
 }
 
-StepSaver::Setup saver_setup(const Job& job, const Engine& engine, TrainingReport* report, StepStore store) {
+namespace {
+
+bool wait_for_room(DiskPatience& patience, const std::filesystem::path& folder, std::uint64_t bytes,
+                   const std::string& failure) {
+  try {
+    patience.wait(
+        DiskFull(ExitCode::io_failed, failure),
+        [&] { return free_space_of(folder).value_or(0) > bytes + (1U << 20); }, "the checkpoint to end with");
+    patience.end();
+    return true;
+  } catch (const DiskFull&) {
+    return false;
+  }
+}
+
+// Reads the headers of a checkpoint that rank 0 has found, which other hosts may see a little later.
+CheckpointReader open_found(const std::filesystem::path& folder) {
+  constexpr int kTries = 3;
+  for (int tries = 1;; ++tries) {
+    try {
+      return CheckpointReader::open(folder);
+    } catch (const Error& error) {
+      if (error.code() == ExitCode::bad_data || tries == kTries) throw;
+      std::this_thread::sleep_for(std::chrono::seconds(1));
+    }
+  }
+}
+
+// The best checkpoint, verified by all ranks together; or none, and the sentence that says why. Collective.
+std::optional<CheckpointReader> open_best(const StepSaver& saver, Communicator& ranks, std::string& problem) {
+  const std::string path = gather_text(ranks, run_agreed(ranks,
+                                                         [&] {
+                                                           if (ranks.rank() != 0) return std::string();
+                                                           const auto found =
+                                                               saver.store().find_whole(saver.best()->step);
+                                                           return found ? found->string() : "";
+                                                         }))
+                               .front();
+  std::optional<CheckpointReader> best;
+  try {
+    if (path.empty()) fail(ExitCode::io_failed, "it is gone");
+    best = open_found(path);
+    best->verify(ranks.rank(), ranks.size());
+  } catch (const Error& error) {
+    problem = error.what();
+  }
+  for (const std::string& one : gather_text(ranks, problem)) {
+    if (one.empty()) continue;
+    problem = one;
+    return std::nullopt;
+  }
+  return best;
+}
+
+}  // namespace
+
+StepSaver::Setup saver_setup(const Job& job, const Engine& engine, TrainingReport* report, StepStore store,
+                             const ModelTarget* target, DiskPatience& patience) {
   const Decisions& decisions = job.decisions;
   const std::int64_t first = job.identity.resume ? job.identity.resume->step() : 0;
   SavingQuestion question;
   question.estimated_seconds =
       decisions.job.plan.chosen.time.total() * static_cast<double>(decisions.batches.num_steps() - first);
   question.checkpoint_bytes = checkpoint_bytes(job.inputs.model, decisions.engine.strategy);
-  if (job.output && job.options.saving.checkpoint_dir.empty())
-    question.model_bytes = ModelWriter::bytes_needed(job.inputs.directory, job.output->side_files,
-                                                     job.options.saving.save_dtype);
-  const SavingPlan plan = plan_saving(job.options, question, job.ranks());
+  if (target && job.options.saving.checkpoint_dir.empty()) question.model_bytes = target->missing_bytes();
+  const SavingPlan plan = plan_saving(job.options.saving, question, store, job.ranks());
   StepSaver::Setup setup{std::move(store), plan.interval, plan.keep, job.options.saving.keep_best,
                          decisions.batches.num_steps()};
-  if (job.identity.resume) keep_best_of(*job.identity.resume, setup);
+  if (job.identity.resume) setup.best = best_until(*job.identity.resume, setup.store, job.ranks());
+  setup.failing = FaultInjection(job.ranks().rank()).failing_saves();
   if (report == nullptr) return setup;
   setup.progress = [&job, &engine, report](std::int64_t step) {
     nlohmann::ordered_json progress =
@@ -47,6 +106,10 @@ StepSaver::Setup saver_setup(const Job& job, const Engine& engine, TrainingRepor
   };
   setup.make_durable = [report] { report->sync(); };
   setup.report = [report](const SaveReport& save) { report->saved(save); };
+  setup.wait_for_room = [&patience, folder = setup.store.directory(),
+                         bytes = question.checkpoint_bytes](const std::string& failure) {
+    return wait_for_room(patience, folder, bytes, failure);
+  };
   return setup;
 }
 
@@ -60,24 +123,42 @@ std::string load_states(const Job& job, Engine& engine) {
   return broken;
 }
 
+bool run_and_save(TrainingLoop& loop, StepSaver& saver, std::int64_t first_step) {
+  bool whole = false;
+  try {
+    whole = loop.run(first_step);
+  } catch (const AgreedError&) {
+    // No rank is missing, and what they have written is worth a checkpoint.
+    saver.finish();
+    throw;
+  }
+  saver.finish();
+  return whole;
+}
+
 std::optional<double> load_best(const Job& job, Engine& engine, const StepSaver& saver,
                                 const std::optional<double>& last_loss) {
-  if (job.options.saving.exported != ExportedWeights::best || !saver.best_step()) return std::nullopt;
-  if (last_loss && *last_loss <= saver.best_loss()) return std::nullopt;
+  if (job.options.saving.exported != ExportedWeights::best || !saver.best()) return std::nullopt;
+  const BestCheckpoint best = *saver.best();
+  if (last_loss && *last_loss <= best.loss) return std::nullopt;
   Communicator& ranks = job.ranks();
+  std::string problem;
+  const std::optional<CheckpointReader> checkpoint = open_best(saver, ranks, problem);
+  if (!checkpoint) {
+    if (ranks.rank() == 0)
+      spdlog::warn(
+          "the checkpoint of step {}, whose validation loss {:.4f} is the lowest, cannot be used: {}; "
+          "the last weights are written",
+          best.step, best.loss, problem);
+    return std::nullopt;
+  }
   run_agreed(ranks, [&] {
-    const auto folders = list_step_folders(checkpoint_directory(job.options));
-    const auto found = std::ranges::find(folders, *saver.best_step(), &StepFolder::step);
-    if (found == folders.end())
-      fail(ExitCode::io_failed, "the checkpoint of step {}, the best one, is gone", *saver.best_step());
-    const CheckpointReader best = CheckpointReader::open(found->path);
-    best.verify(ranks.rank(), ranks.size());
-    load_weights(job.inputs.directory, engine, job.options.saving.save_dtype, trained_weights(best));
+    load_weights(job.inputs.directory, engine, job.options.saving.save_dtype, trained_weights(*checkpoint));
   });
   if (ranks.rank() == 0)
     spdlog::info("the weights after step {} are written, whose validation loss {:.4f} is the lowest",
-                 *saver.best_step(), saver.best_loss());
-  return saver.best_loss();
+                 best.step, best.loss);
+  return best.loss;
 }
 
 // mpirun kills ranks two seconds after the SIGTERM or SIGINT that it sends them, whatever they do: too soon for a

@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <filesystem>
 
 #include "base/error.h"
@@ -40,6 +41,11 @@ ModelTarget::ModelTarget(const ModelDirectory& source, OutputDirectory& output, 
       patience_(patience),
       placement_(placement),
       writer_(std::make_unique<ModelWriter>(source, side_files, output.path(), save_dtype)) {}
+
+std::uint64_t ModelTarget::missing_bytes() const {
+  const std::uint64_t all = ModelWriter::bytes_needed(source_, side_files_, save_dtype_);
+  return all - std::min(all, occupied(writer_->aside()));
+}
 
 void ModelTarget::commit() {
   writer_->complete();

@@ -1,6 +1,7 @@
 // Where the trained model is written, on the rank that writes it.
 #pragma once
 
+#include <cstdint>
 #include <exception>
 #include <memory>
 #include <mutex>
@@ -36,6 +37,9 @@ class ModelTarget {
               std::optional<DType> save_dtype, DiskPatience& patience, ModelPlacement& placement);
 
   ModelWriter& writer() { return *writer_; }
+
+  // Of the model's bytes those for which no room is taken yet: all where the file system cannot reserve.
+  std::uint64_t missing_bytes() const;
 
   // Puts the written model into place. Throws what ModelWriter::commit throws, and Error(cannot_create) where
   // something that no run wrote has taken one of its names meanwhile: the model then stays whole where it is.

@@ -19,10 +19,12 @@ struct SavingQuestion {
   std::uint64_t checkpoint_bytes = 0;  // of one
   std::uint64_t model_bytes = 0;       // of the model that is still to be written to the same folder
   std::optional<std::uint64_t> free;   // of the folder's file system; none where it does not say
+  std::uint64_t replaced = 0;  // of the run's own checkpoints there, which new ones will take the place of
 };
 
-// Where the defaults do not fit it keeps fewer, or writes none, with a warning. Throws Error(cannot_create) where
-// --save-every asks for what does not fit.
+// Where the defaults do not fit it keeps fewer, or writes none, with a warning where the training that is left is
+// estimated to be long enough for a checkpoint. Throws Error(cannot_create) where --save-every asks for what does not
+// fit.
 SavingPlan plan_saving(const SavingOptions& options, const SavingQuestion& question);
 
 }  // namespace autoglm

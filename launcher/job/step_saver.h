@@ -3,17 +3,16 @@
 
 #include <chrono>
 #include <cstdint>
-#include <exception>
 #include <functional>
 #include <memory>
 #include <mutex>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
-#include <set>
 #include <string>
 #include <vector>
 
 #include "checkpoint/step_store/step_store.h"
+#include "launcher/job/step_writing.h"
 #include "launcher/job/stop_request.h"
 #include "launcher/options/saving_options.h"
 #include "launcher/report/save_report.h"
@@ -26,7 +25,8 @@ namespace autoglm {
 
 // A save begins after a step, and goes on while the next steps run: master weights and moments change in the
 // optimizer's step alone, which waits for what is not read yet. Every rank writes what it holds; when all have, which
-// they learn with a step's sums, rank 0 puts the checkpoint into place, on a thread of its own.
+// they learn with a step's sums, rank 0 puts the checkpoint into place, on a thread of its own. Rank 0 decides when the
+// next one is due, which is never before the last one is in place, or some time after it has failed.
 class StepSaver : public LoopListener {
  public:
   struct Setup {
@@ -35,15 +35,17 @@ class StepSaver : public LoopListener {
     std::int64_t keep = 2;
     bool keep_best = false;
     std::int64_t num_steps = 0;
-    // Of the run that this one goes on from, with its loss.
-    std::optional<std::int64_t> best_step = {};
-    double best_loss = 0;
-    double first_retry_seconds = 60;  // after a failure
+    std::optional<BestCheckpoint> best = {};  // of the run that this one goes on from; it is in place
+    double first_retry_seconds = 60;          // after a failure
     // On rank 0: what the manifest says of the training now, and what is to be durable before it does.
     std::function<nlohmann::ordered_json(std::int64_t step)> progress = {};
     std::function<void()> make_durable = {};
     // On rank 0, on the training's thread.
     std::function<void(const SaveReport&)> report = {};
+    // On rank 0: waits until a full disk may have room again; returns false when that takes too long. None: no wait.
+    std::function<bool(const std::string& failure)> wait_for_room = {};
+    // Steps whose writing fails once on this rank, as on a full disk; 0: of any step.
+    std::vector<std::int64_t> failing = {};
   };
 
   // All references must outlive the object, and the ranks construct alike.
@@ -57,7 +59,7 @@ class StepSaver : public LoopListener {
   void after_evaluation(std::int64_t step, double loss) override;
   bool out_of_memory(std::int64_t step, std::int64_t num_ranks) override;
 
-  // Brings what is under way to its end. Collective.
+  // Brings what is under way to its end, after which there is no other step. Collective.
   void finish();
 
   // The step after which the training was ended on request, and the step whose checkpoint is in place: an earlier one
@@ -69,48 +71,58 @@ class StepSaver : public LoopListener {
   };
   const std::optional<Stopped>& stopped() const { return stopped_; }
 
-  std::optional<std::int64_t> best_step() const { return best_step_; }
-  double best_loss() const { return best_loss_; }
+  const StepStore& store() const { return setup_.store; }
+
+  // The best one of those that are in place, the same on all ranks.
+  const std::optional<BestCheckpoint>& best() const { return best_; }
 
  private:
   using Clock = std::chrono::steady_clock;
-  // What a rank writes of one step.
-  struct Writing;
 
+  // On rank 0.
+  bool is_due(std::int64_t step) const;
+  bool is_interval(std::int64_t step) const;
+  bool is_better(const std::optional<BestCheckpoint>& candidate) const;
+  bool takes_fault(std::int64_t step);
   void begin(std::int64_t step);
-  void write(Writing& writing);
   void wait_until_read();
-  // Collective.
+  void wait_for_files();
+  // Brings what is under way to its end. Collective.
+  void settle();
+  // What all ranks have written, or could not write. Collective.
   void conclude();
-  Manifest manifest_of(std::int64_t step) const;
-  // Throws Error(io_failed), Error(cannot_create) or DiskFull.
-  void commit(Manifest& manifest, const std::vector<std::string>& records);
-  // Why older ones could not be removed; empty where they were.
-  std::string rotate(const Manifest& manifest) const;
+  void commit(StepWriting& writing, const std::vector<std::string>& records, SaveReport& report) const;
   void tell_finished();
-  // Whether the run is killed before another checkpoint of it could be written, while one of it is in place.
   // Collective.
-  bool lacks_time() const;
-  bool is_due_by_time() const;
+  void stop(std::int64_t step);
+  // The step of the checkpoint that is in place, where the run is killed before another could be written. Collective.
+  std::optional<std::int64_t> last_in_time() const;
+  // Whether the last save found no room, and has some after a while. Collective.
+  bool waits_for_room() const;
 
   Setup setup_;
   Engine& engine_;
   Communicator& ranks_;
   const StopRequest& stop_;
-  std::optional<std::int64_t> best_step_;
-  double best_loss_ = 0;
-  bool best_is_new_ = false;  // of this step, and not saved yet
-  bool due_ = false;          // was due while another one was being written
-  std::shared_ptr<Writing> writing_;
-  Clock::time_point last_begin_ = Clock::now();
+  std::optional<BestCheckpoint> best_;
+  std::optional<BestCheckpoint> candidate_;  // of this step
+  std::shared_ptr<StepWriting> writing_;
   double stall_seconds_ = 0;
-  std::optional<std::int64_t> saved_step_;  // the last one that all ranks have written
-  std::mutex mutex_;                        // of finished_
-  std::vector<SaveReport> finished_;        // on rank 0, to be told
-  std::string last_failure_;                // on rank 0, of the last commit
-  double last_write_seconds_ = 0;           // on rank 0, of the last one that is in place
-  double retry_seconds_ = 0;  // after a failure, until it is tried again; doubled by the next one
+  bool stops_ = false;
   std::optional<Stopped> stopped_;
+
+  // On rank 0.
+  bool due_ = false;         // was due while another one was being written
+  bool committing_ = false;  // until it is told
+  Clock::time_point last_begin_ = Clock::now();
+  std::optional<SaveReport> last_;             // that was told
+  std::optional<std::int64_t> last_in_place_;  // its step
+  double last_write_seconds_ = 0;              // of that one
+  double retry_seconds_ = 0;                   // after a failure; doubled by the next one
+  Clock::time_point retry_at_ = Clock::time_point();
+  std::mutex mutex_;                  // of finished_
+  std::vector<SaveReport> finished_;  // to be told
+
   std::unique_ptr<Stream> files_;
 };
 

@@ -194,15 +194,13 @@ void train_and_write(Job& job, const StepStore& store, TrainingReport* report, D
   job_memory().reset_peak();
 
   FaultInjection faults(ranks.rank());
-  StepSaver saver(saver_setup(job, *engine, report, store), *engine, ranks, stop);
+  StepSaver saver(saver_setup(job, *engine, report, store, target.get(), patience), *engine, ranks, stop);
   TrainingLoop loop(*engine, job.dataset, job.decisions.batches, ranks, job.options.training.loop,
                     {&faults, &saver, &recovery, &reporting},
                     {job.broken_weights, [&](std::uint32_t sample) {
                        return describe_sample(job.dataset, job.inputs.tokenizer, sample);
                      }});
-  const bool whole = loop.run(first_step);
-  saver.finish();
-  if (!whole) end_stopped(job, *saver.stopped(), report);
+  if (!run_and_save(loop, saver, first_step)) end_stopped(job, *saver.stopped(), report);
   evaluate_last(job, *engine, loop, saver);
   reporting.show_samples();
   // What activations held is free for the writer.

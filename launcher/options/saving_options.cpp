@@ -43,7 +43,7 @@ SaveInterval parse_interval(std::string_view text, std::string_view spelled) {
 }
 
 Option interval_option(SaveInterval& interval) {
-  Option option{"save-every", "STEPS|DURATION", "checkpoints; auto: 15m for longer runs; or never", "auto"};
+  Option option{"save-every", "STEPS|DURATION", "checkpoints; auto: 15m; or never", "auto"};
   option.assign = [&interval](std::string_view text, std::string_view spelled) {
     interval = parse_interval(text, spelled);
   };

@@ -14,7 +14,7 @@ namespace autoglm {
 
 // When checkpoints are written. Nothing set: never.
 struct SaveInterval {
-  bool automatic = true;  // every 15 minutes, where the run is estimated longer than that
+  bool automatic = true;  // every 15 minutes, where there is room
   std::optional<std::int64_t> steps;
   std::optional<double> seconds;
 

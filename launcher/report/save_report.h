@@ -14,6 +14,8 @@ struct SaveReport {
   double write_seconds = 0;      // from its begin until it was whole
   std::string failure = {};      // why there is none; empty: it is whole and durable
   std::string left_behind = {};  // why older ones that were to go are still there
+  bool disk_full = false;        // what failed might not, with more room
+  bool stops = false;            // the training ends with it
 };
 
 }  // namespace autoglm

@@ -140,8 +140,8 @@ void TrainingReport::saved(const SaveReport& save) {
                  save.stall_seconds);
     if (!save.left_behind.empty()) spdlog::warn("an older checkpoint is still there: {}", save.left_behind);
   } else {
-    spdlog::warn("no checkpoint of step {}: {}; training goes on, and it is tried again later", save.step,
-                 save.failure);
+    spdlog::warn("no checkpoint of step {}: {}{}", save.step, save.failure,
+                 save.stops ? "" : "; training goes on, and it is tried again later");
   }
   nlohmann::ordered_json event = {{"event", save.failure.empty() ? "checkpoint" : "no_checkpoint"},
                                   {"step", save.step},

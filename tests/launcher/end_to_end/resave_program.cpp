@@ -88,7 +88,8 @@ void resave(const TrainOptions& options, JobDevice& device, const LocalRank& loc
   Engine engine(job.inputs.model, job.decisions.engine, ranks);
   load_states(job, engine);
 
-  StepSaver::Setup setup = saver_setup(job, engine, nullptr, place.store);
+  DiskPatience patience;
+  StepSaver::Setup setup = saver_setup(job, engine, nullptr, place.store, nullptr, patience);
   std::string failure;
   setup.progress = [&](std::int64_t step) {
     nlohmann::ordered_json progress = job.identity.resume->training();

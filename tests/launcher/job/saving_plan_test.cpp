@@ -2,6 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <spdlog/logger.h>
+#include <spdlog/sinks/ostream_sink.h>
+#include <spdlog/spdlog.h>
+
+#include <iostream>
+#include <memory>
 #include <string>
 
 #include "base/error.h"
@@ -15,8 +21,9 @@ SavingQuestion question(double seconds, std::optional<std::uint64_t> free) {
   return {seconds, 10 * kGiB, 2 * kGiB, free};
 }
 
-TEST(SavingPlan, LongRunsAreSavedEvery15Minutes) {
-  EXPECT_EQ(plan_saving({}, question(899, 100 * kGiB)).interval, (SaveInterval{false, {}, {}}));
+// An estimate is no bound.
+TEST(SavingPlan, IsEvery15MinutesHoweverShortTheRunIsToBe) {
+  EXPECT_EQ(plan_saving({}, question(1, 100 * kGiB)).interval, (SaveInterval{false, {}, 900}));
   EXPECT_EQ(plan_saving({}, question(901, 100 * kGiB)).interval, (SaveInterval{false, {}, 900}));
   EXPECT_EQ(plan_saving({}, question(901, {})).keep, 2);
 }
@@ -34,6 +41,33 @@ TEST(SavingPlan, TheBestOneTakesRoomToo) {
   options.keep_best = true;
   EXPECT_EQ(plan_saving(options, question(1e5, 42 * kGiB)).keep, 2);
   EXPECT_EQ(plan_saving(options, question(1e5, 41 * kGiB)).keep, 1);
+}
+
+TEST(SavingPlan, MissingRoomIsWorthAWarningInALongRun) {
+  for (const double seconds : {899, 901}) {
+    ::testing::internal::CaptureStdout();
+    const auto sink = std::make_shared<spdlog::sinks::ostream_sink_mt>(std::cout);
+    const auto before = spdlog::default_logger();
+    spdlog::set_default_logger(std::make_shared<spdlog::logger>("", sink));
+    EXPECT_EQ(plan_saving({}, question(seconds, 22 * kGiB)).keep, 1);
+    EXPECT_FALSE(plan_saving({}, question(seconds, kGiB)).interval.seconds);
+    spdlog::set_default_logger(before);
+    const std::string said = ::testing::internal::GetCapturedStdout();
+    EXPECT_EQ(said.find("1 and not 2 checkpoints stay") != std::string::npos, seconds > 900) << said;
+    EXPECT_EQ(said.find("no checkpoints: ") != std::string::npos, seconds > 900) << said;
+  }
+}
+
+TEST(SavingPlan, ItsOwnCheckpointsMakeRoomForNewOnes) {
+  SavingOptions options;
+  options.save_every = {false, 100, {}};
+  SavingQuestion asked = question(1e5, 12 * kGiB);
+  EXPECT_THROW(plan_saving(options, asked), Error);
+  asked.replaced = 20 * kGiB;
+  EXPECT_EQ(plan_saving(options, asked).interval.steps, 100);
+  asked.free = 11 * kGiB;
+  EXPECT_THROW(plan_saving(options, asked), Error);
+  EXPECT_EQ(plan_saving({}, asked).keep, 1);
 }
 
 TEST(SavingPlan, WhatWasAskedForMustFit) {
