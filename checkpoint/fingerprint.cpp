@@ -96,6 +96,12 @@ std::string fingerprint_of(const SafetensorsFile& weights) {
   return describe(bytes, fingerprint);
 }
 
+std::string fingerprint_of_config(const ModelDirectory& model) {
+  Fingerprint fingerprint;
+  fingerprint.add(as_bytes(model.config().json.dump()));
+  return fingerprint.text();
+}
+
 std::string fingerprint_of_weights(const ModelDirectory& model) {
   Fingerprint fingerprint;
   for (const SafetensorsFile& file : model.weight_files()) fingerprint.add(as_bytes(fingerprint_of(file)));

@@ -16,6 +16,9 @@ std::string fingerprint_of(const std::filesystem::path& path);
 // The same of weights: in a large file, of the header, and of blocks of every tensor.
 std::string fingerprint_of(const SafetensorsFile& weights);
 
+// 16 hexadecimal digits, of config.json, its spacing and the order of its keys apart.
+std::string fingerprint_of_config(const ModelDirectory& model);
+
 // 16 hexadecimal digits, of the fingerprints of all weight files of a model.
 std::string fingerprint_of_weights(const ModelDirectory& model);
 

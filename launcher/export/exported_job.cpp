@@ -46,6 +46,7 @@ ExportedJob read_exported_job(const Manifest& manifest, const std::string& sourc
   job.has_chats = fields.object("data").flag("chats", true);
   job.head_of_its_own = model.flag("head_of_its_own", false);
   job.copies = read_copies(model.object("copies"));
+  job.config = model.text("config", "");
   job.fingerprint = model.text("fingerprint", "");
   return job;
 }
@@ -66,6 +67,9 @@ void check_model(const ExportedJob& job, const Manifest& manifest, const ModelDi
   }
   for (const auto& [copy, of] : job.copies)
     if (const auto found = trained.find(of); found != trained.end()) check_tensor(copy, found->second->shape);
+  if (!job.config.empty() && job.config != fingerprint_of_config(model))
+    fail(ExitCode::bad_data, "{}: is not the model that was trained: its config.json has changed since",
+         model.path().string());
   if (!job.fingerprint.empty() && job.fingerprint != fingerprint_of_weights(model))
     fail(ExitCode::bad_data,
          "{}: is not the model that was trained: parameters that stayed as they are come from its weight "

@@ -21,6 +21,7 @@ struct ExportedJob {
   bool has_chats = false;        // in its data
   bool head_of_its_own = false;  // against what config.json says
   TensorCopies copies;
+  std::string config;       // mark of its config.json
   std::string fingerprint;  // of the model's weight files; empty where all of it is trained
 };
 

@@ -95,7 +95,13 @@ CheckpointPlace take_checkpoint_place(const TrainOptions& options, const RunIden
 void clear_checkpoint_place(const StepStore& store, const RunIdentity& identity, Communicator& ranks) {
   run_agreed(ranks, [&] {
     if (ranks.rank() != 0) return;
-    if (!identity.earlier().empty()) warn_of(StepStore(store.directory(), identity.earlier()).remove_all());
+    if (!identity.earlier().empty()) {
+      const StepStore earlier(store.directory(), identity.earlier());
+      for (const StepFolder& folder : list_step_folders(store.directory()))
+        if (earlier.is_ours(folder))
+          spdlog::info("{}: goes, with the run that is replaced", folder.path.string());
+      warn_of(earlier.remove_all());
+    }
     warn_of(store.remove_leftovers());
     for (const StepFolder& folder : list_step_folders(store.directory())) {
       if (is_unusable(identity, folder.path) || is_broken_checkpoint(folder.path))

@@ -15,7 +15,7 @@ namespace autoglm {
 // pool holds no more, though the plan does not know. AUTOGLM_FAULT_DISK_PATIENCE=SECONDS: a full disk is waited
 // out for so long at the end of the run. AUTOGLM_FAULT_STOP_PATIENCE=SECONDS: who sends SIGTERM kills so much later.
 // AUTOGLM_FAULT_SAVE=RANK:STEP[,...]: writing the checkpoint of that step (0: of any) fails once on that rank, as on a
-// full disk.
+// full disk. AUTOGLM_FAULT_SAVE_RETRY=SECONDS: a failed save is tried again so much later.
 class FaultInjection : public LoopListener {
  public:
   // Reads the environment. Throws Error(usage) when it cannot be understood.
@@ -28,6 +28,7 @@ class FaultInjection : public LoopListener {
   const std::optional<std::int64_t>& disk_patience_seconds() const { return disk_patience_seconds_; }
   const std::optional<std::int64_t>& stop_patience_seconds() const { return stop_patience_seconds_; }
   const std::vector<std::int64_t>& failing_saves() const { return failing_saves_; }
+  const std::optional<std::int64_t>& save_retry_seconds() const { return save_retry_seconds_; }
 
  private:
   struct Fault {
@@ -36,7 +37,7 @@ class FaultInjection : public LoopListener {
   };
   std::deque<Fault> faults_;
   std::optional<std::int64_t> arena_limit_;
-  std::optional<std::int64_t> disk_patience_seconds_, stop_patience_seconds_;
+  std::optional<std::int64_t> disk_patience_seconds_, stop_patience_seconds_, save_retry_seconds_;
   std::vector<std::int64_t> failing_saves_;  // steps
 };
 

@@ -6,7 +6,6 @@
 #include <span>
 #include <vector>
 
-#include "checkpoint/file.h"
 #include "checkpoint/fingerprint.h"
 #include "checkpoint/step_store/checksum.h"
 #include "sharding/agree.h"
@@ -39,7 +38,7 @@ InputMarks mark_inputs(const JobInputs& inputs, const Dataset& dataset, Communic
   return run_agreed(ranks, [&] {
     InputMarks marks{mark_of(dataset), "", "", false};
     if (ranks.rank() != 0) return marks;
-    marks.config = fmt::format("{:08x}", crc32c(as_bytes(inputs.directory.config().json.dump()), 0));
+    marks.config = fingerprint_of_config(inputs.directory);
     marks.weights = fingerprint_of_weights(inputs.directory);
     marks.has_frozen = std::ranges::any_of(inputs.model.parameters(),
                                            [](const Parameter* one) { return !one->trainable(); });

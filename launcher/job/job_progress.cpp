@@ -62,7 +62,7 @@ void check_resumed_inputs(const ResumePoint& point, const TrainOptions& options,
     if (point.training().at(object).value(key, now) == now) continue;
     fail(ExitCode::cannot_create,
          "{}: what --{} names has changed since the checkpoint was written; --allow-change {} goes on all "
-         "the same, --resume never begins anew",
+         "the same; to begin anew, give --resume never",
          point.checkpoint.folder().string(), option, option);
   }
 }

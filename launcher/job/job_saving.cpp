@@ -93,7 +93,10 @@ StepSaver::Setup saver_setup(const Job& job, const Engine& engine, TrainingRepor
   StepSaver::Setup setup{std::move(store), plan.interval, plan.keep, job.options.saving.keep_best,
                          decisions.batches.num_steps()};
   if (job.identity.resume) setup.best = best_until(*job.identity.resume, setup.store, job.ranks());
-  setup.failing = FaultInjection(job.ranks().rank()).failing_saves();
+  const FaultInjection faults(job.ranks().rank());
+  setup.failing = faults.failing_saves();
+  if (faults.save_retry_seconds())
+    setup.first_retry_seconds = static_cast<double>(*faults.save_retry_seconds());
   if (report == nullptr) return setup;
   setup.progress = [&job, &engine, report](std::int64_t step) {
     nlohmann::ordered_json progress =
@@ -179,8 +182,9 @@ void end_stopped(const Job& job, const StepSaver::Stopped& stopped, TrainingRepo
           : fmt::format("for whose checkpoint there was no time: that of step {} is in place",
                         stopped.checkpoint);
   const std::string sentence =
-      fmt::format("stopped on request after step {} of {}, {}; the same command goes on from it",
-                  stopped.step, job.decisions.batches.num_steps(), whose);
+      fmt::format("stopped on request after step {} of {}, {}; the same command{} goes on from it",
+                  stopped.step, job.decisions.batches.num_steps(), whose,
+                  job.options.saving.resume == "auto" ? "" : " without --resume");
   if (report) report->stopped(sentence);
   throw AgreedError(ExitCode::stopped, sentence);
 }

@@ -150,12 +150,14 @@ void check_changes(const TrainOptions& options, const ResumePoint& point, bool s
       refused.push_back(std::move(change));
   }
   if (!refused.empty()) {
-    const std::string& first = refused.front().option;
+    std::string all;
+    for (const OptionChange& one : refused)
+      if (one.option != "freeze") all += fmt::format("--allow-change {} ", one.option);
     fail(ExitCode::cannot_create,
          "{}: this is another training than that of the checkpoint: {}; give the same options to go on, {}"
          "--resume never to begin anew, or another --output",
          point.checkpoint.folder().string(), describe_changes(refused),
-         first == "freeze" ? "" : fmt::format("--allow-change {} to go on with the new value, ", first));
+         all.empty() ? "" : all + "to go on with what is new, ");
   }
   if (!bits.empty() && speaks)
     spdlog::warn("last bits will differ from a run without interruption: {}", describe_changes(bits));
@@ -206,6 +208,10 @@ std::optional<ResumePoint> find_resume_point(const TrainOptions& options, const 
     if (problem.empty()) {
       ResumePoint point{std::move(*reader), std::move(unusable)};
       run_agreed(ranks, [&] { check_changes(options, point, ranks.rank() == 0); });
+      const auto ranks_before = point.training().value("ranks", std::int64_t{ranks.size()});
+      if (ranks.rank() == 0 && ranks_before != ranks.size())
+        spdlog::warn("last bits will differ from a run without interruption: it had {} ranks and has {} now",
+                     ranks_before, ranks.size());
       return point;
     }
     if (ranks.rank() == 0) spdlog::warn("a checkpoint cannot be used: {}", problem);
@@ -217,7 +223,7 @@ std::optional<ResumePoint> find_resume_point(const TrainOptions& options, const 
                              : folders.size() == 1           ? "there is no other checkpoint"
                                                              : "no older checkpoint can be used either";
   throw AgreedError(ExitCode::bad_data,
-                    fmt::format("{}; {}; --resume never begins anew", first_problem, others));
+                    fmt::format("{}; {}; to begin anew, give --resume never", first_problem, others));
 }
 
 TrainOptions with_choices_of(const ResumePoint& point, TrainOptions options, int num_ranks) {

@@ -110,6 +110,7 @@ void check_training_record(const nlohmann::ordered_json& training, const std::st
   }
   for (const char* const key : {"epoch", "rows_done"}) fields.object("data").bytes(key);
   fields.text("products", "");
+  if (fields.has("ranks")) fields.count("ranks");
   if (fields.has("report")) check_report(fields.object("report"));
   if (!fields.has("best")) return;
   const JsonFields best = fields.object("best");

@@ -227,8 +227,11 @@ void train(Job& job, const StepStore& store, StopRequest& stop) {
   const std::unique_ptr<TrainingReport> report = open_report(job);
   const OnEndingSignal on_signal([&](int signal) {
     if (patience.stop()) return AfterSignal::go_on;
-    if (sender_waits(signal, job.local.of_mpirun) && stop.ask(stop_patience)) return AfterSignal::go_on;
-    if (signal == SIGUSR1 || signal == SIGUSR2) return AfterSignal::go_on;
+    const bool asks = signal == SIGUSR1 || signal == SIGUSR2;
+    if (asks || (sender_waits(signal, job.local.of_mpirun) && stop.ask(stop_patience))) {
+      if (report) spdlog::info("stops after the step that is under way, with a checkpoint");
+      return AfterSignal::go_on;
+    }
     if (report) end_by_signal(signal, *job.output, *report);
     return AfterSignal::end;
   });

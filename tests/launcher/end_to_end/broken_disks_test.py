@@ -26,6 +26,8 @@ from disk_faults_test import faults_of  # noqa: E402
 from fault_runs import Call  # noqa: E402
 
 STEPS = 10
+# What else is waited for: for a failed save's next try, and for room where a stop meets a full disk.
+AT_ONCE = {"AUTOGLM_FAULT_SAVE_RETRY": "0", "AUTOGLM_FAULT_DISK_PATIENCE": "1"}
 STOPPED = 75
 OPTIONS = {1: ("--precision", "fp32"), 2: ("--strategy", "zero2")}
 ALL = 1000  # checkpoints to keep: all
@@ -63,7 +65,7 @@ class BrokenDisksTest(RunningTest):
         self.journal = self.base / "journal"
         self.journal.unlink(missing_ok=True)
         return {**os.environ, "LD_PRELOAD": self.settings.shim, "FAULTS_ROOT": str(self.checkpoints), "FAULTS_AT": at,
-                "FAULTS_JOURNAL": str(self.journal)}
+                "FAULTS_JOURNAL": str(self.journal), **AT_ONCE}
 
     def train_anew(self, ranks, keep, at="", steps=STEPS):
         for folder in (self.output, self.checkpoints):
@@ -235,7 +237,7 @@ class BrokenDisksTest(RunningTest):
             self.start(self.good, self.output, *options, ranks=ranks, code=0)
             self.expected = shutil.move(self.output, self.base / f"expected-{ranks}")
             self.remove_checkpoints()
-            process = self.begin(self.good, self.output, *options, ranks=ranks)
+            process = self.begin(self.good, self.output, *options, ranks=ranks, environment=AT_ONCE)
             self.wait_for_event(process, "checkpoint", 3)
             for rank in stops.ranks_of(process):
                 stops.send(rank, signal.SIGSTOP)

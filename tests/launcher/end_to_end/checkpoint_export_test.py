@@ -219,6 +219,10 @@ class CheckpointExportTest(RunningTest):
         changed = self.model_with(lambda tensors: tensors["model.layers.0.mlp.up_proj.weight"].add_(1))
         self.assertIn("have changed", self.said(self.export("--checkpoint", output, "--model", changed, *to,
                                                             code=BAD_DATA)))
+        configured = self.copy_model("configured")
+        end_to_end.edit_json(configured / "config.json", rms_norm_eps=0.3)
+        self.assertIn("its config.json has changed", self.said(self.export(output, self.own_path("exported"), "--model",
+                                                                           configured, code=BAD_DATA)))
         moved = self.copy_model("moved")
         self.export("--checkpoint", output, "--model", moved, *to)
         self.assertEqual(set(tree(to[1])), set(tree(moved)))

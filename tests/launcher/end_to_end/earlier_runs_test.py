@@ -104,9 +104,20 @@ class EarlierRunsTest(RunningTest):
         self.stop(self.output)
         for name in checkpoints(self.output):
             os.truncate(self.output / name / "manifest.json", 100)
-        self.assertIn("--resume never begins anew", self.train(self.output, code=BAD_DATA))
+        self.assertIn("to begin anew, give --resume never", self.train(self.output, code=BAD_DATA))
         self.train(self.output, "--resume", "never")
         self.assertEqual(read_metrics(self.output)[0][0]["step"], 1)
+
+    def test_beginning_anew_says_what_goes(self):
+        self.assertIn("the same command goes on from it", self.stop(self.output))
+        before = checkpoints(self.output)
+        (self.output / "metrics.jsonl").unlink()  # so that its first lines are the next run's
+        said = self.stop(self.output, "--resume", "never", steps=2)
+        for name in before:
+            self.assertIn(f"{name}: goes, with the run that is replaced", said)
+        self.assertIn("stops after the step that is under way, with a checkpoint", said)
+        self.assertIn("the same command without --resume goes on from it", said)
+        self.assertIn("going on from", self.train(self.output))
 
     def test_somebody_elses_checkpoint_is_left_alone(self):
         self.output.mkdir()

@@ -96,6 +96,7 @@ TEST(ResumeRules, RecordsOfTrainingHaveWhatIsReadOfThem) {
            {"/model", nlohmann::ordered_json::array()},
            {"/model/fingerprint", nothing},
            {"/products", 5},
+           {"/ranks", "two"},
            {"/report", 5},
            {"/report", {{"metrics_bytes", 5}}},
            {"/report/tokens", nothing},
