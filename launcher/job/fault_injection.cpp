@@ -15,6 +15,7 @@ constexpr const char* kFaults = "AUTOGLM_FAULT_OUT_OF_MEMORY";
 constexpr const char* kLimit = "AUTOGLM_FAULT_ARENA_LIMIT";
 constexpr const char* kDiskPatience = "AUTOGLM_FAULT_DISK_PATIENCE";
 constexpr const char* kStopPatience = "AUTOGLM_FAULT_STOP_PATIENCE";
+constexpr const char* kSavesAlone = "AUTOGLM_FAULT_SAVES_ALONE";
 constexpr const char* kSaveRetry = "AUTOGLM_FAULT_SAVE_RETRY";
 constexpr const char* kSave = "AUTOGLM_FAULT_SAVE";
 
@@ -46,6 +47,7 @@ FaultInjection::FaultInjection(int rank) {
     disk_patience_seconds_ = parse_integer(seconds, {}, kDiskPatience);
   if (const char* seconds = std::getenv(kStopPatience))
     stop_patience_seconds_ = parse_integer(seconds, {}, kStopPatience);
+  saves_alone_ = std::getenv(kSavesAlone) != nullptr;
   if (const char* seconds = std::getenv(kSaveRetry))
     save_retry_seconds_ = parse_integer(seconds, {}, kSaveRetry);
   for (const auto& fault : parse_faults(kFaults, 3))

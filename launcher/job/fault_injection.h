@@ -16,6 +16,7 @@ namespace autoglm {
 // out for so long at the end of the run. AUTOGLM_FAULT_STOP_PATIENCE=SECONDS: who sends SIGTERM kills so much later.
 // AUTOGLM_FAULT_SAVE=RANK:STEP[,...]: writing the checkpoint of that step (0: of any) fails once on that rank, as on a
 // full disk. AUTOGLM_FAULT_SAVE_RETRY=SECONDS: a failed save is tried again so much later.
+// AUTOGLM_FAULT_SAVES_ALONE=1: training stands still until a save is in place, so that none is left out.
 class FaultInjection : public LoopListener {
  public:
   // Reads the environment. Throws Error(usage) when it cannot be understood.
@@ -29,6 +30,7 @@ class FaultInjection : public LoopListener {
   const std::optional<std::int64_t>& stop_patience_seconds() const { return stop_patience_seconds_; }
   const std::vector<std::int64_t>& failing_saves() const { return failing_saves_; }
   const std::optional<std::int64_t>& save_retry_seconds() const { return save_retry_seconds_; }
+  bool saves_alone() const { return saves_alone_; }
 
  private:
   struct Fault {
@@ -39,6 +41,7 @@ class FaultInjection : public LoopListener {
   std::optional<std::int64_t> arena_limit_;
   std::optional<std::int64_t> disk_patience_seconds_, stop_patience_seconds_, save_retry_seconds_;
   std::vector<std::int64_t> failing_saves_;  // steps
+  bool saves_alone_ = false;
 };
 
 }  // namespace autoglm

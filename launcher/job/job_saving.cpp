@@ -95,6 +95,7 @@ StepSaver::Setup saver_setup(const Job& job, const Engine& engine, TrainingRepor
   if (job.identity.resume) setup.best = best_until(*job.identity.resume, setup.store, job.ranks());
   const FaultInjection faults(job.ranks().rank());
   setup.failing = faults.failing_saves();
+  setup.alone = faults.saves_alone();
   if (faults.save_retry_seconds())
     setup.first_retry_seconds = static_cast<double>(*faults.save_retry_seconds());
   if (report == nullptr) return setup;

@@ -104,6 +104,7 @@ bool StepSaver::end_of_step(std::int64_t step, const StepVotes& votes) {
   // One that is under way may be better.
   if (is_better(candidate_)) settle();
   if (is_better(candidate_) || votes.save > 0) begin(step);
+  if (setup_.alone) settle();
   candidate_.reset();
   return false;
 }

@@ -37,6 +37,7 @@ class StepSaver : public LoopListener {
     std::int64_t num_steps = 0;
     std::optional<BestCheckpoint> best = {};  // of the run that this one goes on from; it is in place
     double first_retry_seconds = 60;          // after a failure
+    bool alone = false;                       // training stands still until a save is in place
     // On rank 0: what the manifest says of the training now, and what is to be durable before it does.
     std::function<nlohmann::ordered_json(std::int64_t step)> progress = {};
     std::function<void()> make_durable = {};

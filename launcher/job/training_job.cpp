@@ -173,7 +173,6 @@ std::unique_ptr<TrainingReport> open_report(const Job& job) {
 void train_and_write(Job& job, const StepStore& store, TrainingReport* report, DiskPatience& patience,
                      const StopRequest& stop) {
   Communicator& ranks = job.ranks();
-  clear_checkpoint_place(store, job.identity, ranks);
   // On rank 0; null on others.
   const auto target = run_agreed(ranks, [&] {
     return job.output ? open_target(*job.output, job.options, job.inputs, patience) : nullptr;
@@ -305,6 +304,8 @@ void run_training_job(const TrainOptions& options, Communicator& control, const 
   const FaultInjection faults(ranks.rank());
   if (faults.arena_limit()) job_memory().device().set_limit(*faults.arena_limit());
   const CheckpointPlace place = take_checkpoint_place(options, job.identity, ranks);
+  // While the record is still of the run before: a job that is killed here leaves nothing of it that nobody knows.
+  clear_checkpoint_place(place.store, job.identity, ranks);
   train(job, place.store, stop);
 }
 

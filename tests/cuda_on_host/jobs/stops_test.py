@@ -6,6 +6,7 @@ What is offloaded comes from the host and what is not from cards, through the pi
 
 import argparse
 import json
+import os
 import pathlib
 import random
 import shutil
@@ -69,7 +70,9 @@ def stop(output, kind, wait, command, environment):
 def compare(name, ranks, *options):
     chosen = random.Random(f"{settings.seed} {name}")
     options = ("--steps", 8 + 4 * settings.stops, "--validation", 0.2, "--save-every", 1, "--keep", 1000, *options)
+    os.environ["AUTOGLM_FAULT_SAVES_ALONE"] = "1"  # states of every step to compare with
     whole = Job(settings.programs, folder, f"{name}_whole", ranks, options).succeed()
+    del os.environ["AUTOGLM_FAULT_SAVES_ALONE"]
     digests = {step: stops.digest_of(path) for step, path in stops.checkpoints_in(whole.output)}
     output = folder / name
     command, environment = command_of(settings.programs, folder, name, ranks, options, {})

@@ -58,7 +58,8 @@ class RandomStopsTest(RunningTest):
     def train_without_stops(self, ranks, options):
         """A run without interruption, and the states after every step of it that was saved."""
         output = self.output.with_name("reference")
-        self.start(self.good, output, *options, "--save-every", 1, "--keep", 1000, ranks=ranks, code=0)
+        self.start(self.good, output, *options, "--save-every", 1, "--keep", 1000, ranks=ranks, code=0,
+                   env={**os.environ, "AUTOGLM_FAULT_SAVES_ALONE": "1"})
         digests = {step: stops.digest_of(path) for step, path in stops.checkpoints_in(output)}
         self.assertGreater(len(digests), 10)
         return output, digests
