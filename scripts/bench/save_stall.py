@@ -31,7 +31,16 @@ def parse_options():
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--every", type=int, default=4, help="steps from save to save")
     parser.add_argument("--rounds", type=int, default=3)
-    return parser.parse_args()
+    options = parser.parse_args()
+    for name in ("ranks", "steps", "every", "rounds"):
+        if getattr(options, name) < 1:
+            parser.error(f"--{name} takes a whole number of at least 1")
+    if options.every >= options.steps:
+        parser.error("--every must be smaller than --steps, or nothing is saved")
+    for path in (options.model, options.data, options.folder, options.build / "bin/autoglm-train"):
+        if not path.exists():
+            parser.error(f"{path}: is not there")
+    return options
 
 
 def processor():

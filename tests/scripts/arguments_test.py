@@ -17,6 +17,7 @@ WRONG = {
     "bench/collectives.sh": [["two"], ["2", "-1"], ["2", "64", "0"], ["2", "64", "3", "4"]],
     "bench/cpu_peers.py": [["--steps"], ["--steps", "1"], ["--only", "nosuch"], ["--loss-on", "nosuch"], ["more"]],
     "bench/cpu_peers.sh": [["--steps", "one"], ["more"]],
+    "bench/save_stall.py": [["--ranks", "0"], ["--steps", "two"], ["--every", "12"], ["--model", "/nosuch"], ["more"]],
     "bench/strategies.py": [[], ["nosuch"], ["time", "--rounds", "0"], ["memory", "--ranks", "1,x"]],
     "bench/strategies.sh": [[], ["nosuch"]],
     "bench/tokenizer.py": [[], ["tool"]],
