@@ -41,7 +41,7 @@ system_libraries='^(ld-linux.*|linux-vdso|lib(c|m|dl|rt|pthread|util|resolv|stdc
 torch_libraries='^lib(torch.*|c10.*|gomp|shm|cud.*|cu(blas|fft|file|pti|rand|solver|sparse).*|nccl|nvrtc.*|nv.*)\.so'
 # Plugins of Open MPI that are of no use here: shared-memory programming, files, monitoring, and network hardware that
 # Debian's settings leave alone too.
-unused_plugins='_(atomic|memheap|scoll|spml|sshmem|fbtl|fcoll|fs|io|sharedfp)_|_(ucx|ofi|openib|psm2?|monitoring|simulator)\.so$'
+unused_plugins='_(atomic|memheap|scoll|spml|sshmem|fbtl|fcoll|fs|io|sharedfp|osc|topo)_|_(ucx|ofi|openib|psm2?|monitoring|simulator)\.so$'
 
 declare -A seen=()
 
