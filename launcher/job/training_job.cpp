@@ -116,6 +116,7 @@ void evaluate_last(const Job& job, Engine& engine, TrainingLoop& loop, const Ste
       narrowest_saved(job.inputs.model, dtypes, engine.options().precision);
   std::optional<double> exact = loop.evaluate(last);
   if (const auto best = load_best(job, engine, saver, exact)) exact = best;
+  engine.state_access().settle();
   run_agreed(job.ranks(), [&] { engine.state_access().check_saved_range(dtypes); });
   if (!rounded_to) return;
   engine.state_access().round_to_saved(dtypes);

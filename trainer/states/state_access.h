@@ -48,6 +48,10 @@ class StateAccess {
   // Every rank fills what it holds; afterwards the kind counts as there.
   void fill(StateKind kind, const std::function<void(const HeldState&)>& read);
 
+  // Waits until weights are those of the last step. A rank whose collective has failed throws, and may then not wait for
+  // others, which wait for it: so not within run_agreed().
+  void settle() const { weights_.settle(); }
+
   // What this rank saves, for StateSaver: master weights, and moments once there are some. Together the ranks save
   // every element of every trainable parameter once. Local; valid until the strategy changes.
   std::vector<SavedRun> runs_to_save() const;
