@@ -206,7 +206,7 @@ class OutputTest(Refusals):
         before = tree(self.output)
         for ranks in (1, 2):
             ended = self.start(self.good, self.output, ranks=ranks, code=0)
-            self.assertIn("finished already, with the same options; nothing is left to do", ended.stderr)
+            self.assertIn("finished already, with the same options and inputs; nothing is left to do", ended.stderr)
             self.assertEqual(tree(self.output), before)
         self.train(self.good, self.output, "--overwrite", "--seed", 7)
         after = tree(self.output)
